@@ -1,0 +1,31 @@
+//! What went wrong, in one vocabulary: the mode of a failure, its whole story, and who decides both.
+//!
+//! * [`FailureMode`] is the class of a failure: 25 built-in ones in five [categories](Category), and
+//!   [`CustomMode`] for a class of your own. It says whether a retry makes sense, whether the run is
+//!   beyond help, whether partial results are likely, and how bad it is.
+//! * [`Failure`] is the whole story of one failed attempt, as the journal keeps it. Its
+//!   [`FailedEffect`] says whether the effect may be in the world nevertheless.
+//! * [`Classifier`] turns an error into a [`Classification`], by its type and never by its words.
+//!   Retry, record and recovery all read that one answer, so they can't disagree.
+//!
+//! This room knows no saga, no step and no clock.
+
+mod adapters;
+mod category;
+mod classify;
+mod custom;
+#[expect(
+    clippy::module_inception,
+    reason = "the file holds `Failure`, the room is named for it"
+)]
+mod failure;
+pub(crate) mod millis;
+mod mode;
+mod words;
+
+pub use category::{Category, Severity};
+pub use classify::{Classification, Classifier, Classify};
+pub use custom::CustomMode;
+pub use failure::{FailedEffect, Failure};
+pub use mode::FailureMode;
+pub use words::WordRules;

@@ -1,0 +1,388 @@
+//! What can happen to a run.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::failure::Failure;
+use crate::ids::Timestamp;
+use crate::policy::{Explanation, GiveUp, RecoveryStrategy};
+use crate::step::{Probed, StepIx, Value};
+
+/// One fact about a run.
+///
+/// In memory a step is its number; in the written form (`Event<String>`) it is its name. Durations are
+/// in microseconds and were measured; instants are those of the record.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Event<S = StepIx> {
+    /// The run was accepted.
+    RunStarted(Box<RunStarted>),
+    /// A coordinator took the run over: all attempts that were in flight are interrupted.
+    Claimed {
+        /// The run's new fence.
+        fence: u64,
+        /// Who claims.
+        worker: String,
+    },
+    /// An `execute` is about to be called.
+    StepStarted {
+        /// The step.
+        step: S,
+        /// The step's round.
+        round: u32,
+        /// Which call of this step, from 1, over the run's life.
+        attempt: u32,
+        /// The key of the round's effect.
+        key: Arc<str>,
+        /// What `map`s made of earlier outputs for this input, in wiring order.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        mapped: Vec<Value>,
+    },
+    /// The `execute` succeeded.
+    StepDone {
+        /// The step.
+        step: S,
+        /// Its output.
+        output: Value,
+        /// How long the call took.
+        took_us: u64,
+    },
+    /// The `execute` failed.
+    StepFailed {
+        /// The step.
+        step: S,
+        /// How.
+        failure: Box<Failure>,
+        /// When the step is tried again.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        retry_at: Option<Timestamp>,
+        /// Why it isn't.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        gave_up: Option<GiveUp>,
+        /// How long the call took.
+        took_us: u64,
+    },
+    /// The `execute` asked to end the run early.
+    StepStopped {
+        /// The step.
+        step: S,
+        /// Its reason.
+        reason: String,
+        /// How long the call took.
+        took_us: u64,
+    },
+    /// The call was told to end and its future dropped: in doubt, and not a failure.
+    StepInterrupted {
+        /// The step.
+        step: S,
+        /// How long the call took.
+        took_us: u64,
+    },
+    /// The announced `execute` was never called.
+    StepNotStarted {
+        /// The step.
+        step: S,
+    },
+    /// A probe answered about a step in doubt.
+    Probed {
+        /// The step.
+        step: S,
+        /// The answer.
+        answer: Probed<Value>,
+        /// What the probe failed with, where it did.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        error: Option<String>,
+    },
+    /// One decision over all failures, or on command.
+    Decided(Box<Decision<S>>),
+    /// A `compensate` is about to be called.
+    UndoStarted {
+        /// The step.
+        step: S,
+        /// The round that is undone.
+        round: u32,
+        /// Which call of this step's `compensate`, from 1, over the run's life.
+        attempt: u32,
+        /// The key of the undo.
+        key: Arc<str>,
+    },
+    /// The `compensate` succeeded: the round's effect is gone.
+    Undone {
+        /// The step.
+        step: S,
+        /// How long the call took.
+        took_us: u64,
+    },
+    /// The `compensate` failed.
+    UndoFailed {
+        /// The step.
+        step: S,
+        /// How.
+        failure: Box<Failure>,
+        /// When it is tried again.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        retry_at: Option<Timestamp>,
+        /// Why it isn't.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        gave_up: Option<GiveUp>,
+        /// How long the call took.
+        took_us: u64,
+    },
+    /// The announced `compensate` was never called.
+    UndoNotStarted {
+        /// The step.
+        step: S,
+    },
+    /// Somebody asked for the run to be cancelled.
+    CancelRequested {
+        /// Who.
+        by: String,
+        /// Why.
+        reason: String,
+        /// What they were told.
+        told: CancelTold,
+    },
+    /// The pivot turned out to be done: the run goes forward in spite of the cancel.
+    CancelTooLate,
+    /// The run's deadline passed. Past the pivot it is only reported.
+    DeadlinePassed {
+        /// Whether the run was past the pivot.
+        past_pivot: bool,
+    },
+    /// An operator says what became of an effect in doubt.
+    Resolved {
+        /// The step.
+        step: S,
+        /// What they say.
+        answer: Probed<Value>,
+        /// Who.
+        by: String,
+        /// Why.
+        reason: String,
+    },
+    /// The run waits for an operator.
+    Parked(Box<Parking>),
+    /// The run has ended.
+    Ended(End),
+}
+
+/// How a run began.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct RunStarted {
+    /// The saga's name.
+    pub saga: String,
+    /// Its version.
+    pub version: u32,
+    /// Its structural fingerprint.
+    pub fingerprint: String,
+    /// The run's random id, the first part of all its keys: 32 hex digits.
+    pub uid: String,
+    /// The trace that the run belongs to: 32 hex digits.
+    pub trace_id: String,
+    /// The input.
+    pub input: Value,
+    /// SHA-256 of the input's canonical JSON; absent in the memory store, which compares the inputs themselves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input_digest: Option<String>,
+    /// When the run's time is up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Timestamp>,
+    /// What the run can be found by.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// The run that this one does again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redo_of: Option<String>,
+    /// The coordinator that started it.
+    pub worker: String,
+}
+
+/// What made a decision necessary.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// Steps failed for good, or the deadline passed: the policy was asked.
+    Failures,
+    /// The run was cancelled.
+    Cancel,
+    /// A step asked to end the run.
+    Stop {
+        /// Its reason.
+        reason: String,
+    },
+    /// An operator said so.
+    Operator {
+        /// Who.
+        by: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// One decision: what is done now, and why.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Decision<S = StepIx> {
+    /// What made it necessary.
+    pub cause: Cause,
+    /// What is done. For a [`Cause::Stop`] that keeps what is done, `retry_failed` stands for keeping: see `stop`.
+    pub strategy: RecoveryStrategy,
+    /// Whether the run ends `Stopped` once doubts are settled.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stop: bool,
+    /// The steps that failed, in the order in which they did.
+    pub failed: Vec<S>,
+    /// One explanation per failure, in the same order (one more for the deadline).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub why: Vec<Explanation>,
+    /// Which recovery this is, from 1; 0 where it is none.
+    pub recovery: u32,
+    /// When the run goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resume_at: Option<Timestamp>,
+}
+
+/// What a cancel was answered (rule C1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CancelTold {
+    /// Nothing new starts; what is done will be undone.
+    Accepted,
+    /// The pivot is in flight or in doubt: what becomes of it decides.
+    Pending,
+    /// The run is past the pivot and goes forward.
+    TooLate,
+}
+
+/// Why a run waits for an operator.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum ParkReason {
+    /// The policy, or an operator, said `manual`.
+    Manual,
+    /// An undo failed for good.
+    CompensationFailed,
+    /// Two steps or more, in a row, were interrupted three times without progress.
+    Interrupted,
+    /// A step that must not be repeated is in doubt.
+    AtMostOnceInDoubt,
+    /// An effect in doubt could not be settled.
+    Unsettled,
+    /// The definition has changed under the same version.
+    DefinitionChanged,
+    /// The journal can't be read; this is never written, only reported.
+    Unreadable,
+}
+
+impl ParkReason {
+    /// The word for it in journals.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            ParkReason::Manual => "manual",
+            ParkReason::CompensationFailed => "compensation_failed",
+            ParkReason::Interrupted => "interrupted",
+            ParkReason::AtMostOnceInDoubt => "at_most_once_in_doubt",
+            ParkReason::Unsettled => "unsettled",
+            ParkReason::DefinitionChanged => "definition_changed",
+            ParkReason::Unreadable => "unreadable",
+        }
+    }
+}
+
+impl fmt::Display for ParkReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Why a run was parked, and what it leaves standing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Parking {
+    /// The reason.
+    pub reason: ParkReason,
+    /// What happened, for people.
+    pub message: String,
+}
+
+impl Parking {
+    pub(crate) fn new(reason: ParkReason, message: impl Into<String>) -> Self {
+        Parking { reason, message: message.into() }
+    }
+}
+
+/// The one end of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum End {
+    /// All steps are done; this is the saga's output.
+    Completed {
+        /// What `returns` made.
+        output: Value,
+    },
+    /// Nothing stands.
+    Compensated,
+    /// A step asked to end early; what is done is kept.
+    Stopped {
+        /// The step's reason.
+        reason: String,
+    },
+    /// An operator gave up; what stands is in the partial result.
+    Abandoned {
+        /// Who.
+        by: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl<S> Event<S> {
+    /// The same event with its steps named otherwise.
+    pub fn map_step<T>(self, mut name: impl FnMut(S) -> T) -> Event<T> {
+        match self {
+            Event::RunStarted(started) => Event::RunStarted(started),
+            Event::Claimed { fence, worker } => Event::Claimed { fence, worker },
+            Event::StepStarted { step, round, attempt, key, mapped } => {
+                Event::StepStarted { step: name(step), round, attempt, key, mapped }
+            }
+            Event::StepDone { step, output, took_us } => Event::StepDone { step: name(step), output, took_us },
+            Event::StepFailed { step, failure, retry_at, gave_up, took_us } => {
+                Event::StepFailed { step: name(step), failure, retry_at, gave_up, took_us }
+            }
+            Event::StepStopped { step, reason, took_us } => {
+                Event::StepStopped { step: name(step), reason, took_us }
+            }
+            Event::StepInterrupted { step, took_us } => Event::StepInterrupted { step: name(step), took_us },
+            Event::StepNotStarted { step } => Event::StepNotStarted { step: name(step) },
+            Event::Probed { step, answer, error } => Event::Probed { step: name(step), answer, error },
+            Event::Decided(decision) => {
+                let Decision { cause, strategy, stop, failed, why, recovery, resume_at } = *decision;
+                let failed = failed.into_iter().map(name).collect();
+                Event::Decided(Box::new(Decision { cause, strategy, stop, failed, why, recovery, resume_at }))
+            }
+            Event::UndoStarted { step, round, attempt, key } => {
+                Event::UndoStarted { step: name(step), round, attempt, key }
+            }
+            Event::Undone { step, took_us } => Event::Undone { step: name(step), took_us },
+            Event::UndoFailed { step, failure, retry_at, gave_up, took_us } => {
+                Event::UndoFailed { step: name(step), failure, retry_at, gave_up, took_us }
+            }
+            Event::UndoNotStarted { step } => Event::UndoNotStarted { step: name(step) },
+            Event::CancelRequested { by, reason, told } => Event::CancelRequested { by, reason, told },
+            Event::CancelTooLate => Event::CancelTooLate,
+            Event::DeadlinePassed { past_pivot } => Event::DeadlinePassed { past_pivot },
+            Event::Resolved { step, answer, by, reason } => {
+                Event::Resolved { step: name(step), answer, by, reason }
+            }
+            Event::Parked(parking) => Event::Parked(parking),
+            Event::Ended(end) => Event::Ended(end),
+        }
+    }
+}

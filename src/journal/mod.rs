@@ -1,0 +1,15 @@
+//! The events of a run, and their written form.
+//!
+//! The journal is the only truth about a run. It is a list of [`Record`]s, numbered from 1; a record is
+//! what one atomic append wrote: one or more [`Event`]s and the time. Records are never changed.
+//! `docs/format.md` describes the written form, which is versioned: a reader refuses a version that it
+//! does not know, and names it.
+
+mod event;
+mod form;
+mod record;
+
+pub use crate::ids::{RunId, Timestamp};
+pub use event::{CancelTold, Cause, Decision, End, Event, ParkReason, Parking, RunStarted};
+pub use form::{FORM_VERSION, FormError, Interner, decode_events, encode_events};
+pub use record::{AppendId, Journal, Record, Standing};

@@ -1,0 +1,370 @@
+//! The recovery policy of a run: ordered rules, first match wins.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::failure::{Category, FailedEffect, FailureMode};
+use crate::policy::{Explanation, Jitter, PassedOver, RecoveryStrategy, Retry, Situation};
+
+/// One condition of a rule.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Condition {
+    /// The mode is terminal.
+    Terminal,
+    /// The failure is retryable.
+    Retryable,
+    /// The failure is not retryable.
+    NotRetryable,
+    /// Recoveries or time are used up.
+    UsedUp,
+    /// The pivot is done or in doubt.
+    PastPivot,
+    /// The pivot has not taken effect.
+    BeforePivot,
+    /// `completed / total` is at least this fraction, compared in whole numbers; true for an empty saga.
+    CompletedAtLeast {
+        /// The fraction's upper number.
+        numerator: u32,
+        /// The fraction's lower number.
+        denominator: u32,
+    },
+    /// The failure has one of these modes.
+    Mode(Vec<FailureMode>),
+    /// The mode is of this category.
+    Category(Category),
+    /// The failing step has this name; `*` stands for any number of characters.
+    Step(String),
+    /// The failed step left this behind.
+    Effect(FailedEffect),
+    /// The run has had at least so many recoveries.
+    RecoveriesAtLeast(u32),
+}
+
+impl Condition {
+    fn holds(&self, saw: &Situation) -> bool {
+        match self {
+            Condition::Terminal => saw.mode.is_terminal(),
+            Condition::Retryable => saw.retryable,
+            Condition::NotRetryable => !saw.retryable,
+            Condition::UsedUp => saw.used_up(),
+            Condition::PastPivot => saw.past_pivot,
+            Condition::BeforePivot => !saw.past_pivot,
+            Condition::CompletedAtLeast { numerator, denominator } => {
+                u64::from(saw.completed) * u64::from(*denominator) >= u64::from(saw.total) * u64::from(*numerator)
+            }
+            Condition::Mode(modes) => modes.iter().any(|mode| mode.is_same_mode(&saw.mode)),
+            Condition::Category(category) => saw.mode.category() == *category,
+            Condition::Step(pattern) => matches_pattern(pattern, &saw.step),
+            Condition::Effect(effect) => saw.effect == *effect,
+            Condition::RecoveriesAtLeast(least) => saw.recoveries >= *least,
+        }
+    }
+
+    /// Why it does not hold, in words.
+    fn because(&self, saw: &Situation) -> String {
+        match self {
+            Condition::Terminal => format!("{} is not terminal", saw.mode),
+            Condition::Retryable => "the failure is not retryable".to_owned(),
+            Condition::NotRetryable => "the failure is retryable".to_owned(),
+            Condition::UsedUp => {
+                format!("{} of {} recoveries used, time is left", saw.recoveries, saw.max_recoveries)
+            }
+            Condition::PastPivot => "the run is before the pivot".to_owned(),
+            Condition::BeforePivot => "the run is past the pivot".to_owned(),
+            Condition::CompletedAtLeast { numerator, denominator } => {
+                format!("{} of {} done is less than {numerator}/{denominator}", saw.completed, saw.total)
+            }
+            Condition::Mode(_) => format!("the mode is {}", saw.mode),
+            Condition::Category(_) => format!("the category is {}", saw.mode.category()),
+            Condition::Step(pattern) => format!("`{}` does not match `{pattern}`", saw.step),
+            Condition::Effect(_) => "the effect is another".to_owned(),
+            Condition::RecoveriesAtLeast(least) => format!("only {} of {least} recoveries", saw.recoveries),
+        }
+    }
+}
+
+/// `*` matches any run of characters; all else itself. Linear in the product of the lengths at worst.
+fn matches_pattern(pattern: &str, text: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let first = parts.next().unwrap_or_default();
+    let Some(mut rest) = text.strip_prefix(first) else { return false };
+    let mut parts: Vec<&str> = parts.collect();
+    let Some(last) = parts.pop() else { return rest.is_empty() };
+    for part in parts {
+        match rest.find(part) {
+            Some(found) => rest = &rest[found + part.len()..],
+            None => return false,
+        }
+    }
+    rest.ends_with(last)
+}
+
+/// One rule: when all its conditions hold, its strategy is taken.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rule {
+    name: String,
+    when: Vec<Condition>,
+    then: RecoveryStrategy,
+}
+
+impl Rule {
+    /// A rule that always matches, until [`when`](Self::when) narrows it.
+    pub fn new(name: impl Into<String>, then: RecoveryStrategy) -> Self {
+        Rule { name: name.into(), when: Vec::new(), then }
+    }
+
+    /// Adds a condition; all have to hold.
+    #[must_use]
+    pub fn when(mut self, condition: Condition) -> Self {
+        self.when.push(condition);
+        self
+    }
+}
+
+/// Decides what is done about a failure that a step's retries could not mend.
+///
+/// Ordered rules over what the failure and the run look like; the first that matches decides. Every
+/// decision is explained in the journal. The policy is asked once per failure when all attempts in
+/// flight have come in; of several answers the strictest is taken.
+///
+/// A strategy that is not available gives way to `manual`, and the explanation says why: past the pivot
+/// nothing goes back (rule D4), and what can't be undone isn't repeated (rule S3).
+///
+/// ```
+/// use amends::policy::{Condition, RecoveryPolicy, RecoveryStrategy, Rule, Situation};
+/// use amends::FailureMode;
+///
+/// let patient = RecoveryPolicy::saga()
+///     .max_recoveries(5)
+///     .first(Rule::new("fraud needs eyes", RecoveryStrategy::Manual)
+///         .when(Condition::Mode(vec![FailureMode::SecurityViolation])));
+///
+/// let lost = Situation::new("charge-card", FailureMode::SystemNetwork, 1, 3);
+/// assert_eq!(patient.decide(&lost).says, RecoveryStrategy::RetryFailed);
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RecoveryPolicy {
+    name: String,
+    rules: Vec<Rule>,
+    otherwise: RecoveryStrategy,
+    max_recoveries: u32,
+    backoff: Retry,
+}
+
+impl Default for RecoveryPolicy {
+    fn default() -> Self {
+        RecoveryPolicy::saga()
+    }
+}
+
+impl RecoveryPolicy {
+    /// A policy without rules, that takes `otherwise` for everything. Three recoveries, with a backoff
+    /// that doubles from 1 s to 1 min.
+    pub fn new(name: impl Into<String>, otherwise: RecoveryStrategy) -> Self {
+        let backoff = Retry::exponential()
+            .initial(Duration::from_secs(1))
+            .cap(Duration::from_secs(60))
+            .jitter(Jitter::Equal)
+            .max_attempts(u32::MAX);
+        RecoveryPolicy { name: name.into(), rules: Vec::new(), otherwise, max_recoveries: 3, backoff }
+    }
+
+    /// The default. Before the pivot: terminal → manual; not retryable → compensate; recoveries or time
+    /// used up → compensate; else `retry_failed`. Past it: retryable → `retry_failed`, else manual.
+    #[must_use]
+    pub fn saga() -> Self {
+        use Condition::{NotRetryable, PastPivot, Retryable, Terminal, UsedUp};
+        use RecoveryStrategy::{Compensate, Manual, RetryFailed};
+        RecoveryPolicy::new("saga", RetryFailed)
+            .rule(Rule::new("terminal", Manual).when(Terminal))
+            .rule(Rule::new("used up past the pivot", Manual).when(PastPivot).when(UsedUp))
+            .rule(Rule::new("retryable past the pivot", RetryFailed).when(PastPivot).when(Retryable))
+            .rule(Rule::new("past the pivot", Manual).when(PastPivot))
+            .rule(Rule::new("not retryable", Compensate).when(NotRetryable))
+            .rule(Rule::new("used up", Compensate).when(UsedUp))
+    }
+
+    /// Decides by how far the run has come: terminal, not retryable or used up → manual; at least 3/4
+    /// done → `retry_failed`; at least 1/4 → `retry_from_checkpoint`; else `retry_all`.
+    #[must_use]
+    pub fn by_progress() -> Self {
+        use Condition::{CompletedAtLeast, NotRetryable, Terminal, UsedUp};
+        use RecoveryStrategy::{Manual, RetryAll, RetryFailed, RetryFromCheckpoint};
+        RecoveryPolicy::new("by_progress", RetryAll)
+            .rule(Rule::new("terminal", Manual).when(Terminal))
+            .rule(Rule::new("not retryable", Manual).when(NotRetryable))
+            .rule(Rule::new("used up", Manual).when(UsedUp))
+            .rule(
+                Rule::new("three quarters done", RetryFailed)
+                    .when(CompletedAtLeast { numerator: 3, denominator: 4 }),
+            )
+            .rule(
+                Rule::new("a quarter done", RetryFromCheckpoint)
+                    .when(CompletedAtLeast { numerator: 1, denominator: 4 }),
+            )
+    }
+
+    /// Adds a rule after the others.
+    #[must_use]
+    pub fn rule(mut self, rule: Rule) -> Self {
+        self.rules.push(rule);
+        self
+    }
+
+    /// Adds a rule before the others.
+    #[must_use]
+    pub fn first(mut self, rule: Rule) -> Self {
+        self.rules.insert(0, rule);
+        self
+    }
+
+    /// How many recoveries a run may have; 3 by default. An operator's retry resets the count.
+    #[must_use]
+    pub fn max_recoveries(mut self, most: u32) -> Self {
+        self.max_recoveries = most;
+        self
+    }
+
+    /// How long recoveries wait: delays of this retry policy. Its limits are not used.
+    #[must_use]
+    pub fn backoff(mut self, backoff: Retry) -> Self {
+        self.backoff = backoff;
+        self
+    }
+
+    /// The policy's name, as explanations give it.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How many recoveries a run may have.
+    #[must_use]
+    pub fn recoveries(&self) -> u32 {
+        self.max_recoveries
+    }
+
+    /// The delay before recovery number `recovery` (from 1).
+    #[must_use]
+    pub fn delay(&self, recovery: u32, seed: u64) -> Duration {
+        self.backoff.delay(recovery, None, seed)
+    }
+
+    /// The answer to one failure, and why.
+    #[must_use]
+    pub fn decide(&self, saw: &Situation) -> Explanation {
+        let mut passed_over = Vec::new();
+        for rule in &self.rules {
+            match rule.when.iter().find(|condition| !condition.holds(saw)) {
+                None => return self.explain(&rule.name, rule.then, saw, passed_over),
+                Some(condition) => passed_over
+                    .push(PassedOver { rule: rule.name.clone(), because: condition.because(saw) }),
+            }
+        }
+        self.explain("otherwise", self.otherwise, saw, passed_over)
+    }
+
+    fn explain(
+        &self,
+        rule: &str,
+        says: RecoveryStrategy,
+        saw: &Situation,
+        passed_over: Vec<PassedOver>,
+    ) -> Explanation {
+        Explanation {
+            policy: self.name.clone(),
+            rule: rule.to_owned(),
+            says,
+            saw: saw.clone(),
+            passed_over,
+            overruled: None,
+        }
+    }
+
+    /// What is wrong with the policy: empty where nothing is.
+    #[must_use]
+    pub fn faults(&self) -> Vec<String> {
+        let mut faults = self.backoff.faults();
+        for rule in &self.rules {
+            for condition in &rule.when {
+                if matches!(condition, Condition::CompletedAtLeast { denominator: 0, .. }) {
+                    faults.push(format!("rule `{}`: a completion of x/0", rule.name));
+                }
+            }
+        }
+        faults
+    }
+}
+
+impl fmt::Display for RecoveryPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use RecoveryStrategy::{Compensate, Manual, RetryAll, RetryFailed, RetryFromCheckpoint};
+
+    #[test]
+    fn boundaries_belong_to_the_upper_band() {
+        let policy = RecoveryPolicy::by_progress();
+        let says = |completed, total| {
+            policy.decide(&Situation::new("s", FailureMode::SystemNetwork, completed, total)).says
+        };
+        assert_eq!(says(3, 4), RetryFailed);
+        assert_eq!(says(6, 8), RetryFailed);
+        assert_eq!(says(2, 4), RetryFromCheckpoint);
+        assert_eq!(says(1, 4), RetryFromCheckpoint);
+        assert_eq!(says(1, 5), RetryAll);
+        assert_eq!(says(0, 4), RetryAll);
+        assert_eq!(says(0, 0), RetryFailed);
+    }
+
+    #[test]
+    fn the_default_compensates_what_cannot_be_retried() {
+        let policy = RecoveryPolicy::saga();
+        let mut saw = Situation::new("s", FailureMode::StepValidation, 3, 4);
+        assert_eq!(policy.decide(&saw).says, Compensate);
+        saw.past_pivot = true;
+        assert_eq!(policy.decide(&saw).says, Manual);
+        let mut saw = Situation::new("s", FailureMode::SystemNetwork, 0, 4);
+        assert_eq!(policy.decide(&saw).says, RetryFailed);
+        saw.recoveries = 3;
+        assert_eq!(policy.decide(&saw).says, Compensate);
+        saw.past_pivot = true;
+        assert_eq!(policy.decide(&saw).says, Manual);
+        saw.recoveries = 2;
+        assert_eq!(policy.decide(&saw).says, RetryFailed);
+        assert_eq!(policy.decide(&Situation::new("s", FailureMode::SecurityViolation, 0, 4)).says, Manual);
+    }
+
+    #[test]
+    fn an_explanation_names_the_rules_that_did_not_match() {
+        let why = RecoveryPolicy::saga().decide(&Situation::new("pay", FailureMode::StepValidation, 1, 4));
+        assert_eq!(why.rule, "not retryable");
+        assert_eq!(why.passed_over.len(), 4);
+        assert_eq!(why.passed_over[0].because, "agent_validation is not terminal");
+    }
+
+    #[test]
+    fn patterns_match_as_people_expect() {
+        for (pattern, text, expected) in [
+            ("pay", "pay", true),
+            ("pay", "payment", false),
+            ("pay*", "payment", true),
+            ("*ment", "payment", true),
+            ("p*m*t", "payment", true),
+            ("p*x*t", "payment", false),
+            ("*", "", true),
+            ("a*a", "a", false),
+        ] {
+            assert_eq!(matches_pattern(pattern, text), expected, "{pattern} on {text}");
+        }
+    }
+}

@@ -1,0 +1,469 @@
+//! Putting a definition together, and checking it as a whole.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt;
+use std::fmt::Write as _;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use crate::policy::{RecoveryPolicy, Retry};
+use crate::saga::body::{Body, ProbeBody};
+use crate::saga::fingerprint::fingerprint;
+use crate::saga::part::Settings;
+use crate::saga::wiring::{SourceNode, Supply, Wiring, supply};
+use crate::saga::{
+    Fault, Graph, GraphStep, Inputs, Node, OnStop, Outline, Part, SagaError, Siblings, SomeNode, StepKind,
+    StepSpec, UndoOrder,
+};
+use crate::step::{Payload, StepIx, StepTable};
+
+/// A built definition: immutable, cheap to clone, safe to share.
+///
+/// `I` is the type of its input, `O` of its output.
+pub struct Saga<I, O> {
+    pub(crate) definition: Arc<Definition>,
+    _types: PhantomData<fn(I) -> O>,
+}
+
+impl<I, O> Clone for Saga<I, O> {
+    fn clone(&self) -> Self {
+        Saga { definition: Arc::clone(&self.definition), _types: PhantomData }
+    }
+}
+
+impl<I, O> fmt::Debug for Saga<I, O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let graph = &self.definition.graph;
+        write!(f, "Saga({} version {}, {} steps)", graph.saga, graph.version, graph.steps.len())
+    }
+}
+
+/// What the coordinator needs of a saga, its types erased.
+pub(crate) struct Definition {
+    pub(crate) graph: Graph,
+    pub(crate) bodies: Vec<StepBodies>,
+    pub(crate) output: Wired,
+    pub(crate) deadline: Option<Duration>,
+}
+
+pub(crate) struct StepBodies {
+    pub(crate) body: Arc<dyn Body>,
+    pub(crate) probe: Option<Arc<dyn ProbeBody>>,
+    pub(crate) input: Wired,
+}
+
+/// A wiring and what reads it.
+pub(crate) struct Wired {
+    pub(crate) wiring: Wiring,
+    pub(crate) supply: Box<dyn Supply>,
+}
+
+impl Saga<(), ()> {
+    /// Begins the definition of a saga with an input of type `I`.
+    pub fn builder<I: Payload>(name: impl Into<String>) -> SagaBuilder<I> {
+        SagaBuilder::new(name.into())
+    }
+}
+
+impl<I, O> Saga<I, O> {
+    /// The definition as data: steps, edges, settings.
+    #[must_use]
+    pub fn graph(&self) -> &Graph {
+        &self.definition.graph
+    }
+
+    /// The saga's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.graph().saga()
+    }
+
+    /// The saga's version.
+    #[must_use]
+    pub fn version(&self) -> u32 {
+        self.graph().version()
+    }
+
+    /// The structural fingerprint: the same in every process and build (rule I2).
+    #[must_use]
+    pub fn fingerprint(&self) -> &str {
+        self.graph().fingerprint()
+    }
+
+    /// The structure in the form that stores keep.
+    #[must_use]
+    pub fn outline(&self) -> Outline {
+        Outline::of(self.graph())
+    }
+}
+
+/// A definition in the making.
+///
+/// Nothing fails before [`returns`](Self::returns), which reports all faults at once.
+pub struct SagaBuilder<I> {
+    name: String,
+    number: u32,
+    version: u32,
+    drafts: Vec<Draft>,
+    siblings: Siblings,
+    undo_order: UndoOrder,
+    on_stop: OnStop,
+    policy: RecoveryPolicy,
+    deadline: Option<Duration>,
+    _input: PhantomData<fn(I)>,
+}
+
+struct Draft {
+    name: String,
+    kind: StepKind,
+    settings: Settings,
+    after: Vec<SomeNode>,
+    bodies: StepBodies,
+}
+
+impl<I> fmt::Debug for SagaBuilder<I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SagaBuilder({} version {}, {} steps so far)", self.name, self.version, self.drafts.len())
+    }
+}
+
+impl<I: Payload> SagaBuilder<I> {
+    fn new(name: String) -> Self {
+        static BUILDERS: AtomicU32 = AtomicU32::new(1);
+        SagaBuilder {
+            name,
+            number: BUILDERS.fetch_add(1, Ordering::Relaxed),
+            version: 1,
+            drafts: Vec::new(),
+            siblings: Siblings::default(),
+            undo_order: UndoOrder::default(),
+            on_stop: OnStop::default(),
+            policy: RecoveryPolicy::default(),
+            deadline: None,
+            _input: PhantomData,
+        }
+    }
+
+    /// The version; 1 by default. Raise it when the meaning of a step changes in a way that the
+    /// fingerprint can't see: a body, a `map`, a predicate.
+    #[must_use]
+    pub fn version(mut self, version: u32) -> Self {
+        self.version = version;
+        self
+    }
+
+    /// What becomes of attempts in flight when a sibling has failed; they are awaited by default.
+    #[must_use]
+    pub fn siblings(mut self, siblings: Siblings) -> Self {
+        self.siblings = siblings;
+        self
+    }
+
+    /// The order of undos that don't depend on each other; side by side by default.
+    #[must_use]
+    pub fn undo_order(mut self, order: UndoOrder) -> Self {
+        self.undo_order = order;
+        self
+    }
+
+    /// What a step's `stop` does with what is done; it is kept by default.
+    #[must_use]
+    pub fn on_stop(mut self, on_stop: OnStop) -> Self {
+        self.on_stop = on_stop;
+        self
+    }
+
+    /// Decides about failures; [`RecoveryPolicy::saga`] by default.
+    #[must_use]
+    pub fn policy(mut self, policy: RecoveryPolicy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// How long the forward part of a run may take; no limit by default. It stands still while the run
+    /// is parked, never touches compensation, and past the pivot it is only reported (rule I4).
+    #[must_use]
+    pub fn deadline(mut self, limit: Duration) -> Self {
+        self.deadline = Some(limit);
+        self
+    }
+
+    /// The saga's input, to be wired into steps.
+    #[must_use]
+    pub fn input(&self) -> Node<I> {
+        Node::new(self.number, SourceNode::Input)
+    }
+
+    /// Adds a step and says what its input is made of. The node stands for its output.
+    pub fn add<P: Part>(&mut self, part: P, inputs: impl Inputs<P::Input>) -> Node<P::Output> {
+        let StepSpec { name, kind, body, probe, after, settings, .. } = part.into_spec();
+        let (wiring, supply) = supply(inputs);
+        let node = Node::new(self.number, SourceNode::Step(StepIx::new(self.drafts.len())));
+        let bodies = StepBodies { body, probe, input: Wired { wiring, supply } };
+        self.drafts.push(Draft { name, kind, settings, after, bodies });
+        node
+    }
+
+    /// Says what the saga gives, checks the whole definition and builds it.
+    ///
+    /// # Errors
+    ///
+    /// A [`SagaError`] that lists every [`Fault`].
+    pub fn returns<O: Payload>(self, output: impl Inputs<O>) -> Result<Saga<I, O>, SagaError> {
+        let (wiring, supply) = supply(output);
+        let mut faults = Vec::new();
+        self.check_names(&mut faults);
+        self.check_nodes(&wiring, &mut faults);
+        for draft in &self.drafts {
+            draft.check_settings(&mut faults);
+        }
+        for why in self.policy.faults() {
+            faults.push(Fault::BadSetting { step: self.name.clone(), setting: "policy", why });
+        }
+        let saga = self.name.clone();
+        let number = self.number;
+        let described = describe(&wiring, &self.drafts);
+        let (graph, bodies, deadline) = self.into_graph(number, &described);
+        check_pivot(&graph, &mut faults);
+        if !faults.is_empty() {
+            return Err(SagaError { saga, faults });
+        }
+        let definition = Definition { graph, bodies, output: Wired { wiring, supply }, deadline };
+        Ok(Saga { definition: Arc::new(definition), _types: PhantomData })
+    }
+
+    fn check_names(&self, faults: &mut Vec<Fault>) {
+        if self.name.trim().is_empty() {
+            faults.push(Fault::SagaWithoutName);
+        }
+        if self.version == 0 {
+            faults.push(Fault::VersionZero);
+        }
+        let mut times: BTreeMap<&str, usize> = BTreeMap::new();
+        for (index, draft) in self.drafts.iter().enumerate() {
+            if draft.name.trim().is_empty() {
+                faults.push(Fault::StepWithoutName { position: index + 1 });
+                continue;
+            }
+            // `/`, `[` and `]` spell the paths of steps inside other steps; control characters can't be read.
+            let bad = draft.name.chars().find(|&c| matches!(c, '/' | '[' | ']') || c.is_control());
+            let bad = bad.or((draft.name.len() > 255).then_some(' '));
+            if let Some(character) = bad {
+                faults.push(Fault::BadName { step: draft.name.clone(), character });
+            }
+            *times.entry(&draft.name).or_default() += 1;
+        }
+        for (step, times) in times {
+            if times > 1 {
+                faults.push(Fault::DuplicateName { step: step.to_owned(), times });
+            }
+        }
+    }
+
+    fn check_nodes(&self, output: &Wiring, faults: &mut Vec<Fault>) {
+        let mut foreign = |step: &str, nodes: &[SomeNode], role| {
+            if nodes.iter().any(|node| node.builder != self.number) {
+                faults.push(Fault::ForeignNode { step: step.to_owned(), role });
+            }
+        };
+        for draft in &self.drafts {
+            foreign(&draft.name, &draft.bodies.input.wiring.nodes, "one of its inputs");
+            foreign(&draft.name, &draft.after, "one of its `after`s");
+        }
+        foreign("returns", &output.nodes, "one of its nodes");
+    }
+
+    fn into_graph(self, number: u32, returned: &[String]) -> (Graph, Vec<StepBodies>, Option<Duration>) {
+        let names: Vec<Arc<str>> = self.drafts.iter().map(|draft| draft.name.as_str().into()).collect();
+        let wired: Vec<Vec<String>> =
+            self.drafts.iter().map(|draft| describe(&draft.bodies.input.wiring, &self.drafts)).collect();
+        let mut steps = Vec::with_capacity(names.len());
+        let mut bodies = Vec::with_capacity(names.len());
+        for (index, (draft, wired)) in self.drafts.into_iter().zip(wired).enumerate() {
+            let mut seen = HashSet::new();
+            let nodes = draft.bodies.input.wiring.nodes.iter().chain(&draft.after);
+            let dependencies: Vec<StepIx> = nodes
+                .filter(|node| node.builder == number)
+                .filter_map(|node| match node.source {
+                    // Handles are only handed out for steps already added, so an edge points back always.
+                    SourceNode::Step(step) if step.at() < index => Some(step),
+                    SourceNode::Step(_) | SourceNode::Input => None,
+                })
+                .filter(|&step| seen.insert(step))
+                .collect();
+            let settings = draft.settings;
+            steps.push(GraphStep {
+                name: Arc::clone(&names[index]),
+                escaped: escape(&draft.name),
+                kind: draft.kind,
+                dependencies,
+                dependents: Vec::new(),
+                wired,
+                pivot: settings.pivot,
+                checkpoint: settings.checkpoint,
+                atomic: settings.atomic,
+                at_most_once: settings.at_most_once,
+                undo_rule: settings.undo_rule.unwrap_or_default(),
+                probed: draft.bodies.probe.is_some(),
+                retry: settings.retry,
+                undo_retry: settings.undo_retry.unwrap_or_else(Retry::compensation),
+                timeout: settings.timeout,
+                undo_timeout: settings.undo_timeout.unwrap_or(StepSpec::<(), ()>::DEFAULT_TIMEOUT),
+                max_in_flight: settings.max_in_flight,
+            });
+            bodies.push(draft.bodies);
+        }
+        for index in 0..steps.len() {
+            for dependency in steps[index].dependencies.clone() {
+                steps[dependency.at()].dependents.push(StepIx::new(index));
+            }
+        }
+        let by_name: HashMap<Arc<str>, StepIx> =
+            names.iter().enumerate().map(|(index, name)| (Arc::clone(name), StepIx::new(index))).collect();
+        let graph = Graph {
+            fingerprint: fingerprint(&self.name, &steps, returned).into(),
+            saga: self.name.as_str().into(),
+            version: self.version,
+            pivot: steps.iter().position(|step| step.pivot).map(StepIx::new),
+            has_checkpoints: steps.iter().any(|step| step.checkpoint),
+            steps,
+            table: StepTable::new(names),
+            by_name,
+            siblings: self.siblings,
+            undo_order: self.undo_order,
+            on_stop: self.on_stop,
+            policy: self.policy,
+        };
+        (graph, bodies, self.deadline)
+    }
+}
+
+impl Draft {
+    fn check_settings(&self, faults: &mut Vec<Fault>) {
+        let meaningless = |setting, why| Fault::MeaninglessSetting { step: self.name.clone(), setting, why };
+        let bad = |setting, why: &str| Fault::BadSetting { step: self.name.clone(), setting, why: why.to_owned() };
+        let settings = &self.settings;
+        if self.kind != StepKind::Compensatable {
+            let why = "it has no undo";
+            if settings.undo_retry.is_some() {
+                faults.push(meaningless("compensation_retry", why));
+            }
+            if settings.undo_timeout.is_some() {
+                faults.push(meaningless("compensation_timeout", why));
+            }
+            if settings.undo_rule.is_some() {
+                faults.push(meaningless("undo_failing", why));
+            }
+        }
+        if self.kind == StepKind::ReadOnly {
+            let why = "a read-only step is never in doubt";
+            if settings.at_most_once {
+                faults.push(meaningless("at_most_once", why));
+            }
+            if settings.atomic {
+                faults.push(meaningless("atomic", why));
+            }
+            if self.bodies.probe.is_some() {
+                faults.push(meaningless("probe", why));
+            }
+            if settings.pivot {
+                faults.push(Fault::ReadOnlyPivot { step: self.name.clone() });
+            }
+        }
+        if settings.timeout.is_zero() {
+            faults.push(bad("timeout", "no call can end within 0 s"));
+        }
+        if settings.undo_timeout.is_some_and(|timeout| timeout.is_zero()) {
+            faults.push(bad("compensation_timeout", "no call can end within 0 s"));
+        }
+        if settings.max_in_flight == Some(0) {
+            faults.push(bad("max_in_flight", "with 0 the step could never start"));
+        }
+        faults.extend(settings.retry.faults().iter().map(|why| bad("retry", why)));
+        if let Some(retry) = &settings.undo_retry {
+            faults.extend(retry.faults().iter().map(|why| bad("compensation_retry", why)));
+        }
+    }
+}
+
+/// Rule P1, over the whole graph.
+fn check_pivot(graph: &Graph, faults: &mut Vec<Fault>) {
+    let name = |step: &GraphStep| step.name.to_string();
+    let pivots: Vec<&GraphStep> = graph.steps.iter().filter(|step| step.pivot).collect();
+    if pivots.len() > 1 {
+        // Which of them the user means can't be known, so what depends on it isn't checked.
+        faults.push(Fault::ManyPivots { steps: pivots.into_iter().map(name).collect() });
+        return;
+    }
+    let Some(pivot) = graph.pivot else {
+        for step in graph.steps.iter().filter(|step| step.kind == StepKind::Irreversible) {
+            let why = "this saga has no pivot".to_owned();
+            faults.push(Fault::IrreversibleBeforePivot { step: name(step), why });
+        }
+        return;
+    };
+    let before = reach(graph, pivot, |step| &step.dependencies);
+    let after = reach(graph, pivot, |step| &step.dependents);
+    let pivot_name = name(graph.step(pivot));
+    for (index, step) in graph.steps.iter().enumerate() {
+        if StepIx::new(index) == pivot || after[index] || step.kind == StepKind::ReadOnly {
+            continue;
+        }
+        if step.kind == StepKind::Irreversible {
+            let place = if before[index] { "comes before" } else { "is not ordered after" };
+            let why = format!("{place} the pivot `{pivot_name}`");
+            faults.push(Fault::IrreversibleBeforePivot { step: name(step), why });
+        } else if !before[index] {
+            faults.push(Fault::BesidePivot { step: name(step), pivot: pivot_name.clone() });
+        }
+    }
+}
+
+/// Which steps can be reached from `from`, itself excluded.
+fn reach(graph: &Graph, from: StepIx, edges: impl Fn(&GraphStep) -> &[StepIx]) -> Vec<bool> {
+    let mut reached = vec![false; graph.steps.len()];
+    let mut open = vec![from];
+    while let Some(step) = open.pop() {
+        for &next in edges(graph.step(step)) {
+            if !std::mem::replace(&mut reached[next.at()], true) {
+                open.push(next);
+            }
+        }
+    }
+    reached
+}
+
+/// The wiring in words: `input`, `map(reserve)`, `charge`.
+fn describe(wiring: &Wiring, drafts: &[Draft]) -> Vec<String> {
+    let name = |source: &SourceNode| match source {
+        SourceNode::Input => "input".to_owned(),
+        SourceNode::Step(step) => drafts.get(step.at()).map_or_else(|| "?".to_owned(), |draft| draft.name.clone()),
+    };
+    let part = |(source, mapped): &(SourceNode, bool)| {
+        let name = name(source);
+        if *mapped { format!("map({name})") } else { name }
+    };
+    wiring.described.iter().map(part).collect()
+}
+
+/// The name as it stands in keys: what isn't printable ASCII, and what keys are spelled with, is percent-encoded.
+fn escape(name: &str) -> String {
+    name.bytes().fold(String::with_capacity(name.len()), |mut out, byte| {
+        if byte.is_ascii_graphic() && !matches!(byte, b'/' | b'%') {
+            out.push(char::from(byte));
+        } else {
+            // Writing to a String can't fail.
+            let _ = write!(out, "%{byte:02X}");
+        }
+        out
+    })
+}
+
+impl fmt::Debug for Definition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Definition({} version {})", self.graph.saga, self.graph.version)
+    }
+}
+

@@ -1,0 +1,42 @@
+//! The structural fingerprint (rule I2): the same in every process and every build.
+
+use std::fmt::Write;
+
+use sha2::{Digest, Sha256};
+
+use crate::saga::{GraphStep, StepKind};
+
+/// SHA-256 over a canonical text of the structure, cut to 128 bits.
+///
+/// Steps are sorted by name: the order of adding them is not structure. Retries, time-outs, policies and
+/// Rust's type names are left out on purpose: changing them leaves a run's past valid.
+pub(super) fn fingerprint(saga: &str, steps: &[GraphStep], returned: &[String]) -> String {
+    let mut text = format!("amends fingerprint 1\nsaga {saga:?}\n");
+    let mut sorted: Vec<&GraphStep> = steps.iter().collect();
+    sorted.sort_by(|one, two| one.name.cmp(&two.name));
+    for step in sorted {
+        let kind = match step.kind {
+            StepKind::Compensatable => "compensatable",
+            StepKind::ReadOnly => "read_only",
+            StepKind::Irreversible => "irreversible",
+        };
+        let mut dependencies: Vec<&str> = step.dependencies.iter().map(|&ix| &*steps[ix.at()].name).collect();
+        dependencies.sort_unstable();
+        // Writing to a String can't fail.
+        let _ = writeln!(
+            text,
+            "step {:?} {kind} pivot={} checkpoint={} input={:?} after={dependencies:?}",
+            step.name, step.pivot, step.checkpoint, step.wired,
+        );
+    }
+    let _ = writeln!(text, "returns {returned:?}");
+    hex(&Sha256::digest(text.as_bytes())[..16])
+}
+
+/// Lower-case hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
+        let _ = write!(out, "{byte:02x}");
+        out
+    })
+}

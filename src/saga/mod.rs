@@ -1,0 +1,25 @@
+//! The definition of a saga: what its steps are, how they are wired, and what is wrong with it.
+//!
+//! A definition is built once, checked as a whole, and shared. Its [`Graph`] is pure data and is all that
+//! the machine sees; the bodies and the wiring are what the coordinator calls.
+
+mod body;
+mod builder;
+mod closures;
+mod faults;
+mod fingerprint;
+mod graph;
+mod outline;
+mod part;
+mod wiring;
+
+pub(crate) use body::{Body, BoxFuture, Erased};
+pub use builder::{Saga, SagaBuilder};
+pub(crate) use builder::Definition;
+pub use closures::{CompensateFn, ExecuteFn, irreversible_fn, read_only_fn, step_fn, step_with};
+pub use faults::{Fault, SagaError};
+pub use graph::{Graph, GraphStep, OnStop, Siblings, StepKind, UndoOrder, UndoRule};
+pub use outline::{Outline, OutlineStep};
+pub use part::{Part, StepSpec, irreversible, read_only, step};
+pub(crate) use wiring::Feed;
+pub use wiring::{Inputs, Mapped, Node, SomeNode};

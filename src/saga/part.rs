@@ -1,0 +1,226 @@
+//! What `add` takes: a named step with its settings.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::policy::Retry;
+use crate::saga::body::{ActionBody, Body, ProbeBody, ProbeOf, StepBody};
+use crate::saga::{SomeNode, StepKind, UndoRule};
+use crate::step::{Action, Payload, Probe, Step};
+
+/// What [`SagaBuilder::add`](crate::SagaBuilder::add) takes.
+///
+/// Not to be implemented elsewhere.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be added to a saga as it is",
+    label = "not a step with a name",
+    note = "wrap it: `step(\"name\", ..)`, `read_only(\"name\", ..)`, `irreversible(\"name\", ..)`, or `step_fn(\"name\", execute, compensate)`"
+)]
+pub trait Part: sealed::Sealed {
+    /// What the step wants as its input.
+    type Input: Payload;
+    /// What its node carries.
+    type Output: Payload;
+
+    #[doc(hidden)]
+    fn into_spec(self) -> StepSpec<Self::Input, Self::Output>;
+}
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+/// A named step with its settings, ready to be [added](crate::SagaBuilder::add).
+pub struct StepSpec<I, O> {
+    pub(super) name: String,
+    pub(super) kind: StepKind,
+    pub(super) body: Arc<dyn Body>,
+    pub(super) probe: Option<Arc<dyn ProbeBody>>,
+    pub(super) after: Vec<SomeNode>,
+    pub(super) settings: Settings,
+    _types: PhantomData<fn(I) -> O>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Settings {
+    pub(super) pivot: bool,
+    pub(super) checkpoint: bool,
+    pub(super) atomic: bool,
+    pub(super) at_most_once: bool,
+    pub(super) undo_rule: Option<UndoRule>,
+    pub(super) retry: Retry,
+    pub(super) undo_retry: Option<Retry>,
+    pub(super) timeout: Duration,
+    pub(super) undo_timeout: Option<Duration>,
+    pub(super) max_in_flight: Option<u32>,
+}
+
+/// A step that can be undone.
+///
+/// ```
+/// # use amends::{Effect, Step, StepContext, StepError};
+/// # struct Hold;
+/// # impl Step for Hold {
+/// #     type Input = u32;
+/// #     type Output = u32;
+/// #     async fn execute(&self, _: &StepContext, n: &u32) -> Result<u32, StepError> { Ok(*n) }
+/// #     async fn compensate(&self, _: &StepContext, _: &u32, _: Effect<&u32>) -> Result<(), StepError> { Ok(()) }
+/// # }
+/// use std::time::Duration;
+/// use amends::{Retry, Saga, step};
+///
+/// let mut saga = Saga::builder::<u32>("booking");
+/// let seats = saga.input();
+/// let held = saga.add(
+///     step("hold", Hold).retry(Retry::exponential().max_attempts(4)).timeout(Duration::from_secs(5)),
+///     seats,
+/// );
+/// let saga: Saga<u32, u32> = saga.returns(held)?;
+/// # Ok::<(), amends::SagaError>(())
+/// ```
+pub fn step<S: Step>(name: impl Into<String>, step: S) -> StepSpec<S::Input, S::Output> {
+    StepSpec::new(name.into(), StepKind::Compensatable, Arc::new(StepBody(Arc::new(step))))
+}
+
+/// An action that changes nothing: it is never in doubt and never undone (rule E6).
+pub fn read_only<A: Action>(name: impl Into<String>, action: A) -> StepSpec<A::Input, A::Output> {
+    StepSpec::new(name.into(), StepKind::ReadOnly, Arc::new(ActionBody(Arc::new(action))))
+}
+
+/// An action that can't be undone: it has to be the pivot, or to come after it (rule P1).
+pub fn irreversible<A: Action>(name: impl Into<String>, action: A) -> StepSpec<A::Input, A::Output> {
+    StepSpec::new(name.into(), StepKind::Irreversible, Arc::new(ActionBody(Arc::new(action))))
+}
+
+impl<I: Payload, O: Payload> StepSpec<I, O> {
+    /// How long a call may take unless the definition says otherwise.
+    pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
+
+    pub(super) fn new(name: String, kind: StepKind, body: Arc<dyn Body>) -> Self {
+        let settings = Settings {
+            pivot: false,
+            checkpoint: false,
+            atomic: false,
+            at_most_once: false,
+            undo_rule: None,
+            retry: Retry::default(),
+            undo_retry: None,
+            timeout: Self::DEFAULT_TIMEOUT,
+            undo_timeout: None,
+            max_in_flight: None,
+        };
+        StepSpec { name, kind, body, probe: None, after: Vec::new(), settings, _types: PhantomData }
+    }
+
+    /// Makes this the point of no return: before it all can be undone, after it the run only goes
+    /// forward. At most one step of a saga, and every other step comes before it, after it, or is read-only.
+    #[must_use]
+    pub fn pivot(mut self) -> Self {
+        self.settings.pivot = true;
+        self
+    }
+
+    /// Makes `retry_from_checkpoint` keep this step, with all that it depends on.
+    #[must_use]
+    pub fn checkpoint(mut self) -> Self {
+        self.settings.checkpoint = true;
+        self
+    }
+
+    /// Declares that `execute` makes one effectful call and doesn't try again inside: only then does a
+    /// classifier's "not done" (a refused connection) count (rule E2). A step's own word always counts.
+    #[must_use]
+    pub fn atomic(mut self) -> Self {
+        self.settings.atomic = true;
+        self
+    }
+
+    /// Declares that `execute` must not be called again while it may have taken effect: in doubt, the
+    /// run is parked instead (rule K5). A definite "not done" may be tried again.
+    #[must_use]
+    pub fn at_most_once(mut self) -> Self {
+        self.settings.at_most_once = true;
+        self
+    }
+
+    /// When the step is undone if it did not succeed; [`UndoRule::InDoubt`] by default.
+    #[must_use]
+    pub fn undo_failing(mut self, rule: UndoRule) -> Self {
+        self.settings.undo_rule = Some(rule);
+        self
+    }
+
+    /// How failed attempts are tried again; [`Retry::default`] by default.
+    #[must_use]
+    pub fn retry(mut self, retry: Retry) -> Self {
+        self.settings.retry = retry;
+        self
+    }
+
+    /// How a failed undo is tried again; [`Retry::compensation`] by default.
+    #[must_use]
+    pub fn compensation_retry(mut self, retry: Retry) -> Self {
+        self.settings.undo_retry = Some(retry);
+        self
+    }
+
+    /// How long one call of `execute` may take; 30 s by default. Then its future is dropped and its
+    /// effect is in doubt. Acts at await points only: a call that blocks its thread is not interrupted.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.settings.timeout = timeout;
+        self
+    }
+
+    /// How long one call of `compensate` may take; 30 s by default.
+    #[must_use]
+    pub fn compensation_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.undo_timeout = Some(timeout);
+        self
+    }
+
+    /// How many attempts of this step, of all runs of this coordinator together, may be in flight.
+    #[must_use]
+    pub fn max_in_flight(mut self, most: u32) -> Self {
+        self.settings.max_in_flight = Some(most);
+        self
+    }
+
+    /// Whom to ask about an effect in doubt.
+    #[must_use]
+    pub fn probe<P: Probe<Input = I, Output = O>>(mut self, probe: P) -> Self {
+        self.probe = Some(Arc::new(ProbeOf(Arc::new(probe))));
+        self
+    }
+
+    /// Starts only after that step is done, without using its output.
+    #[must_use]
+    pub fn after(mut self, node: impl Into<SomeNode>) -> Self {
+        self.after.push(node.into());
+        self
+    }
+}
+
+impl<I, O> sealed::Sealed for StepSpec<I, O> {}
+
+impl<I: Payload, O: Payload> Part for StepSpec<I, O> {
+    type Input = I;
+    type Output = O;
+
+    fn into_spec(self) -> StepSpec<I, O> {
+        self
+    }
+}
+
+impl<I, O> fmt::Debug for StepSpec<I, O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StepSpec")
+            .field("name", &self.name)
+            .field("kind", &self.kind)
+            .field("probe", &self.probe.is_some())
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}

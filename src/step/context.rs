@@ -1,0 +1,155 @@
+//! What a step is told about the call that it is in.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use crate::ids::{RunId, Timestamp};
+use crate::step::{StepIx, StepTable};
+
+/// The two keys of a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Keys {
+    /// The key of this very call: an `execute` and its `compensate` differ.
+    pub call: Arc<str>,
+    /// The key under which the effect was made, or is being made.
+    pub effect: Arc<str>,
+}
+
+/// Everything about the call that a step may want to pass on.
+///
+/// Cheap to clone: pass a clone to work that outlives a borrow.
+#[derive(Clone, Debug)]
+pub struct StepContext {
+    parts: Arc<ContextParts>,
+}
+
+#[derive(Debug)]
+pub(crate) struct ContextParts {
+    pub(crate) run: RunId,
+    pub(crate) trace_id: Arc<str>,
+    pub(crate) fence: u64,
+    pub(crate) steps: StepTable,
+    pub(crate) step: StepIx,
+    pub(crate) round: u32,
+    pub(crate) attempt: u32,
+    pub(crate) keys: Keys,
+    pub(crate) timeout: Duration,
+    pub(crate) deadline: Timestamp,
+    pub(crate) stop: Arc<StopSignal>,
+}
+
+impl StepContext {
+    pub(crate) fn new(parts: ContextParts) -> Self {
+        StepContext { parts: Arc::new(parts) }
+    }
+
+    /// The run's id, as its caller chose it.
+    #[must_use]
+    pub fn run(&self) -> &RunId {
+        &self.parts.run
+    }
+
+    /// The step's name.
+    #[must_use]
+    pub fn step(&self) -> &str {
+        self.parts.steps.name(self.parts.step)
+    }
+
+    /// Which call of this step this is, from 1, over the whole life of the run.
+    #[must_use]
+    pub fn attempt(&self) -> u32 {
+        self.parts.attempt
+    }
+
+    /// The step's counter of tries at having the effect, from 1. See rule K2.
+    #[must_use]
+    pub fn round(&self) -> u32 {
+        self.parts.round
+    }
+
+    /// The run's fencing token: it grows each time the run changes hands. A participant that remembers
+    /// the highest one it has seen can refuse a coordinator that has lost the run without knowing it.
+    #[must_use]
+    pub fn fence(&self) -> u64 {
+        self.parts.fence
+    }
+
+    /// The key of this call: the same for every attempt in this round, different for `execute` and
+    /// `compensate`. Send it as `Idempotency-Key`. Printable ASCII without spaces.
+    #[must_use]
+    pub fn idempotency_key(&self) -> &str {
+        &self.parts.keys.call
+    }
+
+    /// The key under which the effect was made: in `compensate` and in a probe, the key of the `execute`
+    /// that they are about; in `execute`, the same as [`idempotency_key`](Self::idempotency_key).
+    #[must_use]
+    pub fn effect_key(&self) -> &str {
+        &self.parts.keys.effect
+    }
+
+    /// How long this call may take before its future is dropped.
+    #[must_use]
+    pub fn timeout(&self) -> Duration {
+        self.parts.timeout
+    }
+
+    /// The wall-clock time at which this call's future is dropped.
+    #[must_use]
+    pub fn deadline(&self) -> Timestamp {
+        self.parts.deadline
+    }
+
+    /// The run's trace id: 32 hex digits, kept over crash and recovery.
+    #[must_use]
+    pub fn trace_id(&self) -> &str {
+        &self.parts.trace_id
+    }
+
+    /// Whether the run would rather have this call end early: somebody cancelled the run, or a sibling
+    /// failed in a saga that says so. A call that doesn't look is waited for.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.parts.stop.is_set()
+    }
+
+    /// Waits until [`is_cancelled`](Self::is_cancelled).
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped and asked again, in a `select!` for example.
+    pub async fn cancelled(&self) {
+        self.parts.stop.wait().await;
+    }
+}
+
+/// Told once, heard by all attempts of a run that look.
+#[derive(Debug, Default)]
+pub(crate) struct StopSignal {
+    set: AtomicBool,
+    told: Notify,
+}
+
+impl StopSignal {
+    pub(crate) fn set(&self) {
+        self.set.store(true, Ordering::Release);
+        self.told.notify_waiters();
+    }
+
+    pub(crate) fn is_set(&self) -> bool {
+        self.set.load(Ordering::Acquire)
+    }
+
+    pub(crate) async fn wait(&self) {
+        let told = self.told.notified();
+        tokio::pin!(told);
+        // Registering before looking: a signal between the two is not lost.
+        told.as_mut().enable();
+        if !self.is_set() {
+            told.await;
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! Journals in the process: for tests, and for runs that need not survive it.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use async_trait::async_trait;
+
+use crate::ids::RunId;
+use crate::journal::{Event, Journal, Record};
+use crate::saga::Outline;
+use crate::sharded::Sharded;
+use crate::step::StepTable;
+use crate::store::{Append, AppendError, Appending, LoadError, RunEntry, RunFilter, Store, StoreError};
+
+/// A store without a disk: what it holds is gone with the process.
+///
+/// Values stay as they are; nothing is serialised. Ended runs are kept up to a bound
+/// ([`MemoryStore::KEPT`] by default), the oldest forgotten first, and so is, with them, that their ids
+/// were used.
+///
+/// ```
+/// use amends::store::MemoryStore;
+///
+/// let store = MemoryStore::new().keep_ended(10);
+/// assert_eq!(store.len(), 0);
+/// ```
+pub struct MemoryStore {
+    runs: Sharded<RunId, Held>,
+    /// Run numbers, for scans in order. Written at a run's start and when it is forgotten.
+    order: Mutex<BTreeMap<u64, RunId>>,
+    ended: Mutex<VecDeque<(u64, RunId)>>,
+    outlines: Mutex<HashMap<(String, u32, String), Outline>>,
+    kept: usize,
+    next: AtomicU64,
+}
+
+struct Held {
+    entry: RunEntry,
+    steps: StepTable,
+    records: Vec<Record>,
+}
+
+/// A panic while one of these locks was held left nothing half-changed: each change is one call.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        MemoryStore::new()
+    }
+}
+
+impl MemoryStore {
+    /// How many ended runs are kept unless the store is told otherwise.
+    pub const KEPT: usize = 1_000;
+
+    /// An empty store.
+    #[must_use]
+    pub fn new() -> Self {
+        MemoryStore {
+            runs: Sharded::default(),
+            order: Mutex::default(),
+            ended: Mutex::default(),
+            outlines: Mutex::default(),
+            kept: MemoryStore::KEPT,
+            next: AtomicU64::new(1),
+        }
+    }
+
+    /// Keeps so many ended runs.
+    #[must_use]
+    pub fn keep_ended(mut self, most: usize) -> Self {
+        self.kept = most;
+        self
+    }
+
+    /// How many runs it holds.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.runs.len()
+    }
+
+    /// Whether it holds none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn begin(&self, append: Append) -> Result<(), AppendError> {
+        let Some(Event::RunStarted(started)) = append.record.events.first() else {
+            return Err(AppendError::not_written("the first record of a run begins with its start"));
+        };
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let mut entry = RunEntry::new(number, append.run.clone(), &*started.saga, started.version, append.record.at);
+        entry.standing = append.standing;
+        entry.ended_at = append.standing.is_end().then_some(append.record.at);
+        let id = append.record.append_id;
+        let held = Held { entry, steps: append.steps, records: vec![append.record] };
+        if self.runs.insert_new(append.run.clone(), held) {
+            lock(&self.order).insert(number, append.run.clone());
+            if append.standing.is_end() {
+                self.forget_oldest(number, append.run);
+            }
+            return Ok(());
+        }
+        let first = self.runs.look(&append.run, |held| held.records.first().map(|record| record.append_id));
+        if first.flatten() == Some(id) { Ok(()) } else { Err(AppendError::Conflict) }
+    }
+
+    fn go_on(&self, append: Append) -> Result<(), AppendError> {
+        let Append { run, record, standing, .. } = append;
+        let (at, id, seq) = (record.at, record.append_id, record.seq);
+        let done = self.runs.change(&run, |held| {
+            let last = held.records.last().map_or((0, None), |last| (last.seq, Some(last.append_id)));
+            if seq <= last.0 {
+                let ours = held.records.get(usize::try_from(seq).unwrap_or(usize::MAX).wrapping_sub(1));
+                return if ours.is_some_and(|ours| ours.append_id == id) { Ok(None) } else { Err(AppendError::Conflict) };
+            }
+            if seq != last.0 + 1 {
+                return Err(AppendError::Conflict);
+            }
+            held.records.push(record);
+            held.entry.standing = standing;
+            if standing.is_end() {
+                held.entry.ended_at = Some(at);
+                // The journal won't grow again.
+                held.records.shrink_to_fit();
+                return Ok(Some(held.entry.number));
+            }
+            Ok(None)
+        });
+        match done {
+            None => Err(AppendError::Conflict),
+            Some(Err(error)) => Err(error),
+            Some(Ok(None)) => Ok(()),
+            Some(Ok(Some(number))) => {
+                self.forget_oldest(number, run);
+                Ok(())
+            }
+        }
+    }
+
+    fn forget_oldest(&self, number: u64, run: RunId) {
+        let too_many = {
+            let mut ended = lock(&self.ended);
+            ended.push_back((number, run));
+            if ended.len() > self.kept { ended.pop_front() } else { None }
+        };
+        if let Some((number, run)) = too_many {
+            self.runs.remove(&run);
+            lock(&self.order).remove(&number);
+        }
+    }
+}
+
+#[async_trait]
+impl Store for MemoryStore {
+    fn append(&self, append: Append) -> Appending {
+        Appending::ready(if append.record.seq == 1 { self.begin(append) } else { self.go_on(append) })
+    }
+
+    async fn load(&self, run: &RunId) -> Result<Option<Journal>, LoadError> {
+        Ok(self.runs.look(run, |held| Journal {
+            run: run.clone(),
+            steps: held.steps.clone(),
+            records: held.records.clone(),
+        }))
+    }
+
+    async fn find(&self, run: &RunId) -> Result<Option<RunEntry>, StoreError> {
+        Ok(self.runs.look(run, |held| held.entry.clone()))
+    }
+
+    async fn scan(&self, filter: &RunFilter, after: Option<u64>, limit: usize) -> Result<Vec<RunEntry>, StoreError> {
+        let mut found = Vec::new();
+        let mut next = after.map_or(0, |after| after.saturating_add(1));
+        while found.len() < limit {
+            // In pieces, so that starts of runs don't wait for a long scan.
+            let piece: Vec<(u64, RunId)> =
+                lock(&self.order).range(next..).take(256).map(|(number, run)| (*number, run.clone())).collect();
+            let Some((last, _)) = piece.last() else { break };
+            next = last + 1;
+            let entries = piece.iter().filter_map(|(_, run)| self.runs.look(run, |held| held.entry.clone()));
+            let room = limit - found.len();
+            found.extend(entries.filter(|entry| filter.matches(entry)).take(room));
+        }
+        Ok(found)
+    }
+
+    async fn remember(&self, outline: &Outline) -> Result<(), StoreError> {
+        let key = (outline.saga.clone(), outline.version, outline.fingerprint.clone());
+        lock(&self.outlines).entry(key).or_insert_with(|| outline.clone());
+        Ok(())
+    }
+
+    async fn recall(&self, saga: &str, version: u32, fingerprint: &str) -> Result<Option<Outline>, StoreError> {
+        let key = (saga.to_owned(), version, fingerprint.to_owned());
+        Ok(lock(&self.outlines).get(&key).cloned())
+    }
+
+    fn keeps_values(&self) -> bool {
+        true
+    }
+
+    /// Does nothing: there is nothing to let go of, and the next coordinator may use the store.
+    async fn close(&self) {}
+}
+
+impl fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "MemoryStore({} runs)", self.len())
+    }
+}
+

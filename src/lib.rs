@@ -8,6 +8,8 @@ pub mod policy;
 pub mod saga;
 pub mod step;
 pub mod store;
+#[cfg(feature = "testkit")]
+pub mod testkit;
 
 pub use failure::FailureMode;
 pub use ids::{RunId, Timestamp};

@@ -3,7 +3,9 @@
 mod ids;
 mod sharded;
 pub mod failure;
+pub mod machine;
 pub mod journal;
+mod partial;
 pub mod policy;
 pub mod saga;
 pub mod step;
@@ -14,3 +16,4 @@ pub use ids::{RunId, Timestamp};
 pub use policy::{RecoveryPolicy, RecoveryStrategy, Retry};
 pub use saga::*;
 pub use step::*;
+pub use partial::*;

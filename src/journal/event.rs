@@ -268,12 +268,14 @@ pub enum ParkReason {
     Manual,
     /// An undo failed for good.
     CompensationFailed,
-    /// Two steps or more, in a row, were interrupted three times without progress.
+    /// One step was interrupted three times in a row without progress.
     Interrupted,
     /// A step that must not be repeated is in doubt.
     AtMostOnceInDoubt,
     /// An effect in doubt could not be settled.
     Unsettled,
+    /// All steps are done, and the saga's output can't be made of theirs.
+    OutputFailed,
     /// The definition has changed under the same version.
     DefinitionChanged,
     /// The journal can't be read; this is never written, only reported.
@@ -290,6 +292,7 @@ impl ParkReason {
             ParkReason::Interrupted => "interrupted",
             ParkReason::AtMostOnceInDoubt => "at_most_once_in_doubt",
             ParkReason::Unsettled => "unsettled",
+            ParkReason::OutputFailed => "output_failed",
             ParkReason::DefinitionChanged => "definition_changed",
             ParkReason::Unreadable => "unreadable",
         }

@@ -114,6 +114,8 @@ pub enum GiveUp {
     AttemptsUsedUp,
     /// The next attempt would begin after [`Retry::total`].
     TimeUsedUp,
+    /// The step is declared `at_most_once`, and its effect is in doubt (rule K5).
+    AtMostOnce,
 }
 
 impl Retry {
@@ -409,6 +411,7 @@ impl fmt::Display for GiveUp {
             Self::NotRetryable => "the failure is not retryable",
             Self::AttemptsUsedUp => "all attempts are used up",
             Self::TimeUsedUp => "the time for retries is used up",
+            Self::AtMostOnce => "the step runs at most once, and nobody knows whether it did",
         })
     }
 }

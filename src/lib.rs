@@ -1,19 +1,21 @@
 //! Sagas in your own process.
 
-mod ids;
-mod sharded;
+mod coordinator;
 pub mod failure;
-pub mod machine;
+mod ids;
 pub mod journal;
+pub mod machine;
 mod partial;
 pub mod policy;
 pub mod saga;
+mod sharded;
 pub mod step;
 pub mod store;
 
+pub use coordinator::*;
 pub use failure::FailureMode;
 pub use ids::{RunId, Timestamp};
+pub use partial::*;
 pub use policy::{RecoveryPolicy, RecoveryStrategy, Retry};
 pub use saga::*;
 pub use step::*;
-pub use partial::*;

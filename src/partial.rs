@@ -46,12 +46,12 @@ pub struct Completed<O> {
 pub(crate) struct Snapshot {
     pub(crate) run: RunId,
     pub(crate) state: State,
-    pub(crate) definition: Arc<crate::saga::Definition>,
+    pub(crate) graph: Arc<Graph>,
 }
 
 impl Snapshot {
     pub(crate) fn partial(&self) -> PartialResult {
-        PartialResult::of(&self.run, &self.state, &self.definition.graph)
+        PartialResult::of(&self.run, &self.state, &self.graph)
     }
 }
 

@@ -21,7 +21,10 @@ impl State {
         match event {
             // The state began with it.
             Event::RunStarted(_) => {}
-            Event::Claimed { fence, .. } => self.claimed(graph, *fence, at),
+            Event::Claimed { fence, worker } => {
+                self.worker.clone_from(worker);
+                self.claimed(graph, *fence, at);
+            }
             Event::StepStarted { step, round, key, mapped, .. } => {
                 let node = self.node(*step);
                 node.round = *round;

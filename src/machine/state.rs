@@ -17,6 +17,8 @@ pub struct State {
     pub(crate) started_at: Timestamp,
     pub(crate) ended_at: Option<Timestamp>,
     pub(crate) fence: u64,
+    /// Who started the run, or claimed it last.
+    pub(crate) worker: String,
     pub(crate) deadline: Option<Timestamp>,
     pub(crate) deadline_reported: bool,
     pub(crate) nodes: Vec<NodeState>,
@@ -233,6 +235,7 @@ impl State {
             started_at: at,
             ended_at: None,
             fence: 1,
+            worker: started.worker.clone(),
             deadline: started.deadline,
             deadline_reported: false,
             nodes,

@@ -42,7 +42,7 @@ impl<I, O> fmt::Debug for Saga<I, O> {
 
 /// What the coordinator needs of a saga, its types erased.
 pub(crate) struct Definition {
-    pub(crate) graph: Graph,
+    pub(crate) graph: Arc<Graph>,
     pub(crate) bodies: Vec<StepBodies>,
     pub(crate) output: Wired,
     pub(crate) deadline: Option<Duration>,
@@ -230,7 +230,8 @@ impl<I: Payload> SagaBuilder<I> {
         if !faults.is_empty() {
             return Err(SagaError { saga, faults });
         }
-        let definition = Definition { graph, bodies, output: Wired { wiring, supply }, deadline };
+        let definition = Definition {
+            graph: Arc::new(graph), bodies, output: Wired { wiring, supply }, deadline };
         Ok(Saga { definition: Arc::new(definition), _types: PhantomData })
     }
 

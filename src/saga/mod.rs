@@ -13,7 +13,8 @@ mod outline;
 mod part;
 mod wiring;
 
-pub(crate) use body::{Body, BoxFuture, Erased};
+pub(crate) use body::{BoxFuture, Erased};
+pub(crate) use fingerprint::hex;
 pub use builder::{Saga, SagaBuilder};
 pub(crate) use builder::Definition;
 pub use closures::{CompensateFn, ExecuteFn, irreversible_fn, read_only_fn, step_fn, step_with};
@@ -21,5 +22,5 @@ pub use faults::{Fault, SagaError};
 pub use graph::{Graph, GraphStep, OnStop, Siblings, StepKind, UndoOrder, UndoRule};
 pub use outline::{Outline, OutlineStep};
 pub use part::{Part, StepSpec, irreversible, read_only, step};
-pub(crate) use wiring::Feed;
+pub(crate) use wiring::{Feed, panic_message};
 pub use wiring::{Inputs, Mapped, Node, SomeNode};

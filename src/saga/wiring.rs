@@ -116,9 +116,6 @@ impl Wiring {
         self.maps.iter().map(|(source, convert)| convert(read(feed, *source)?)).collect()
     }
 
-    pub(crate) fn has_maps(&self) -> bool {
-        !self.maps.is_empty()
-    }
 }
 
 fn read(feed: &dyn Feed, source: SourceNode) -> Result<&Value, PayloadError> {

@@ -47,6 +47,15 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// The run's whole journal, or nothing where there is no such run.
     async fn load(&self, run: &RunId) -> Result<Option<Journal>, LoadError>;
 
+    /// The run's journal after the record `seq`: what a watcher hasn't seen yet. Stores that can read
+    /// less than the whole do so.
+    async fn load_after(&self, run: &RunId, seq: u64) -> Result<Option<Journal>, LoadError> {
+        Ok(self.load(run).await?.map(|mut journal| {
+            journal.records.retain(|record| record.seq > seq);
+            journal
+        }))
+    }
+
     /// The run's entry in the list of runs.
     async fn find(&self, run: &RunId) -> Result<Option<RunEntry>, StoreError>;
 

@@ -1,0 +1,295 @@
+//! Journals in a SQLite file.
+//!
+//! The way of an append: encoded on the caller's thread (`record`), queued (`queue`), written with whatever
+//! else is queued in one transaction (`writer`, `rows`), answered after `COMMIT`. An error is judged by
+//! how far it reaches (`harm`). Reads have connections of their own (`reader`, `scan`). One process owns a
+//! file (`lock`); what the file holds is in `schema` and `checksum`, and in `docs/format.md` for everybody.
+
+mod checksum;
+mod connect;
+mod harm;
+mod lock;
+mod options;
+mod queue;
+mod reader;
+mod record;
+mod rows;
+mod scan;
+mod schema;
+mod wal;
+mod writer;
+
+pub use options::SqliteOptions;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rusqlite::limits::Limit;
+
+use crate::ids::RunId;
+use crate::journal::Journal;
+use crate::saga::Outline;
+use crate::store::{
+    Append, AppendError, Appending, LoadError, RunEntry, RunFilter, Store, StoreError,
+};
+
+use lock::OwnerLock;
+use queue::{Queue, Stopped, Write};
+use reader::Readers;
+use record::NewRecord;
+use schema::Found;
+use writer::Counts;
+
+/// A store in a SQLite file.
+///
+/// An append that was acknowledged is on the disk: `synchronous=FULL`, one sync per commit, and appends
+/// that are in flight together share a commit. One process owns the file, by a lock of the operating system
+/// on the file `<name>.lock` beside it; a process that was killed has lost the lock already. Other processes
+/// can read it meanwhile, with [`SqliteStore::open_reader`] or with the `sqlite3` shell.
+///
+/// After a failed sync, or any commit of which nobody knows what reached the disk, the store is dead: it
+/// acknowledges nothing more, retries nothing, and still reads. What is true is then read from the disk by
+/// whoever opens the file next.
+///
+/// The file has to be on a local disk: the write-ahead log needs shared memory.
+///
+/// ```
+/// use amends::store::{RunFilter, SqliteStore, Store as _};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let path = dir.path().join("sagas.db");
+/// let store = SqliteStore::open(&path)?;
+/// assert!(store.scan(&RunFilter::open(), None, 10).await?.is_empty());
+/// assert!(SqliteStore::open(&path).is_err(), "it has an owner");
+/// store.close().await;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct SqliteStore {
+    path: PathBuf,
+    /// Where writes go; nothing in a store that only reads.
+    queue: Option<Arc<Queue>>,
+    readers: Readers,
+    counts: Arc<Counts>,
+}
+
+/// How long a store that is dropped without being closed waits for its writer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+impl SqliteStore {
+    /// Opens a file as its one owner, with all [defaults](SqliteOptions), and makes it where there is none.
+    ///
+    /// This blocks while the log of a crashed owner is recovered: some milliseconds.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::InUse`] where another process owns the file, [`StoreError::Foreign`] where it holds
+    /// something else or is of a newer version (it is left as it is), [`StoreError::Failed`] where it can't
+    /// be opened or SQLite is older than 3.51.3.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
+        SqliteStore::options().open(path)
+    }
+
+    /// Opens a file that another process may own, for reading only: appends are answered
+    /// [`Dead`](AppendError::Dead).
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Foreign`] where the file holds no journals, [`StoreError::Failed`] where there is none
+    /// or it can't be opened. Reading a file that uses a write-ahead log needs the right to write in its
+    /// folder, unless somebody else has it open.
+    pub fn open_reader(path: impl AsRef<Path>) -> Result<Self, StoreError> {
+        SqliteStore::options().open_reader(path)
+    }
+
+    /// Opens a file otherwise than by default.
+    pub fn options() -> SqliteOptions {
+        SqliteOptions::default()
+    }
+
+    fn open_with(path: &Path, options: SqliteOptions) -> Result<Self, StoreError> {
+        connect::check_version()?;
+        let path = connect::true_path(path)?;
+        if path.exists() {
+            // Before anything is made beside it: a file that is not ours is left alone.
+            schema::identify(&connect::reader(&path, options.busy_timeout)?, &path)?;
+        }
+        let lock = OwnerLock::take(&path)?;
+        let conn = connect::writer(&path, options.busy_timeout)?;
+        let found = schema::identify(&conn, &path)?;
+        connect::make_durable(&conn)?;
+        if found == Found::Nothing {
+            schema::create(&conn)?;
+        }
+        let prepared = conn
+            .set_limit(Limit::SQLITE_LIMIT_LENGTH, options.max_record_bytes)
+            // What a killed owner has left in the log may be in the kernel's memory only. It is made durable
+            // before anybody reads it and acts on it.
+            .and_then(|_| wal::passive(&conn))
+            .and_then(|()| wal::grow(&conn, &path, options.wal_bytes));
+        prepared.map_err(|error| StoreError::failed("preparing the journal file", error))?;
+
+        let readers = Readers::new(path.clone(), options.readers, options.busy_timeout);
+        let (queue, counts) = (Arc::new(Queue::default()), Arc::new(Counts::default()));
+        let (its_queue, its_counts) = (Arc::clone(&queue), Arc::clone(&counts));
+        std::thread::Builder::new()
+            .name("amends-sqlite".to_owned())
+            .spawn(move || writer::run(its_queue, lock, conn, &options, &its_counts))
+            .map_err(|error| StoreError::failed("starting the writer thread", error))?;
+        Ok(SqliteStore {
+            path,
+            queue: Some(queue),
+            readers,
+            counts,
+        })
+    }
+
+    fn open_reader_with(path: &Path, options: &SqliteOptions) -> Result<Self, StoreError> {
+        connect::check_version()?;
+        let path = connect::true_path(path)?;
+        let conn = connect::reader(&path, options.busy_timeout)?;
+        if schema::identify(&conn, &path)? == Found::Nothing {
+            return Err(StoreError::Foreign {
+                what: format!("`{}` is empty: it holds no journals", path.display()),
+            });
+        }
+        let readers = Readers::new(path.clone(), options.readers, options.busy_timeout);
+        Ok(SqliteStore {
+            path,
+            queue: None,
+            readers,
+            counts: Arc::default(),
+        })
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// How many transactions this store has committed: each is one sync of the disk. Checkpoints, about one
+    /// in a hundred commits, come on top with two each.
+    #[must_use]
+    pub fn commits(&self) -> u64 {
+        self.counts.commits.load(Ordering::Relaxed)
+    }
+
+    /// How many appends it has written in them.
+    #[must_use]
+    pub fn appends(&self) -> u64 {
+        self.counts.appends.load(Ordering::Relaxed)
+    }
+
+    fn push(&self, write: Write) -> Result<Appending, Stopped> {
+        let queue = self.queue.as_ref().ok_or(Stopped::ReadOnly)?;
+        queue.push(write).map(Appending::channel)
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    fn append(&self, append: Append) -> Appending {
+        match NewRecord::encode(append) {
+            Ok(record) => self
+                .push(Write::Record(record))
+                .unwrap_or_else(|why| Appending::ready(Err(why.into()))),
+            Err(error) => Appending::ready(Err(AppendError::not_written(error))),
+        }
+    }
+
+    async fn load(&self, run: &RunId) -> Result<Option<Journal>, LoadError> {
+        let run = run.clone();
+        self.readers
+            .read("loading a journal", move |conn| reader::load(conn, &run))
+            .await
+    }
+
+    async fn find(&self, run: &RunId) -> Result<Option<RunEntry>, StoreError> {
+        let run = run.clone();
+        self.readers
+            .read("finding a run", move |conn| scan::find(conn, &run))
+            .await
+    }
+
+    async fn scan(
+        &self,
+        filter: &RunFilter,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<RunEntry>, StoreError> {
+        let filter = filter.clone();
+        self.readers
+            .read("listing runs", move |conn| {
+                scan::scan(conn, &filter, after, limit)
+            })
+            .await
+    }
+
+    async fn remember(&self, outline: &Outline) -> Result<(), StoreError> {
+        let doing = "keeping a definition";
+        let json =
+            serde_json::to_string(outline).map_err(|error| StoreError::failed(doing, error))?;
+        let written = match self.push(Write::Outline {
+            of: outline.clone(),
+            json,
+        }) {
+            Ok(written) => written.await,
+            Err(why) => Err(why.into()),
+        };
+        written.map_err(|error| match error {
+            AppendError::Dead(why) => StoreError::Dead {
+                what: why.to_string(),
+            },
+            error => StoreError::failed(doing, error),
+        })
+    }
+
+    async fn recall(
+        &self,
+        saga: &str,
+        version: u32,
+        fingerprint: &str,
+    ) -> Result<Option<Outline>, StoreError> {
+        let key = (saga.to_owned(), version, fingerprint.to_owned());
+        self.readers
+            .read("reading a definition", move |conn| {
+                reader::recall(conn, &key)
+            })
+            .await
+    }
+
+    /// Writes what is queued, copies the log into the database, and lets go of the file and its lock.
+    /// Afterwards the store neither appends nor reads.
+    async fn close(&self) {
+        self.readers.close().await;
+        let Some(queue) = &self.queue else { return };
+        queue.close();
+        let queue = Arc::clone(queue);
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => {
+                // It fails only where the runtime is shutting down, and then nobody waits.
+                let _ = runtime.spawn_blocking(move || queue.wait_gone(None)).await;
+            }
+            Err(_) => queue.wait_gone(None),
+        }
+    }
+}
+
+/// Does what [`close`](Store::close) does, and waits for it: some milliseconds, five seconds at most.
+/// Better close a store before it is dropped in async code.
+impl Drop for SqliteStore {
+    fn drop(&mut self) {
+        self.readers.close_idle();
+        if let Some(queue) = &self.queue {
+            queue.close();
+            queue.wait_gone(Some(PATIENCE));
+        }
+    }
+}

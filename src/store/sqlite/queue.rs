@@ -1,0 +1,168 @@
+//! What waits for the writer: one vector, swapped whole, so that a lock is held for a few instructions.
+
+use std::error::Error;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use crate::saga::Outline;
+use crate::store::AppendError;
+
+use super::record::NewRecord;
+
+pub(super) type Answer = Result<(), AppendError>;
+
+/// Something to write, and whom to tell.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) write: Write,
+    answer: oneshot::Sender<Answer>,
+}
+
+impl Job {
+    /// Tells the caller, who may have stopped listening.
+    pub(super) fn answer(self, answer: Answer) {
+        let _ = self.answer.send(answer);
+    }
+}
+
+/// What the writer writes.
+#[derive(Debug)]
+pub(super) enum Write {
+    Record(NewRecord),
+    Outline { of: Outline, json: String },
+}
+
+impl Write {
+    /// Its size, as far as it depends on what users hand in.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Write::Record(record) => record.events.len(),
+            Write::Outline { json, .. } => json.len(),
+        }
+    }
+}
+
+/// Why a store takes nothing any more.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(super) enum Stopped {
+    #[error("it was closed")]
+    Closed,
+    #[error("it was opened for reading only")]
+    ReadOnly,
+    #[error(
+        "a commit failed so that nobody knows what reached the disk; open the file anew to see what did"
+    )]
+    Commit(#[source] Arc<dyn Error + Send + Sync>),
+    #[error("its writer thread panicked")]
+    Panicked,
+}
+
+impl From<Stopped> for AppendError {
+    fn from(why: Stopped) -> Self {
+        AppendError::dead(why)
+    }
+}
+
+/// The queue between all callers and the one writer.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    state: Mutex<State>,
+    /// Told when there is work, or none will come any more.
+    work: Condvar,
+    /// Told when the writer has let go of everything.
+    gone: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    jobs: Vec<Job>,
+    stopped: Option<Stopped>,
+    gone: bool,
+}
+
+impl Queue {
+    /// No change of the state can panic half-way, so a poisoned lock still guards a whole state.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Queues a job, unless the store has stopped.
+    pub(super) fn push(&self, write: Write) -> Result<oneshot::Receiver<Answer>, Stopped> {
+        let (answer, receiver) = oneshot::channel();
+        let mut state = self.lock();
+        if let Some(why) = &state.stopped {
+            return Err(why.clone());
+        }
+        state.jobs.push(Job { write, answer });
+        let first = state.jobs.len() == 1;
+        drop(state);
+        // The writer sleeps only while there is nothing, so only the first has to wake it.
+        if first {
+            self.work.notify_one();
+        }
+        Ok(receiver)
+    }
+
+    /// Waits for jobs and takes all there are into `jobs`, which is empty. Says no when none will come.
+    pub(super) fn take(&self, jobs: &mut Vec<Job>) -> bool {
+        let mut state = self.lock();
+        while state.jobs.is_empty() && state.stopped.is_none() {
+            state = self
+                .work
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        std::mem::swap(&mut state.jobs, jobs);
+        !jobs.is_empty()
+    }
+
+    /// Takes nothing more. What is queued will still be written.
+    pub(super) fn close(&self) {
+        self.lock().stopped.get_or_insert(Stopped::Closed);
+        self.work.notify_one();
+    }
+
+    /// Takes nothing more, and answers what is queued that it was not acknowledged.
+    pub(super) fn fail(&self, why: &Stopped) {
+        let mut state = self.lock();
+        state.stopped = Some(why.clone());
+        let jobs = std::mem::take(&mut state.jobs);
+        drop(state);
+        for job in jobs {
+            job.answer(Err(why.clone().into()));
+        }
+    }
+
+    fn leave(&self) {
+        self.lock().gone = true;
+        self.gone.notify_all();
+    }
+
+    /// Waits until the writer has let go of everything, or for so long.
+    pub(super) fn wait_gone(&self, at_most: Option<Duration>) {
+        let state = self.lock();
+        // Which of the two it was does not matter to those who wait.
+        match at_most {
+            None => drop(self.gone.wait_while(state, |state| !state.gone)),
+            Some(at_most) => drop(
+                self.gone
+                    .wait_timeout_while(state, at_most, |state| !state.gone),
+            ),
+        }
+    }
+}
+
+/// Held by the writer thread for as long as it lives. However it ends, nobody waits for it in vain.
+#[derive(Debug)]
+pub(super) struct Presence(pub(super) Arc<Queue>);
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.fail(&Stopped::Panicked);
+        }
+        self.0.leave();
+    }
+}

@@ -1,0 +1,217 @@
+//! A few connections that read, beside the writer and never in its way: a write-ahead log lets each of
+//! them see the last commit. What they do runs on tokio's threads for blocking work.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rusqlite::{Connection, OptionalExtension as _};
+use tokio::sync::Semaphore;
+
+use crate::ids::{RunId, Timestamp};
+use crate::journal::{AppendId, Interner, Journal, Record, decode_events};
+use crate::saga::Outline;
+use crate::store::{Damage, LoadError, StoreError};
+
+use super::{checksum, connect};
+
+/// The readers of one file.
+#[derive(Debug)]
+pub(super) struct Readers {
+    shared: Arc<Shared>,
+    permits: Arc<Semaphore>,
+    most: u32,
+}
+
+#[derive(Debug)]
+struct Shared {
+    path: PathBuf,
+    busy_timeout: Duration,
+    /// Connections that nobody uses. There are never more than permits.
+    idle: Mutex<Vec<Connection>>,
+}
+
+impl Shared {
+    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Readers {
+    pub(super) fn new(path: PathBuf, most: u32, busy_timeout: Duration) -> Self {
+        let shared = Shared {
+            path,
+            busy_timeout,
+            idle: Mutex::default(),
+        };
+        Readers {
+            shared: Arc::new(shared),
+            permits: Arc::new(Semaphore::new(most as usize)),
+            most,
+        }
+    }
+
+    /// Reads with a connection of its own, when one is free.
+    ///
+    /// Dropped half-way, the reading goes on to its end and its result is dropped.
+    pub(super) async fn read<T, E>(
+        &self,
+        doing: &'static str,
+        read: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+    {
+        let Ok(permit) = Arc::clone(&self.permits).acquire_owned().await else {
+            return Err(StoreError::Dead {
+                what: "it was closed".to_owned(),
+            }
+            .into());
+        };
+        let shared = Arc::clone(&self.shared);
+        let work = move || {
+            let idle = shared.idle().pop();
+            let conn = match idle {
+                Some(conn) => conn,
+                None => connect::reader(&shared.path, shared.busy_timeout)?,
+            };
+            let result = read(&conn);
+            // One that failed may be in an odd state; a new one costs little.
+            if result.is_ok() {
+                shared.idle().push(conn);
+            }
+            drop(permit);
+            result
+        };
+        let failed = |cause: Box<dyn std::error::Error + Send + Sync>| {
+            Err(StoreError::failed(doing, cause).into())
+        };
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => runtime
+                .spawn_blocking(work)
+                .await
+                .unwrap_or_else(|error| failed(error.into())),
+            Err(error) => failed(error.into()),
+        }
+    }
+
+    /// Waits for those that read, closes all connections, and refuses more.
+    pub(super) async fn close(&self) {
+        // An error says that this has been done before.
+        let all = self.permits.acquire_many(self.most).await;
+        self.permits.close();
+        drop(all);
+        self.shared.idle().clear();
+    }
+
+    /// Closes the connections that nobody uses, and refuses more.
+    pub(super) fn close_idle(&self) {
+        self.permits.close();
+        self.shared.idle().clear();
+    }
+}
+
+/// A run's journal, read through one of the connections.
+pub(super) fn load(conn: &Connection, run: &RunId) -> Result<Option<Journal>, LoadError> {
+    let failed = |error: rusqlite::Error| StoreError::failed("loading a journal", error);
+    let number = conn
+        .prepare_cached("SELECT run FROM runs WHERE id = ?")
+        .and_then(|mut find| {
+            find.query_row([run.as_str()], |row| row.get::<_, i64>(0))
+                .optional()
+        })
+        .map_err(failed)?;
+    let Some(number) = number else {
+        return Ok(None);
+    };
+    let mut rows = conn
+        .prepare_cached("SELECT seq, form, append_id, at, events, checksum FROM journal WHERE run = ? ORDER BY seq")
+        .map_err(failed)?;
+    let mut rows = rows.query([number]).map_err(failed)?;
+    let mut names = Interner::default();
+    let mut records = Vec::new();
+    let mut damage = None;
+    while let Some(row) = rows.next().map_err(failed)? {
+        match record(row, run, records.len() as u64 + 1, &mut names).map_err(failed)? {
+            Ok(record) => records.push(record),
+            Err(what) => {
+                damage = Some(what);
+                break;
+            }
+        }
+    }
+    if records.is_empty() && damage.is_none() {
+        // The list has the run, and a run is never without its first record.
+        damage = Some(Damage::Missing);
+    }
+    let seq = records.len() as u64 + 1;
+    let journal = Journal {
+        run: run.clone(),
+        steps: names.into_table(),
+        records,
+    };
+    match damage {
+        None => Ok(Some(journal)),
+        Some(what) => Err(LoadError::Unreadable {
+            run: run.clone(),
+            seq,
+            what,
+            before: Box::new(journal),
+        }),
+    }
+}
+
+/// One row as the record that it has to be: the `next` one.
+fn record(
+    row: &rusqlite::Row<'_>,
+    run: &RunId,
+    next: u64,
+    names: &mut Interner,
+) -> rusqlite::Result<Result<Record, Damage>> {
+    let (seq, form, at): (i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(3)?);
+    if u64::try_from(seq) != Ok(next) {
+        return Ok(Err(Damage::Missing));
+    }
+    // By bytes, so that text that is no text any more is found by the checksum and not by a conversion.
+    let (append_id, events) = (row.get_ref(2)?.as_bytes()?, row.get_ref(4)?.as_bytes()?);
+    let Ok(form) = u32::try_from(form) else {
+        return Ok(Err(Damage::Checksum));
+    };
+    let sum = checksum::of_record(run.as_str(), seq, form, append_id, at, events);
+    let (Ok(id), Ok(text)) = (append_id.try_into(), std::str::from_utf8(events)) else {
+        return Ok(Err(Damage::Checksum));
+    };
+    if sum != row.get::<_, i64>(5)? {
+        return Ok(Err(Damage::Checksum));
+    }
+    Ok(match decode_events(form, text, names) {
+        Ok(events) => Ok(Record {
+            seq: next,
+            append_id: AppendId::from_bytes(id),
+            at: Timestamp::from_micros(at),
+            events,
+        }),
+        Err(error) => Err(Damage::Form(error)),
+    })
+}
+
+/// The outline that was kept of a definition.
+pub(super) fn recall(
+    conn: &Connection,
+    key: &(String, u32, String),
+) -> Result<Option<Outline>, StoreError> {
+    let failed = |error| StoreError::failed("reading a definition", error);
+    let json = conn
+        .prepare_cached(
+            "SELECT outline FROM definitions WHERE saga = ? AND version = ? AND fingerprint = ?",
+        )
+        .and_then(|mut find| {
+            find.query_row((&key.0, key.1, &key.2), |row| row.get::<_, String>(0))
+                .optional()
+        })
+        .map_err(failed)?;
+    json.map(|json| serde_json::from_str(&json))
+        .transpose()
+        .map_err(|error| StoreError::failed("reading a definition", error))
+}

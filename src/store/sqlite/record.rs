@@ -1,0 +1,66 @@
+//! A record on its way into its row. It is encoded on the caller's thread, so that the one writer thread,
+//! which all runs share, does nothing but insert.
+
+use std::error::Error;
+
+use crate::ids::RunId;
+use crate::journal::{Event, FORM_VERSION, Standing, encode_events};
+use crate::store::Append;
+
+use super::checksum;
+
+/// A row of the journal, and what it changes in the list of runs.
+#[derive(Debug)]
+pub(super) struct NewRecord {
+    pub(super) run: RunId,
+    pub(super) seq: i64,
+    pub(super) append_id: [u8; 16],
+    pub(super) at: i64,
+    pub(super) events: String,
+    pub(super) checksum: i64,
+    pub(super) standing: Standing,
+    pub(super) standing_changed: bool,
+    /// The saga and its version, where the record begins a run.
+    pub(super) begins: Option<(String, u32)>,
+}
+
+impl NewRecord {
+    /// Encodes an append. An error concerns this append only.
+    pub(super) fn encode(append: Append) -> Result<Self, Box<dyn Error + Send + Sync>> {
+        let Append {
+            run,
+            record,
+            steps,
+            standing,
+            standing_changed,
+        } = append;
+        let begins = match (record.seq, record.events.first()) {
+            (1, Some(Event::RunStarted(started))) => Some((started.saga.clone(), started.version)),
+            (1, _) => return Err("the first record of a run begins with its start".into()),
+            _ => None,
+        };
+        let events = encode_events(&record.events, &steps)?;
+        let seq = i64::try_from(record.seq)?;
+        let append_id = record.append_id.to_bytes();
+        let at = record.at.as_micros();
+        let checksum = checksum::of_record(
+            run.as_str(),
+            seq,
+            FORM_VERSION,
+            &append_id,
+            at,
+            events.as_bytes(),
+        );
+        Ok(NewRecord {
+            run,
+            seq,
+            append_id,
+            at,
+            events,
+            checksum,
+            standing,
+            standing_changed,
+            begins,
+        })
+    }
+}

@@ -1,0 +1,205 @@
+//! What one append writes: its row in the journal, and the run's place in the lists.
+//!
+//! The statements are prepared once; compiling them for each append would halve the rate.
+
+use std::collections::HashMap;
+
+use rusqlite::{Connection, OptionalExtension as _, Statement, params};
+
+use crate::ids::RunId;
+use crate::journal::{FORM_VERSION, Standing};
+
+use super::queue::Write;
+use super::record::NewRecord;
+
+/// What became of one write, as far as the tables go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Rows were written.
+    Written,
+    /// They were there already, written by the same append.
+    Known,
+    /// The place is another append's.
+    Conflict,
+}
+
+/// A run's number, and the place of its last record.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    number: i64,
+    last: i64,
+}
+
+/// The prepared statements of the writer, and what it remembers about the runs it writes for.
+#[derive(Debug)]
+pub(super) struct Rows<'c> {
+    conn: &'c Connection,
+    insert_record: Statement<'c>,
+    insert_run: Statement<'c>,
+    set_open: Statement<'c>,
+    delete_open: Statement<'c>,
+    set_ended: Statement<'c>,
+    insert_outline: Statement<'c>,
+    find_number: Statement<'c>,
+    find_last: Statement<'c>,
+    find_append: Statement<'c>,
+    /// Runs that are being driven, so that an append needs no look-up. A run that waits, is parked or has
+    /// ended isn't here: there may be a million of them, and one look-up when they go on costs little.
+    places: HashMap<RunId, Place>,
+}
+
+impl<'c> Rows<'c> {
+    pub(super) fn prepare(conn: &'c Connection) -> rusqlite::Result<Self> {
+        Ok(Rows {
+            conn,
+            insert_record: conn.prepare(
+                "INSERT INTO journal (run, seq, form, append_id, at, events, checksum) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            )?,
+            insert_run: conn.prepare(
+                "INSERT INTO runs (id, saga, version, started_at) VALUES (?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
+            )?,
+            set_open: conn.prepare(
+                "INSERT INTO open_runs (run, standing, wake_at) VALUES (?, ?, ?)
+                 ON CONFLICT (run) DO UPDATE SET standing = excluded.standing, wake_at = excluded.wake_at",
+            )?,
+            delete_open: conn.prepare("DELETE FROM open_runs WHERE run = ?")?,
+            set_ended: conn.prepare("INSERT OR REPLACE INTO ended_runs (run, standing, ended_at) VALUES (?, ?, ?)")?,
+            insert_outline: conn.prepare(
+                "INSERT INTO definitions (saga, version, fingerprint, outline) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            )?,
+            find_number: conn.prepare("SELECT run FROM runs WHERE id = ?")?,
+            find_last: conn.prepare("SELECT coalesce(max(seq), 0) FROM journal WHERE run = ?")?,
+            find_append: conn.prepare("SELECT append_id FROM journal WHERE run = ? AND seq = ?")?,
+            places: HashMap::new(),
+        })
+    }
+
+    /// Forgets what it remembers: after a rollback it may not be true.
+    pub(super) fn forget(&mut self) {
+        self.places.clear();
+    }
+
+    pub(super) fn write(&mut self, write: &Write) -> rusqlite::Result<Verdict> {
+        match write {
+            Write::Record(record) if record.begins.is_some() => self.begin(record),
+            Write::Record(record) => self.go_on(record),
+            Write::Outline { of, json } => {
+                let rows = self.insert_outline.execute(params![
+                    of.saga,
+                    of.version,
+                    of.fingerprint,
+                    json
+                ])?;
+                Ok(if rows == 0 {
+                    Verdict::Known
+                } else {
+                    Verdict::Written
+                })
+            }
+        }
+    }
+
+    fn begin(&mut self, record: &NewRecord) -> rusqlite::Result<Verdict> {
+        let Some((saga, version)) = &record.begins else {
+            return Ok(Verdict::Conflict);
+        };
+        if self
+            .insert_run
+            .execute(params![record.run.as_str(), saga, version, record.at])?
+            == 0
+        {
+            let number = self
+                .find_number
+                .query_row([record.run.as_str()], |row| row.get(0))?;
+            return self.is_known(number, record);
+        }
+        self.insert(
+            Place {
+                number: self.conn.last_insert_rowid(),
+                last: 0,
+            },
+            record,
+        )
+    }
+
+    fn go_on(&mut self, record: &NewRecord) -> rusqlite::Result<Verdict> {
+        let Some(place) = self.place(&record.run)? else {
+            return Ok(Verdict::Conflict);
+        };
+        if record.seq <= place.last {
+            return self.is_known(place.number, record);
+        }
+        if record.seq != place.last + 1 {
+            return Ok(Verdict::Conflict);
+        }
+        self.insert(place, record)
+    }
+
+    fn place(&mut self, run: &RunId) -> rusqlite::Result<Option<Place>> {
+        if let Some(place) = self.places.get(run) {
+            return Ok(Some(*place));
+        }
+        let number = self
+            .find_number
+            .query_row([run.as_str()], |row| row.get(0))
+            .optional()?;
+        let Some(number) = number else {
+            return Ok(None);
+        };
+        let last = self.find_last.query_row([number], |row| row.get(0))?;
+        Ok(Some(Place { number, last }))
+    }
+
+    /// Rule W2: an append that was sent again is acknowledged again, and any other is a conflict.
+    fn is_known(&mut self, number: i64, record: &NewRecord) -> rusqlite::Result<Verdict> {
+        let found: Option<Vec<u8>> = self
+            .find_append
+            .query_row([number, record.seq], |row| row.get(0))
+            .optional()?;
+        Ok(if found.is_some_and(|found| found == record.append_id) {
+            Verdict::Known
+        } else {
+            Verdict::Conflict
+        })
+    }
+
+    fn insert(&mut self, place: Place, record: &NewRecord) -> rusqlite::Result<Verdict> {
+        let number = place.number;
+        self.insert_record.execute(params![
+            number,
+            record.seq,
+            FORM_VERSION,
+            record.append_id,
+            record.at,
+            record.events,
+            record.checksum,
+        ])?;
+        let ends = record.standing.is_end();
+        if ends {
+            if record.begins.is_none() {
+                self.delete_open.execute([number])?;
+            }
+            self.set_ended
+                .execute(params![number, record.standing.as_str(), record.at])?;
+        } else if record.standing_changed || record.begins.is_some() {
+            let wake_at = match record.standing {
+                Standing::Waiting { until } => Some(until.as_micros()),
+                _ => None,
+            };
+            self.set_open
+                .execute(params![number, record.standing.as_str(), wake_at])?;
+        }
+        if record.standing == Standing::Running {
+            self.places.insert(
+                record.run.clone(),
+                Place {
+                    number,
+                    last: record.seq,
+                },
+            );
+        } else {
+            self.places.remove(&record.run);
+        }
+        Ok(Verdict::Written)
+    }
+}

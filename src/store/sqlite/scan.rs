@@ -1,0 +1,201 @@
+//! The list of runs. Each kind of filter reads the smallest table or index that holds all it can match.
+
+use std::fmt::Write as _;
+
+use rusqlite::types::Value;
+use rusqlite::{Connection, Row, params_from_iter};
+
+use crate::ids::{RunId, Timestamp};
+use crate::journal::Standing;
+use crate::store::{RunEntry, RunFilter, StoreError};
+
+const COLUMNS: &str = "SELECT r.run, r.id, r.saga, r.version, r.started_at, o.standing, o.wake_at, e.standing, e.ended_at";
+
+/// A query and what is bound to its parameters.
+struct Query {
+    sql: String,
+    values: Vec<Value>,
+}
+
+impl Query {
+    fn and(&mut self, condition: &str, value: impl Into<Value>) {
+        let _ = write!(self.sql, " AND {condition} ?");
+        self.values.push(value.into());
+    }
+}
+
+/// The next runs that match, in the order of their numbers.
+pub(super) fn scan(
+    conn: &Connection,
+    filter: &RunFilter,
+    after: Option<u64>,
+    limit: usize,
+) -> Result<Vec<RunEntry>, StoreError> {
+    let query = query(filter, after, limit);
+    entries(conn, &query).map_err(|error| StoreError::failed("listing runs", error))
+}
+
+/// The entry of one run.
+pub(super) fn find(conn: &Connection, run: &RunId) -> Result<Option<RunEntry>, StoreError> {
+    let sql = format!(
+        "{COLUMNS} FROM runs r LEFT JOIN open_runs o ON o.run = r.run LEFT JOIN ended_runs e ON e.run = r.run WHERE r.id = ?"
+    );
+    let query = Query {
+        sql,
+        values: vec![Value::Text(run.as_str().to_owned())],
+    };
+    let found =
+        entries(conn, &query).map_err(|error| StoreError::failed("finding a run", error))?;
+    Ok(found.into_iter().next())
+}
+
+fn query(filter: &RunFilter, after: Option<u64>, limit: usize) -> Query {
+    let open = filter.open || filter.standing.is_some_and(|standing| !standing.is_end());
+    let ended = !open && filter.standing.is_some();
+    // CROSS JOIN keeps SQLite from choosing another order.
+    let (from, cursor) = if open {
+        (
+            "open_runs o CROSS JOIN runs r ON r.run = o.run LEFT JOIN ended_runs e ON e.run = r.run",
+            "o.run",
+        )
+    } else if filter.prefix.is_some() {
+        // The plus signs keep SQLite from walking the table by number instead of the index by id.
+        (
+            "runs r LEFT JOIN open_runs o ON o.run = r.run LEFT JOIN ended_runs e ON e.run = r.run",
+            "+r.run",
+        )
+    } else if ended {
+        (
+            "ended_runs e CROSS JOIN runs r ON r.run = e.run LEFT JOIN open_runs o ON o.run = r.run",
+            "e.run",
+        )
+    } else {
+        (
+            "runs r LEFT JOIN open_runs o ON o.run = r.run LEFT JOIN ended_runs e ON e.run = r.run",
+            "r.run",
+        )
+    };
+    let after = after.map_or(-1, |after| i64::try_from(after).unwrap_or(i64::MAX));
+    let mut query = Query {
+        sql: format!("{COLUMNS} FROM {from} WHERE {cursor} > ?"),
+        values: vec![Value::Integer(after)],
+    };
+    if let Some(saga) = &filter.saga {
+        query.and("r.saga =", saga.clone());
+    }
+    if let Some(standing) = filter.standing {
+        query.and(
+            "coalesce(o.standing, e.standing) =",
+            standing.as_str().to_owned(),
+        );
+    }
+    if let Some(prefix) = &filter.prefix {
+        query.and("r.id >=", prefix.clone());
+        if let Some(end) = end_of_prefix(prefix) {
+            query.and("r.id <", end);
+        }
+    }
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let _ = write!(query.sql, " ORDER BY {cursor} LIMIT {limit}");
+    query
+}
+
+/// The least text that is greater than all that begin so; SQLite compares ids as Rust does, by bytes.
+fn end_of_prefix(prefix: &str) -> Option<String> {
+    let mut end = prefix.to_owned();
+    while let Some(last) = end.pop() {
+        let next = match last {
+            '\u{d7ff}' => Some('\u{e000}'),
+            last => char::from_u32(u32::from(last) + 1),
+        };
+        if let Some(next) = next {
+            end.push(next);
+            return Some(end);
+        }
+    }
+    None
+}
+
+fn entries(conn: &Connection, query: &Query) -> rusqlite::Result<Vec<RunEntry>> {
+    let mut select = conn.prepare_cached(&query.sql)?;
+    select
+        .query_map(params_from_iter(&query.values), entry)?
+        .collect()
+}
+
+fn entry(row: &Row<'_>) -> rusqlite::Result<RunEntry> {
+    let number: i64 = row.get(0)?;
+    let mut entry = RunEntry::new(
+        number.unsigned_abs(),
+        RunId::new(row.get::<_, String>(1)?),
+        row.get::<_, String>(2)?,
+        row.get(3)?,
+        Timestamp::from_micros(row.get(4)?),
+    );
+    let open: Option<String> = row.get(5)?;
+    let ended: Option<String> = row.get(7)?;
+    let until = Timestamp::from_micros(row.get::<_, Option<i64>>(6)?.unwrap_or_default());
+    if open.is_none() {
+        entry.ended_at = row.get::<_, Option<i64>>(8)?.map(Timestamp::from_micros);
+    }
+    // The lists only say what the journal says too. A word that is damaged must not hide the run, and one
+    // that is taken for running is looked at by a coordinator, which then reads the journal.
+    let word = open.or(ended);
+    entry.standing = word
+        .and_then(|word| Standing::from_word(&word, until))
+        .unwrap_or(Standing::Running);
+    Ok(entry)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::schema;
+    use super::*;
+
+    fn plan(filter: &RunFilter) -> String {
+        let conn = Connection::open_in_memory().unwrap();
+        schema::create(&conn).unwrap();
+        let query = query(filter, None, 10);
+        let mut explain = conn
+            .prepare(&format!("EXPLAIN QUERY PLAN {}", query.sql))
+            .unwrap();
+        let lines = explain
+            .query_map(params_from_iter(&query.values), |row| {
+                row.get::<_, String>(3)
+            })
+            .unwrap();
+        lines.map(Result::unwrap).collect::<Vec<_>>().join("; ")
+    }
+
+    #[test]
+    fn each_filter_reads_the_smallest_table() {
+        assert!(plan(&RunFilter::all()).starts_with("SEARCH r USING INTEGER PRIMARY KEY"));
+        assert!(plan(&RunFilter::open()).starts_with("SEARCH o USING INTEGER PRIMARY KEY"));
+        assert!(
+            plan(&RunFilter::open().prefix("x")).starts_with("SEARCH o USING INTEGER PRIMARY KEY")
+        );
+        assert!(
+            plan(&RunFilter::all().standing(Standing::Parked))
+                .starts_with("SEARCH o USING INTEGER PRIMARY KEY")
+        );
+        assert!(
+            plan(&RunFilter::all().standing(Standing::Stopped))
+                .starts_with("SEARCH e USING INTEGER PRIMARY KEY")
+        );
+        let by_prefix = plan(&RunFilter::all().prefix("x"));
+        assert!(
+            by_prefix.starts_with("SEARCH r USING INDEX sqlite_autoindex_runs_1 (id>? AND id<?)"),
+            "{by_prefix}"
+        );
+        assert!(!plan(&RunFilter::open()).contains("TEMP B-TREE"));
+    }
+
+    #[test]
+    fn a_prefix_ends_where_nothing_begins_so_any_more() {
+        assert_eq!(end_of_prefix("order-").as_deref(), Some("order."));
+        assert_eq!(end_of_prefix("a\u{d7ff}").as_deref(), Some("a\u{e000}"));
+        assert_eq!(end_of_prefix("a\u{10ffff}").as_deref(), Some("b"));
+        assert_eq!(end_of_prefix("\u{10ffff}"), None);
+        assert_eq!(end_of_prefix(""), None);
+    }
+}

@@ -1,0 +1,160 @@
+//! The tables of a journal file, and how such a file is told from others.
+//!
+//! `docs/format.md` describes them for readers without this crate. The layout was measured: what a commit
+//! costs is the number of pages it touches. So records lie in the order of their arrival, found by one
+//! index; what changes (how a run stands) is in a table that holds open runs only; nothing is updated in a
+//! table that grows.
+
+use std::path::Path;
+
+use rusqlite::{Connection, ErrorCode};
+
+use crate::store::StoreError;
+
+/// `PRAGMA application_id` of a journal file: "amnd" in ASCII.
+pub(super) const APPLICATION_ID: i32 = 0x616d_6e64;
+
+/// `PRAGMA user_version`: the version of these tables.
+pub(super) const SCHEMA_VERSION: i32 = 1;
+
+const TABLES: &str = "
+CREATE TABLE journal (
+    pos       INTEGER PRIMARY KEY,
+    run       INTEGER NOT NULL,
+    seq       INTEGER NOT NULL,
+    form      INTEGER NOT NULL,
+    append_id BLOB    NOT NULL,
+    at        INTEGER NOT NULL,
+    events    TEXT    NOT NULL,
+    checksum  INTEGER NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX journal_by_run ON journal (run, seq);
+
+CREATE TABLE runs (
+    run        INTEGER PRIMARY KEY,
+    id         TEXT NOT NULL UNIQUE,
+    saga       TEXT NOT NULL,
+    version    INTEGER NOT NULL,
+    started_at INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE open_runs (
+    run      INTEGER PRIMARY KEY,
+    standing TEXT NOT NULL,
+    wake_at  INTEGER
+) STRICT;
+
+CREATE TABLE ended_runs (
+    run      INTEGER PRIMARY KEY,
+    standing TEXT NOT NULL,
+    ended_at INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE definitions (
+    saga        TEXT NOT NULL,
+    version     INTEGER NOT NULL,
+    fingerprint TEXT NOT NULL,
+    outline     TEXT NOT NULL,
+    PRIMARY KEY (saga, version, fingerprint)
+) STRICT;
+
+CREATE VIEW run_list AS
+SELECT r.run AS number, r.id, r.saga, r.version,
+       coalesce(o.standing, e.standing) AS standing,
+       strftime('%Y-%m-%dT%H:%M:%S', r.started_at / 1000000, 'unixepoch') || printf('.%06dZ', r.started_at % 1000000) AS started_at,
+       strftime('%Y-%m-%dT%H:%M:%S', o.wake_at / 1000000, 'unixepoch') || printf('.%06dZ', o.wake_at % 1000000) AS wake_at,
+       strftime('%Y-%m-%dT%H:%M:%S', e.ended_at / 1000000, 'unixepoch') || printf('.%06dZ', e.ended_at % 1000000) AS ended_at
+FROM runs r LEFT JOIN open_runs o ON o.run = r.run LEFT JOIN ended_runs e ON e.run = r.run;
+";
+
+/// What a database file holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// Nothing yet.
+    Nothing,
+    /// Journals, in the tables of this version.
+    Journals,
+}
+
+/// Looks what a database holds, without changing it.
+pub(super) fn identify(conn: &Connection, path: &Path) -> Result<Found, StoreError> {
+    let path = path.display();
+    let foreign = |what: String| Err(StoreError::Foreign { what });
+    let header = conn.query_row(
+        "SELECT (SELECT application_id FROM pragma_application_id), (SELECT user_version FROM pragma_user_version),
+                (SELECT count(*) FROM sqlite_schema)",
+        [],
+        |row| Ok((row.get::<_, i32>(0)?, row.get::<_, i32>(1)?, row.get::<_, i64>(2)?)),
+    );
+    match header {
+        Ok((APPLICATION_ID, SCHEMA_VERSION, _)) => Ok(Found::Journals),
+        Ok((APPLICATION_ID, found, _)) => foreign(format!(
+            "`{path}` holds journals in schema version {found}, and this build reads version {SCHEMA_VERSION} only: \
+             use the version of `amends` that wrote it, or a later one"
+        )),
+        Ok((0, 0, 0)) => Ok(Found::Nothing),
+        Ok((id, _, tables)) => foreign(format!(
+            "`{path}` is the database of another program (application id {id:#x}, {tables} tables and indices), \
+             and was left as it is: use another file"
+        )),
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::NotADatabase) => foreign(
+            format!("`{path}` is not a SQLite database, and was left as it is: use another file"),
+        ),
+        Err(error) => Err(StoreError::failed(
+            "looking what the journal file holds",
+            error,
+        )),
+    }
+}
+
+/// Makes the tables, all or none, in a database that holds nothing.
+pub(super) fn create(conn: &Connection) -> Result<(), StoreError> {
+    let sql = format!(
+        "BEGIN IMMEDIATE; {TABLES} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+    );
+    conn.execute_batch(&sql).map_err(|error| {
+        // The connection is dropped with this error; an open transaction goes with it.
+        StoreError::failed("making the tables of the journal file", error)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(sql: &str) -> (tempfile::TempDir, Connection) {
+        let dir = tempfile::tempdir().unwrap();
+        let conn = Connection::open(dir.path().join("x.db")).unwrap();
+        conn.execute_batch(sql).unwrap();
+        (dir, conn)
+    }
+
+    fn refusal(sql: &str) -> String {
+        let (_dir, conn) = file(sql);
+        match identify(&conn, Path::new("x.db")) {
+            Err(StoreError::Foreign { what }) => what,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_file_is_nothing_then_ours() {
+        let (_dir, conn) = file("");
+        assert_eq!(identify(&conn, Path::new("x.db")).unwrap(), Found::Nothing);
+        create(&conn).unwrap();
+        assert_eq!(identify(&conn, Path::new("x.db")).unwrap(), Found::Journals);
+    }
+
+    #[test]
+    fn what_is_not_ours_is_refused_by_what_it_is() {
+        assert!(
+            refusal("CREATE TABLE t (x)").contains("another program (application id 0x0, 1 tables")
+        );
+        assert!(refusal("PRAGMA application_id = 7").contains("application id 0x7"));
+        let newer = refusal("PRAGMA application_id = 0x616d6e64; PRAGMA user_version = 2");
+        assert!(
+            newer.contains("schema version 2") && newer.contains("reads version 1 only"),
+            "{newer}"
+        );
+    }
+}

@@ -1,0 +1,138 @@
+//! The write-ahead log: kept at one size, so that commits write to blocks that exist.
+//!
+//! A commit that lets the file grow costs about twice as much as one that overwrites, because the file
+//! system has to journal the new length. So the log is brought to its size once, when the store is opened,
+//! and copied into the database (a checkpoint) whenever it has reached that size, after which SQLite
+//! begins it anew from the front.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use rusqlite::Connection;
+
+use super::harm::{self, Harm};
+
+/// A page and the header of its frame in the log.
+const FRAME: u64 = 4096 + 24;
+
+/// When the log is copied into the database.
+#[derive(Debug)]
+pub(super) struct Checkpoints {
+    /// The log's size, in frames.
+    size: i64,
+    /// The length at which the next one is made.
+    due: i64,
+}
+
+impl Checkpoints {
+    pub(super) fn at_bytes(bytes: u64) -> Self {
+        let size = i64::try_from(bytes / FRAME).unwrap_or(i64::MAX).max(1);
+        Checkpoints { size, due: size }
+    }
+
+    /// Makes a checkpoint if the log has reached its size. To be called between transactions.
+    pub(super) fn keep_size(&mut self, conn: &Connection) -> rusqlite::Result<()> {
+        let (length, _) = checkpoint(conn, "NOOP")?;
+        if length < self.size {
+            self.due = self.size;
+        } else if length >= self.due {
+            // A reader may hold the log where it is; then it grows on, and is not tried at each commit.
+            self.due = length + self.size / 4 + 1;
+            passive(conn)?;
+        }
+        Ok(())
+    }
+}
+
+/// Copies what it can into the database, waiting for nobody. An error is one that stops the store.
+pub(super) fn passive(conn: &Connection) -> rusqlite::Result<()> {
+    match checkpoint(conn, "PASSIVE") {
+        Err(error) if harm::of_checkpoint(&error) == Harm::Store => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// The log's length and how much of it is in the database, in frames.
+fn checkpoint(conn: &Connection, how: &str) -> rusqlite::Result<(i64, i64)> {
+    conn.prepare_cached(&format!("PRAGMA wal_checkpoint({how})"))?
+        .query_row([], |row| Ok((row.get(1)?, row.get(2)?)))
+}
+
+/// Brings the log to its size, unless it has it.
+///
+/// A transaction that is larger than the page cache writes frames before it commits. Rolled back, it
+/// leaves them behind in the log's file, where the next commits overwrite them, and nothing at all in the
+/// database. Where the disk is too full for it, nothing is lost but time.
+pub(super) fn grow(conn: &Connection, database: &Path, bytes: u64) -> rusqlite::Result<()> {
+    if std::fs::metadata(beside(database)).is_ok_and(|log| log.len() >= bytes) {
+        return Ok(());
+    }
+    let pages = bytes / FRAME;
+    let cache: i64 = conn.query_row("PRAGMA cache_size", [], |row| row.get(0))?;
+    let grown = conn.execute_batch(&format!(
+        "PRAGMA cache_size = 16;
+         BEGIN IMMEDIATE;
+         CREATE TABLE filler (page BLOB);
+         WITH RECURSIVE pages (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM pages WHERE n < {pages})
+         INSERT INTO filler SELECT zeroblob(4000) FROM pages;"
+    ));
+    if !conn.is_autocommit() {
+        conn.execute_batch("ROLLBACK")?;
+    }
+    conn.execute_batch(&format!("PRAGMA cache_size = {cache}"))?;
+    match grown {
+        Err(error) if harm::of_statement(&error) == Harm::Store => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn beside(database: &Path) -> OsString {
+    let mut name = OsString::from(database);
+    name.push("-wal");
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{connect, schema};
+    use super::*;
+
+    #[test]
+    fn the_log_is_grown_and_the_database_stays_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.db");
+        let conn = connect::writer(&path, std::time::Duration::ZERO).unwrap();
+        connect::make_durable(&conn).unwrap();
+        schema::create(&conn).unwrap();
+        let tables = |conn: &Connection| -> i64 {
+            conn.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
+                .unwrap()
+        };
+        let before = tables(&conn);
+        grow(&conn, &path, 1 << 20).unwrap();
+        let log = std::fs::metadata(beside(&path)).unwrap().len();
+        assert!(log >= (1 << 20) - 20 * FRAME, "{log} bytes");
+        assert_eq!(tables(&conn), before);
+        passive(&conn).unwrap();
+        let (length, copied) = checkpoint(&conn, "NOOP").unwrap();
+        assert_eq!(length, copied);
+        assert!(length < 40, "{length} frames are only those of the tables");
+    }
+
+    #[test]
+    fn the_log_begins_anew_when_it_has_its_size() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.db");
+        let conn = connect::writer(&path, std::time::Duration::ZERO).unwrap();
+        connect::make_durable(&conn).unwrap();
+        conn.execute_batch("CREATE TABLE t (x BLOB)").unwrap();
+        let mut checkpoints = Checkpoints::at_bytes(64 * FRAME);
+        for _ in 0..100 {
+            conn.execute_batch("INSERT INTO t VALUES (zeroblob(20000))")
+                .unwrap();
+            checkpoints.keep_size(&conn).unwrap();
+        }
+        let log = std::fs::metadata(beside(&path)).unwrap().len();
+        assert!(log < 80 * FRAME, "{log} bytes");
+    }
+}

@@ -1,0 +1,198 @@
+//! The one thread that writes. It commits together whatever arrived while the last commit ran: alone, an
+//! append costs one sync of the disk; in company it costs a part of one.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rusqlite::Connection;
+use rusqlite::config::DbConfig;
+
+use crate::store::AppendError;
+
+use super::harm::{self, Harm};
+use super::lock::OwnerLock;
+use super::options::SqliteOptions;
+use super::queue::{Job, Presence, Queue, Stopped};
+use super::rows::{Rows, Verdict};
+use super::wal::{self, Checkpoints};
+
+/// What the writer counts.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    /// Transactions that were committed.
+    pub(super) commits: AtomicU64,
+    /// Records that were written in them.
+    pub(super) appends: AtomicU64,
+}
+
+/// The body of the thread: writes until the queue is closed and empty, or until it can't go on.
+pub(super) fn run(
+    queue: Arc<Queue>,
+    lock: OwnerLock,
+    conn: Connection,
+    options: &SqliteOptions,
+    counts: &Counts,
+) {
+    // Dropped last to first: the connection, the lock, and then whoever waits for the end is told.
+    let presence = Presence(queue);
+    let _lock = lock;
+    let conn = conn;
+    let served = match Rows::prepare(&conn) {
+        Ok(rows) => Writer {
+            conn: &conn,
+            rows,
+            options,
+            counts,
+            checkpoints: Checkpoints::at_bytes(options.wal_bytes),
+        }
+        .serve(&presence.0),
+        Err(error) => Err(stopped_by(error)),
+    };
+    let ended = served.and_then(|()| wal::passive(&conn).map_err(stopped_by));
+    if let Err(why) = ended {
+        presence.0.fail(&why);
+        // Closing would copy and sync the log once more, which is what must not be tried again.
+        let _ = conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
+    }
+}
+
+fn stopped_by(error: rusqlite::Error) -> Stopped {
+    Stopped::Commit(Arc::new(error))
+}
+
+struct Writer<'c> {
+    conn: &'c Connection,
+    rows: Rows<'c>,
+    options: &'c SqliteOptions,
+    counts: &'c Counts,
+    checkpoints: Checkpoints,
+}
+
+/// A transaction that was not committed: how far the harm reaches, and the cause.
+struct Undone(Harm, rusqlite::Error);
+
+impl Writer<'_> {
+    /// Writes what comes, and answers all that it has taken from the queue.
+    fn serve(mut self, queue: &Queue) -> Result<(), Stopped> {
+        let mut jobs = Vec::new();
+        while queue.take(&mut jobs) {
+            while !jobs.is_empty() {
+                let batch = jobs.drain(..self.fits(&jobs)).collect();
+                if let Err(why) = self.settle(batch) {
+                    refuse(jobs, &why);
+                    return Err(why);
+                }
+            }
+            // After the answers, so that nobody waits for it who needn't.
+            if let Err(error) = self.checkpoints.keep_size(self.conn)
+                && harm::of_checkpoint(&error) == Harm::Store
+            {
+                return Err(stopped_by(error));
+            }
+        }
+        Ok(())
+    }
+
+    /// How many of these make one batch: at least one.
+    fn fits(&self, jobs: &[Job]) -> usize {
+        let mut bytes = 0_usize;
+        let most = jobs.iter().take(self.options.max_batch).take_while(|job| {
+            let fits = bytes < self.options.max_batch_bytes;
+            bytes = bytes.saturating_add(job.write.bytes());
+            fits
+        });
+        most.count().max(1)
+    }
+
+    /// Writes a batch and answers it. An error stops the store; the batch is answered then too.
+    fn settle(&mut self, batch: Vec<Job>) -> Result<(), Stopped> {
+        match self.commit(&batch) {
+            Ok(verdicts) => {
+                for (job, verdict) in batch.into_iter().zip(verdicts) {
+                    job.answer(match verdict {
+                        Verdict::Written | Verdict::Known => Ok(()),
+                        Verdict::Conflict => Err(AppendError::Conflict),
+                    });
+                }
+                Ok(())
+            }
+            Err(Undone(Harm::Append, _)) if batch.len() > 1 => {
+                let mut alone = batch.into_iter();
+                while let Some(job) = alone.next() {
+                    if let Err(why) = self.settle(vec![job]) {
+                        refuse(alone, &why);
+                        return Err(why);
+                    }
+                }
+                Ok(())
+            }
+            Err(Undone(Harm::Append | Harm::Batch, error)) => {
+                let error = Arc::new(error);
+                for job in batch {
+                    job.answer(Err(AppendError::NotWritten(Arc::clone(&error) as _)));
+                }
+                Ok(())
+            }
+            Err(Undone(Harm::Store, error)) => {
+                let why = stopped_by(error);
+                refuse(batch, &why);
+                Err(why)
+            }
+        }
+    }
+
+    /// Writes a batch in one transaction: all of it is durable when this is good, and none of it is visible
+    /// when it isn't.
+    fn commit(&mut self, batch: &[Job]) -> Result<Vec<Verdict>, Undone> {
+        let run = |conn: &Connection, sql| conn.prepare_cached(sql)?.execute([]);
+        if let Err(error) = run(self.conn, "BEGIN IMMEDIATE") {
+            // Nothing of the batch was tried, so none of it is to blame.
+            let harm = if harm::of_statement(&error) == Harm::Store {
+                Harm::Store
+            } else {
+                Harm::Batch
+            };
+            return Err(self.roll_back(harm, error));
+        }
+        let mut verdicts = Vec::with_capacity(batch.len());
+        for job in batch {
+            match self.rows.write(&job.write) {
+                Ok(verdict) => verdicts.push(verdict),
+                Err(error) => return Err(self.roll_back(harm::of_statement(&error), error)),
+            }
+        }
+        if let Err(error) = run(self.conn, "COMMIT") {
+            return Err(self.roll_back(harm::of_commit(&error), error));
+        }
+        let written = verdicts
+            .iter()
+            .filter(|verdict| **verdict == Verdict::Written)
+            .count();
+        if written > 0 {
+            self.counts.commits.fetch_add(1, Ordering::Relaxed);
+            self.counts
+                .appends
+                .fetch_add(written as u64, Ordering::Relaxed);
+        }
+        Ok(verdicts)
+    }
+
+    /// Takes back what was written since `BEGIN`. SQLite has done so already after some errors.
+    fn roll_back(&mut self, harm: Harm, error: rusqlite::Error) -> Undone {
+        self.rows.forget();
+        if !self.conn.is_autocommit()
+            && let Err(error) = self.conn.execute_batch("ROLLBACK")
+        {
+            // A transaction that can't be ended would take in the next batch.
+            return Undone(Harm::Store, error);
+        }
+        Undone(harm, error)
+    }
+}
+
+/// Answers what was not acknowledged and never will be by this store.
+fn refuse(jobs: impl IntoIterator<Item = Job>, why: &Stopped) {
+    for job in jobs {
+        job.answer(Err(why.clone().into()));
+    }
+}

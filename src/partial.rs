@@ -80,7 +80,10 @@ impl<O> Outcome<O> {
     pub fn completed(self) -> Option<O> {
         match self {
             Outcome::Completed(completed) => Some(completed.output),
-            Outcome::Compensated(_) | Outcome::Stopped(_) | Outcome::Parked(_) | Outcome::Abandoned(_) => None,
+            Outcome::Compensated(_)
+            | Outcome::Stopped(_)
+            | Outcome::Parked(_)
+            | Outcome::Abandoned(_) => None,
         }
     }
 
@@ -313,17 +316,31 @@ impl PartialResult {
     /// What a state says.
     #[must_use]
     pub(crate) fn of(run: &RunId, state: &State, graph: &Graph) -> Self {
-        let name = |step: StepIx| graph.steps().get(step.0 as usize).map_or("?", |step| step.name()).to_owned();
-        let steps: Vec<StepReport> =
-            graph.steps().iter().zip(&state.nodes).map(|(step, node)| step_report(step.name(), node)).collect();
+        let name = |step: StepIx| {
+            graph
+                .steps()
+                .get(step.0 as usize)
+                .map_or("?", |step| step.name())
+                .to_owned()
+        };
+        let steps: Vec<StepReport> = graph
+            .steps()
+            .iter()
+            .zip(&state.nodes)
+            .map(|(step, node)| step_report(step.name(), node))
+            .collect();
         let count = |wanted: fn(StepStatus) -> bool| {
-            u32::try_from(steps.iter().filter(|step| wanted(step.status)).count()).unwrap_or(u32::MAX)
+            u32::try_from(steps.iter().filter(|step| wanted(step.status)).count())
+                .unwrap_or(u32::MAX)
         };
         let completed = count(|status| status == StepStatus::Done);
         let remaining = count(|status| {
             matches!(
                 status,
-                StepStatus::Pending | StepStatus::Running | StepStatus::Retrying | StepStatus::Interrupted
+                StepStatus::Pending
+                    | StepStatus::Running
+                    | StepStatus::Retrying
+                    | StepStatus::Interrupted
             )
         });
         let outstanding = graph
@@ -344,7 +361,11 @@ impl PartialResult {
         let failure_mode = failing
             .and_then(|step| state.nodes.get(step.0 as usize)?.failure.as_ref())
             .map(|failure| failure.mode.clone())
-            .or_else(|| decision.and_then(|decision| decision.why.first()).map(|why| why.saw.mode.clone()));
+            .or_else(|| {
+                decision
+                    .and_then(|decision| decision.why.first())
+                    .map(|why| why.saw.mode.clone())
+            });
         PartialResult {
             schema: PartialResult::SCHEMA,
             run: run.clone(),
@@ -359,7 +380,9 @@ impl PartialResult {
             failure_mode,
             strategy: decision.map(|decision| decision.strategy),
             cause: decision.map(|decision| decision.cause.clone()),
-            why: decision.map(|decision| decision.why.clone()).unwrap_or_default(),
+            why: decision
+                .map(|decision| decision.why.clone())
+                .unwrap_or_default(),
             recoveries: state.recoveries_total,
             compensations: state
                 .compensations
@@ -412,37 +435,67 @@ impl PartialResult {
     ///
     /// [`PayloadError::Decode`] where it isn't a `T`.
     pub fn output<T: Payload>(&self, step: &str) -> Result<Option<Arc<T>>, PayloadError> {
-        self.step(step).and_then(|step| step.output.as_ref()).map(Value::get).transpose()
+        self.step(step)
+            .and_then(|step| step.output.as_ref())
+            .map(Value::get)
+            .transpose()
     }
 
     /// How much is done, in whole percent, rounded down; 100 for a saga without steps.
     #[must_use]
     pub fn percent(&self) -> u32 {
-        if self.total == 0 { 100 } else { u32::try_from(u64::from(self.completed) * 100 / u64::from(self.total)).unwrap_or(100) }
+        if self.total == 0 {
+            100
+        } else {
+            u32::try_from(u64::from(self.completed) * 100 / u64::from(self.total)).unwrap_or(100)
+        }
     }
 
     /// What happens next and what the reader can do, in one sentence, derived from what was decided.
     #[must_use]
     pub fn hint(&self) -> String {
-        let standing: Vec<&str> = self.outstanding.iter().map(|standing| standing.step.as_str()).collect();
-        let standing = if standing.is_empty() { "nothing".to_owned() } else { standing.join(", ") };
+        let standing: Vec<&str> = self
+            .outstanding
+            .iter()
+            .map(|standing| standing.step.as_str())
+            .collect();
+        let standing = if standing.is_empty() {
+            "nothing".to_owned()
+        } else {
+            standing.join(", ")
+        };
         match (self.standing, self.strategy) {
             (Standing::Completed, _) => "all steps are done".to_owned(),
             (Standing::Compensated, _) => "all that was done is undone".to_owned(),
             (Standing::Stopped, _) => {
-                format!("ended early ({}); kept: {standing}", self.stopped.as_deref().unwrap_or_default())
+                format!(
+                    "ended early ({}); kept: {standing}",
+                    self.stopped.as_deref().unwrap_or_default()
+                )
             }
             (Standing::Abandoned, _) => format!("given up; still standing: {standing}"),
             (Standing::Parked, _) => {
-                let why = self.parked.as_ref().map_or("", |parked| parked.message.as_str());
-                format!("parked: {why}; standing: {standing}. Retry, compensate, resolve what is in doubt, or abandon it")
+                let why = self
+                    .parked
+                    .as_ref()
+                    .map_or("", |parked| parked.message.as_str());
+                format!(
+                    "parked: {why}; standing: {standing}. Retry, compensate, resolve what is in doubt, or abandon it"
+                )
             }
             (_, Some(RecoveryStrategy::RetryFailed)) => {
-                format!("keeps {} of {} steps and runs the others", self.completed, self.total)
+                format!(
+                    "keeps {} of {} steps and runs the others",
+                    self.completed, self.total
+                )
             }
-            (_, Some(RecoveryStrategy::RetryFromCheckpoint)) => "goes back to its checkpoints and on from there".to_owned(),
+            (_, Some(RecoveryStrategy::RetryFromCheckpoint)) => {
+                "goes back to its checkpoints and on from there".to_owned()
+            }
             (_, Some(RecoveryStrategy::RetryAll)) => "undoes all and begins again".to_owned(),
-            (_, Some(RecoveryStrategy::Compensate)) => format!("is being undone; still standing: {standing}"),
+            (_, Some(RecoveryStrategy::Compensate)) => {
+                format!("is being undone; still standing: {standing}")
+            }
             (_, Some(RecoveryStrategy::Manual)) => "is about to be parked".to_owned(),
             (_, None) => format!("under way: {} of {} steps done", self.completed, self.total),
         }
@@ -451,14 +504,22 @@ impl PartialResult {
 
 /// The failure that was recorded first, where no decision was made about it.
 fn first_failed(state: &State) -> Option<StepIx> {
-    let failed = state.nodes.iter().enumerate().filter(|(_, node)| node.status == Status::Failed);
-    failed.min_by_key(|(_, node)| node.ended_at).map(|(index, _)| StepIx(u32::try_from(index).unwrap_or(u32::MAX)))
+    let failed = state
+        .nodes
+        .iter()
+        .enumerate()
+        .filter(|(_, node)| node.status == Status::Failed);
+    failed
+        .min_by_key(|(_, node)| node.ended_at)
+        .map(|(index, _)| StepIx(u32::try_from(index).unwrap_or(u32::MAX)))
 }
 
 fn step_report(name: &str, node: &NodeState) -> StepReport {
     let status = match (node.undo, node.status) {
         (UndoStatus::Failed, _) => StepStatus::UndoFailed,
-        (UndoStatus::Ready | UndoStatus::Running | UndoStatus::Sleeping { .. }, _) => StepStatus::Undoing,
+        (UndoStatus::Ready | UndoStatus::Running | UndoStatus::Sleeping { .. }, _) => {
+            StepStatus::Undoing
+        }
         (UndoStatus::Idle, status) => match status {
             Status::Waiting | Status::Ready => StepStatus::Pending,
             Status::Running => StepStatus::Running,
@@ -480,7 +541,11 @@ fn step_report(name: &str, node: &NodeState) -> StepReport {
         started_at: node.started_at,
         ended_at: node.ended_at,
         took_us: u64::try_from(node.took.as_micros()).unwrap_or(u64::MAX),
-        failure: node.undo_failure.as_deref().or(node.failure.as_deref()).cloned(),
+        failure: node
+            .undo_failure
+            .as_deref()
+            .or(node.failure.as_deref())
+            .cloned(),
         history: node
             .history
             .iter()

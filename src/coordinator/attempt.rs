@@ -74,7 +74,9 @@ async fn guard<T>(
         () = dropped(stop) => Guarded::Dropped,
     };
     // Dropping it runs user code too.
-    drop(std::panic::catch_unwind(AssertUnwindSafe(move || drop(caught))));
+    drop(std::panic::catch_unwind(AssertUnwindSafe(move || {
+        drop(caught)
+    })));
     ended
 }
 
@@ -91,7 +93,10 @@ impl Call {
     }
 
     fn timed_out(&self) -> Failure {
-        Failure::new(FailureMode::StepTimeout, format!("no answer within {:?}", self.timeout))
+        Failure::new(
+            FailureMode::StepTimeout,
+            format!("no answer within {:?}", self.timeout),
+        )
     }
 
     pub(super) async fn execute(
@@ -104,19 +109,28 @@ impl Call {
         let result = match guard(future, self.timeout, stop.as_deref()).await {
             Guarded::Returned(Ok(mut output)) => match self.encodes.then(|| output.encode()) {
                 // The effect is there, but can't be told: in doubt, and no retry would help.
-                Some(Err(error)) => AttemptResult::Failed(Failure::new(FailureMode::StepContract, error.to_string())),
+                Some(Err(error)) => AttemptResult::Failed(Failure::new(
+                    FailureMode::StepContract,
+                    error.to_string(),
+                )),
                 Some(Ok(())) | None => AttemptResult::Done(output),
             },
             Guarded::Returned(Err(error)) => match error.kind() {
                 ErrorKind::Stop(reason) => AttemptResult::Stopped(reason.clone()),
-                ErrorKind::Failed { .. } => AttemptResult::Failed(error.into_failure(&self.classifier, self.atomic)),
+                ErrorKind::Failed { .. } => {
+                    AttemptResult::Failed(error.into_failure(&self.classifier, self.atomic))
+                }
             },
             Guarded::Panicked(message) => AttemptResult::Failed(Call::panicked(&message)),
             Guarded::TimedOut => AttemptResult::Failed(self.timed_out()),
             Guarded::Dropped => AttemptResult::Interrupted,
         };
         drop(permits);
-        CallEnd { step: self.step, came: Came::Execute(result), took: began.elapsed() }
+        CallEnd {
+            step: self.step,
+            came: Came::Execute(result),
+            took: began.elapsed(),
+        }
     }
 
     pub(super) async fn undo(
@@ -126,31 +140,53 @@ impl Call {
     ) -> CallEnd {
         // An undo may wait for its permits here: calling it again after a crash is no doubt (rule U4).
         let [step, global] = limits;
-        let _permits = Permits { step: acquire(step).await, global: acquire(global).await };
+        let _permits = Permits {
+            step: acquire(step).await,
+            global: acquire(global).await,
+        };
         let began = Instant::now();
         let result = match guard(future, self.timeout, None).await {
             Guarded::Returned(Ok(())) => AttemptResult::Undone,
-            Guarded::Returned(Err(error)) => AttemptResult::Failed(error.into_failure(&self.classifier, self.atomic)),
+            Guarded::Returned(Err(error)) => {
+                AttemptResult::Failed(error.into_failure(&self.classifier, self.atomic))
+            }
             Guarded::Panicked(message) => AttemptResult::Failed(Call::panicked(&message)),
             Guarded::TimedOut | Guarded::Dropped => AttemptResult::Failed(self.timed_out()),
         };
-        CallEnd { step: self.step, came: Came::Undo(result), took: began.elapsed() }
+        CallEnd {
+            step: self.step,
+            came: Came::Undo(result),
+            took: began.elapsed(),
+        }
     }
 
     /// A probe that fails answers `Unknown` (rule E4).
-    pub(super) async fn probe(self, future: BoxFuture<Result<Probed<Value>, StepError>>) -> CallEnd {
+    pub(super) async fn probe(
+        self,
+        future: BoxFuture<Result<Probed<Value>, StepError>>,
+    ) -> CallEnd {
         let began = Instant::now();
         let (answer, error) = match guard(future, self.timeout, None).await {
-            Guarded::Returned(Ok(Probed::Done(mut output))) => match self.encodes.then(|| output.encode()) {
-                Some(Err(error)) => (Probed::Unknown, Some(error.to_string())),
-                Some(Ok(())) | None => (Probed::Done(output), None),
-            },
+            Guarded::Returned(Ok(Probed::Done(mut output))) => {
+                match self.encodes.then(|| output.encode()) {
+                    Some(Err(error)) => (Probed::Unknown, Some(error.to_string())),
+                    Some(Ok(())) | None => (Probed::Done(output), None),
+                }
+            }
             Guarded::Returned(Ok(answer)) => (answer, None),
             Guarded::Returned(Err(error)) => (Probed::Unknown, Some(error.to_string())),
-            Guarded::Panicked(message) => (Probed::Unknown, Some(format!("it panicked: {message}"))),
-            Guarded::TimedOut | Guarded::Dropped => (Probed::Unknown, Some(self.timed_out().message)),
+            Guarded::Panicked(message) => {
+                (Probed::Unknown, Some(format!("it panicked: {message}")))
+            }
+            Guarded::TimedOut | Guarded::Dropped => {
+                (Probed::Unknown, Some(self.timed_out().message))
+            }
         };
-        CallEnd { step: self.step, came: Came::Probe(answer, error), took: began.elapsed() }
+        CallEnd {
+            step: self.step,
+            came: Came::Probe(answer, error),
+            took: began.elapsed(),
+        }
     }
 }
 

@@ -120,10 +120,18 @@ impl CoordinatorBuilder {
             if let Some(other) = versions.get(&graph.version)
                 && other.definition.graph.fingerprint != graph.fingerprint
             {
-                return Err(BuildError::TwoDefinitions { saga: graph.saga.to_string(), version: graph.version });
+                return Err(BuildError::TwoDefinitions {
+                    saga: graph.saga.to_string(),
+                    version: graph.version,
+                });
             }
-            let limit = |most: Option<u32>| most.map(|most| Arc::new(Semaphore::new(most as usize)));
-            let limits = graph.steps.iter().map(|step| limit(step.max_in_flight)).collect();
+            let limit =
+                |most: Option<u32>| most.map(|most| Arc::new(Semaphore::new(most as usize)));
+            let limits = graph
+                .steps
+                .iter()
+                .map(|step| limit(step.max_in_flight))
+                .collect();
             versions.insert(graph.version, Arc::new(Registered { definition, limits }));
         }
         let shared = Arc::new(Shared::new(Setup {

@@ -17,10 +17,25 @@ use crate::step::{Payload, Probed, StepIx, Value};
 /// What somebody asks of a run.
 #[derive(Clone, Debug)]
 pub(crate) enum Verb {
-    Cancel { by: String, reason: String },
-    Retry { strategy: RecoveryStrategy, by: String, reason: String },
-    Resolve { step: String, answer: Probed<Value>, by: String, reason: String },
-    Abandon { by: String, reason: String },
+    Cancel {
+        by: String,
+        reason: String,
+    },
+    Retry {
+        strategy: RecoveryStrategy,
+        by: String,
+        reason: String,
+    },
+    Resolve {
+        step: String,
+        answer: Probed<Value>,
+        by: String,
+        reason: String,
+    },
+    Abandon {
+        by: String,
+        reason: String,
+    },
 }
 
 impl Verb {
@@ -28,10 +43,17 @@ impl Verb {
     pub(super) fn event(&self, state: &State, graph: &Graph) -> Result<Event<StepIx>, Refused> {
         match self {
             Verb::Cancel { by, reason } => state.cancel_event(graph, by, reason),
-            Verb::Retry { strategy, by, reason } => state.retry_event(graph, *strategy, by, reason),
-            Verb::Resolve { step, answer, by, reason } => {
-                state.resolve_event(graph, step, answer.clone(), by, reason)
-            }
+            Verb::Retry {
+                strategy,
+                by,
+                reason,
+            } => state.retry_event(graph, *strategy, by, reason),
+            Verb::Resolve {
+                step,
+                answer,
+                by,
+                reason,
+            } => state.resolve_event(graph, step, answer.clone(), by, reason),
             Verb::Abandon { by, reason } => state.abandon_event(by, reason),
         }
     }
@@ -66,7 +88,15 @@ impl Coordinator {
         by: impl Into<String>,
         reason: impl Into<String>,
     ) -> Result<CancelTold, CommandError> {
-        let told = self.command(run, Verb::Cancel { by: by.into(), reason: reason.into() }).await?;
+        let told = self
+            .command(
+                run,
+                Verb::Cancel {
+                    by: by.into(),
+                    reason: reason.into(),
+                },
+            )
+            .await?;
         Ok(told.unwrap_or(CancelTold::Accepted))
     }
 
@@ -83,7 +113,16 @@ impl Coordinator {
         by: impl Into<String>,
         reason: impl Into<String>,
     ) -> Result<(), CommandError> {
-        self.command(run, Verb::Retry { strategy, by: by.into(), reason: reason.into() }).await.map(drop)
+        self.command(
+            run,
+            Verb::Retry {
+                strategy,
+                by: by.into(),
+                reason: reason.into(),
+            },
+        )
+        .await
+        .map(drop)
     }
 
     /// Says what became of an effect in doubt of a parked run. The run stays parked until it is retried.
@@ -103,7 +142,12 @@ impl Coordinator {
             Resolution::Done(output) => Probed::Done(Value::typed(Arc::new(output))),
             Resolution::NotDone => Probed::Never,
         };
-        let verb = Verb::Resolve { step: step.into(), answer, by: by.into(), reason: reason.into() };
+        let verb = Verb::Resolve {
+            step: step.into(),
+            answer,
+            by: by.into(),
+            reason: reason.into(),
+        };
         self.command(run, verb).await.map(drop)
     }
 
@@ -118,12 +162,23 @@ impl Coordinator {
         by: impl Into<String>,
         reason: impl Into<String>,
     ) -> Result<(), CommandError> {
-        self.command(run, Verb::Abandon { by: by.into(), reason: reason.into() }).await.map(drop)
+        self.command(
+            run,
+            Verb::Abandon {
+                by: by.into(),
+                reason: reason.into(),
+            },
+        )
+        .await
+        .map(drop)
     }
 
     async fn command(&self, run: &RunId, verb: Verb) -> Result<Option<CancelTold>, CommandError> {
         let shared = self.shared();
-        let closed = || CommandError::Closed { run: run.clone(), why: shared.why_closed() };
+        let closed = || CommandError::Closed {
+            run: run.clone(),
+            why: shared.why_closed(),
+        };
         if shared.is_closing() {
             return Err(closed());
         }
@@ -134,9 +189,10 @@ impl Coordinator {
             let refused = match entry {
                 Err(error) => Some(CommandError::Get(error)),
                 Ok(None) if !slot.is_active() => Some(CommandError::NoSuchRun { run: run.clone() }),
-                Ok(Some(entry)) if entry.standing.is_end() => {
-                    Some(CommandError::Refused { run: run.clone(), why: Refused::Ended })
-                }
+                Ok(Some(entry)) if entry.standing.is_end() => Some(CommandError::Refused {
+                    run: run.clone(),
+                    why: Refused::Ended,
+                }),
                 Ok(_) => None,
             };
             if let Some(refused) = refused {

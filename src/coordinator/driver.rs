@@ -62,9 +62,19 @@ pub(super) struct Driver {
 }
 
 enum Launch {
-    Execute { step: StepIx, input: Erased, permits: Permits },
-    Undo { step: StepIx, input: Erased },
-    Probe { step: StepIx, input: Erased },
+    Execute {
+        step: StepIx,
+        input: Erased,
+        permits: Permits,
+    },
+    Undo {
+        step: StepIx,
+        input: Erased,
+    },
+    Probe {
+        step: StepIx,
+        input: Erased,
+    },
 }
 
 /// Why a driver goes away before the run has come to rest.
@@ -164,7 +174,10 @@ impl Driver {
                     self.answers.push((command, told));
                 }
                 Err(why) => {
-                    let refused = CommandError::Refused { run: self.slot.run.clone(), why };
+                    let refused = CommandError::Refused {
+                        run: self.slot.run.clone(),
+                        why,
+                    };
                     // Whoever asked may have gone.
                     drop(command.answer.send(Err(refused)));
                 }
@@ -216,13 +229,19 @@ impl Driver {
             Ok((mapped, input)) => {
                 let event = self.state.start_event(&self.graph, step, mapped);
                 self.note(event, now);
-                self.launches.push(Launch::Execute { step, input, permits });
+                self.launches.push(Launch::Execute {
+                    step,
+                    input,
+                    permits,
+                });
             }
             Err(error) => {
                 let event = self.state.start_event(&self.graph, step, Vec::new());
                 self.note(event, now);
                 let failed = AttemptResult::Failed(bad_input(&error).effect(FailedEffect::NotDone));
-                let event = self.state.step_ended(&self.graph, step, failed, Duration::ZERO, now);
+                let event = self
+                    .state
+                    .step_ended(&self.graph, step, failed, Duration::ZERO, now);
                 self.note(event, now);
             }
         }
@@ -230,7 +249,9 @@ impl Driver {
 
     fn input_again(&self, step: StepIx) -> Result<Erased, PayloadError> {
         let wired = &self.registered.definition.bodies[step.at()].input;
-        wired.supply.supply(&self.state, &self.state.nodes[step.at()].mapped)
+        wired
+            .supply
+            .supply(&self.state, &self.state.nodes[step.at()].mapped)
     }
 
     fn prepare_undo(&mut self, step: StepIx, now: Timestamp) {
@@ -240,7 +261,9 @@ impl Driver {
             Ok(input) => self.launches.push(Launch::Undo { step, input }),
             Err(error) => {
                 let failed = AttemptResult::Failed(bad_input(&error));
-                let event = self.state.undo_ended(&self.graph, step, failed, Duration::ZERO, now);
+                let event = self
+                    .state
+                    .undo_ended(&self.graph, step, failed, Duration::ZERO, now);
                 self.note(event, now);
             }
         }
@@ -252,7 +275,14 @@ impl Driver {
             Ok(input) => self.launches.push(Launch::Probe { step, input }),
             Err(error) => {
                 let (answer, error) = (crate::Probed::Unknown, Some(error.to_string()));
-                self.note(Event::Probed { step, answer, error }, now);
+                self.note(
+                    Event::Probed {
+                        step,
+                        answer,
+                        error,
+                    },
+                    now,
+                );
             }
         }
     }
@@ -278,7 +308,11 @@ impl Driver {
 
     /// The permits for a start, if they are to be had at once.
     fn permits(&mut self, step: StepIx) -> Option<Permits> {
-        if let Some(index) = self.granted.iter().position(|(granted, _)| *granted == step) {
+        if let Some(index) = self
+            .granted
+            .iter()
+            .position(|(granted, _)| *granted == step)
+        {
             return Some(self.granted.swap_remove(index).1);
         }
         let now = |limit: Option<Arc<Semaphore>>| match limit {
@@ -294,13 +328,19 @@ impl Driver {
         self.state.withhold(step);
         let [own, global] = self.limits(step);
         self.asked.push(Box::pin(async move {
-            let permits = Permits { step: acquire(own).await, global: acquire(global).await };
+            let permits = Permits {
+                step: acquire(own).await,
+                global: acquire(global).await,
+            };
             (step, permits)
         }));
     }
 
     fn limits(&self, step: StepIx) -> [Option<Arc<Semaphore>>; 2] {
-        [self.registered.limits[step.at()].clone(), self.shared.attempts.clone()]
+        [
+            self.registered.limits[step.at()].clone(),
+            self.shared.attempts.clone(),
+        ]
     }
 
     /// Attempts in flight learn that the run is to end; in a saga that says so, they are dropped later.
@@ -320,10 +360,19 @@ impl Driver {
     /// Appends the batch as one record (rule W2). Attempts in flight go on meanwhile.
     async fn append(&mut self) -> Result<(), Gone> {
         let events = std::mem::take(&mut self.batch);
-        let standing = self.state.standing(if self.asked.is_empty() { self.until } else { None });
+        let standing = self.state.standing(if self.asked.is_empty() {
+            self.until
+        } else {
+            None
+        });
         self.append_id = self.append_id.next();
         let at = self.shared.clock.now();
-        let record = Record { seq: self.seq + 1, append_id: self.append_id, at, events };
+        let record = Record {
+            seq: self.seq + 1,
+            append_id: self.append_id,
+            at,
+            events,
+        };
         let append = Append {
             run: self.slot.run.clone(),
             record,
@@ -336,7 +385,9 @@ impl Driver {
         let mut next = Some(append);
         let mut stall = FIRST_STALL;
         while let Some(append) = next.take() {
-            let Err(error) = self.append_once(append).await else { break };
+            let Err(error) = self.append_once(append).await else {
+                break;
+            };
             match error {
                 AppendError::Conflict => return Err(Gone::Lost),
                 AppendError::Dead(cause) => {
@@ -344,7 +395,9 @@ impl Driver {
                     return Err(Gone::Closed);
                 }
                 AppendError::NotWritten(cause) if self.starting => {
-                    return Err(Gone::NotStarted(format!("the store did not take it ({cause})")));
+                    return Err(Gone::NotStarted(format!(
+                        "the store did not take it ({cause})"
+                    )));
                 }
                 AppendError::Unknown(cause) | AppendError::NotWritten(cause) => {
                     tracing::warn!(run = %self.slot.run, %cause, "the append is sent again in {stall:?}");
@@ -382,7 +435,11 @@ impl Driver {
         poll_fn(|cx| {
             self.slot.waker.register(cx.waker());
             self.poll_calls(cx);
-            if shared.is_closing() { Poll::Ready(Err(Gone::Closed)) } else { sleep.as_mut().poll(cx).map(Ok) }
+            if shared.is_closing() {
+                Poll::Ready(Err(Gone::Closed))
+            } else {
+                sleep.as_mut().poll(cx).map(Ok)
+            }
         })
         .await
     }
@@ -402,7 +459,10 @@ impl Driver {
 
     /// Makes the calls that were announced, now that this is durable.
     fn launch(&mut self) {
-        if self.stop.is_set() && !self.state.is_cancelled() && self.state.stops_siblings(&self.graph).is_none() {
+        if self.stop.is_set()
+            && !self.state.is_cancelled()
+            && self.state.stops_siblings(&self.graph).is_none()
+        {
             // The run goes on after all: what starts now is not told to stop.
             self.stop = Arc::default();
             self.drop_at = None;
@@ -417,12 +477,19 @@ impl Driver {
             match launch {
                 Launch::Execute { step, .. } if cancelled => self.not_called(step, Came::Execute),
                 Launch::Undo { step, .. } if closing => self.not_called(step, Came::Undo),
-                Launch::Execute { step, input, permits } => {
+                Launch::Execute {
+                    step,
+                    input,
+                    permits,
+                } => {
                     let (call, cx) = self.call(step, false);
-                    let future = self.registered.definition.bodies[step.at()].body.execute(cx, input);
+                    let future = self.registered.definition.bodies[step.at()]
+                        .body
+                        .execute(cx, input);
                     let stops = matches!(self.graph.siblings, crate::Siblings::Stop { .. });
                     let stop = stops.then(|| Arc::clone(&self.stop));
-                    self.calls.push(Box::pin(call.execute(future, stop, permits)));
+                    self.calls
+                        .push(Box::pin(call.execute(future, stop, permits)));
                 }
                 Launch::Undo { step, input } => {
                     let (call, cx) = self.call(step, true);
@@ -431,7 +498,9 @@ impl Driver {
                         (EffectNow::Done, Some(output)) => Effect::Done(output.clone()),
                         _ => Effect::InDoubt,
                     };
-                    let future = self.registered.definition.bodies[step.at()].body.compensate(cx, input, effect);
+                    let future = self.registered.definition.bodies[step.at()]
+                        .body
+                        .compensate(cx, input, effect);
                     let limits = self.limits(step);
                     self.calls.push(Box::pin(call.undo(future, limits)));
                 }
@@ -447,14 +516,26 @@ impl Driver {
     }
 
     fn not_called(&mut self, step: StepIx, came: fn(AttemptResult) -> Came) {
-        self.over.push(CallEnd { step, came: came(AttemptResult::NotStarted), took: Duration::ZERO });
+        self.over.push(CallEnd {
+            step,
+            came: came(AttemptResult::NotStarted),
+            took: Duration::ZERO,
+        });
     }
 
     fn call(&self, step: StepIx, undo: bool) -> (Call, StepContext) {
         let (node, definition) = (&self.state.nodes[step.at()], &self.graph.steps[step.at()]);
         let effect = node.key.clone().unwrap_or_default();
-        let key = if undo { Arc::from(format!("{effect}/undo")) } else { Arc::clone(&effect) };
-        let timeout = if undo { definition.undo_timeout } else { definition.timeout };
+        let key = if undo {
+            Arc::from(format!("{effect}/undo"))
+        } else {
+            Arc::clone(&effect)
+        };
+        let timeout = if undo {
+            definition.undo_timeout
+        } else {
+            definition.timeout
+        };
         let cx = StepContext::new(ContextParts {
             run: self.slot.run.clone(),
             trace_id: self.state.header.trace_id.as_str().into(),
@@ -462,12 +543,20 @@ impl Driver {
             steps: self.graph.table.clone(),
             step,
             round: node.round,
-            attempt: if undo { node.undo_attempts } else { node.attempts },
+            attempt: if undo {
+                node.undo_attempts
+            } else {
+                node.attempts
+            },
             keys: Keys { call: key, effect },
             timeout,
             deadline: self.shared.clock.now().after(timeout),
             // An undo can't be cancelled (rule U3), so nothing ever tells it to stop.
-            stop: if undo { Arc::default() } else { Arc::clone(&self.stop) },
+            stop: if undo {
+                Arc::default()
+            } else {
+                Arc::clone(&self.stop)
+            },
         });
         let call = Call {
             step,
@@ -487,9 +576,19 @@ impl Driver {
         let now = self.shared.clock.now();
         for end in std::mem::take(&mut self.over) {
             let event = match end.came {
-                Came::Execute(result) => self.state.step_ended(&self.graph, end.step, result, end.took, now),
-                Came::Undo(result) => self.state.undo_ended(&self.graph, end.step, result, end.took, now),
-                Came::Probe(answer, error) => Event::Probed { step: end.step, answer, error },
+                Came::Execute(result) => {
+                    self.state
+                        .step_ended(&self.graph, end.step, result, end.took, now)
+                }
+                Came::Undo(result) => {
+                    self.state
+                        .undo_ended(&self.graph, end.step, result, end.took, now)
+                }
+                Came::Probe(answer, error) => Event::Probed {
+                    step: end.step,
+                    answer,
+                    error,
+                },
             };
             if let Event::StepFailed { failure, .. } | Event::UndoFailed { failure, .. } = &event {
                 tracing::warn!(run = %self.slot.run, saga = %self.graph.saga, "{failure}");
@@ -500,7 +599,8 @@ impl Driver {
 
     /// Whether nothing will happen for a while.
     fn may_rest(&self) -> bool {
-        let nothing_runs = self.calls.is_empty() && self.asked.is_empty() && self.granted.is_empty();
+        let nothing_runs =
+            self.calls.is_empty() && self.asked.is_empty() && self.granted.is_empty();
         let long = match self.until {
             Some(until) => until.since(self.shared.clock.now()) > self.shared.resident,
             None => self.state.is_parked(),
@@ -515,7 +615,12 @@ impl Driver {
         }
         let parked = self.state.is_parked();
         if parked {
-            let why = self.state.parked.as_ref().map(|parked| parked.message.as_str()).unwrap_or_default();
+            let why = self
+                .state
+                .parked
+                .as_ref()
+                .map(|parked| parked.message.as_str())
+                .unwrap_or_default();
             tracing::warn!(run = %self.slot.run, saga = %self.graph.saga, %why, "the run is parked");
         }
         let settled = parked.then(|| Settled::Parked(Arc::new(self.snapshot(self.state.clone()))));
@@ -531,7 +636,11 @@ impl Driver {
     }
 
     fn snapshot(&self, state: State) -> Snapshot {
-        Snapshot { run: self.slot.run.clone(), state, graph: Arc::clone(&self.graph) }
+        Snapshot {
+            run: self.slot.run.clone(),
+            state,
+            graph: Arc::clone(&self.graph),
+        }
     }
 
     /// Waits until something happens; fails when the run is not to be driven any more.
@@ -542,7 +651,8 @@ impl Driver {
             (Some(one), Some(two)) => Some(one.min(two)),
             (one, two) => one.or(two),
         };
-        let mut sleep: Option<Pin<Box<Sleep>>> = wake_at.map(|at| Box::pin(tokio::time::sleep_until(at)));
+        let mut sleep: Option<Pin<Box<Sleep>>> =
+            wake_at.map(|at| Box::pin(tokio::time::sleep_until(at)));
         poll_fn(|cx| {
             self.slot.waker.register(cx.waker());
             let nothing_runs = self.calls.is_empty();
@@ -580,10 +690,15 @@ impl Driver {
             state: self.state,
             graph: self.graph,
         }));
-        shared.registry.remove_if(&slot.run, |held| Arc::ptr_eq(held, &slot));
+        shared
+            .registry
+            .remove_if(&slot.run, |held| Arc::ptr_eq(held, &slot));
         for command in slot.retire(settled) {
             let why = crate::machine::Refused::Ended;
-            drop(command.answer.send(Err(CommandError::Refused { run: slot.run.clone(), why })));
+            drop(command.answer.send(Err(CommandError::Refused {
+                run: slot.run.clone(),
+                why,
+            })));
         }
     }
 
@@ -604,11 +719,16 @@ impl Driver {
             Gone::Lost => Settled::Lost,
             Gone::NotStarted(_) | Gone::Closed => Settled::Closed(why.clone()),
         };
-        self.shared.registry.remove_if(&slot.run, |held| Arc::ptr_eq(held, slot));
+        self.shared
+            .registry
+            .remove_if(&slot.run, |held| Arc::ptr_eq(held, slot));
         let mut commands = slot.retire(settled);
         commands.extend(self.answers.into_iter().map(|(command, _)| command));
         for command in commands {
-            let closed = CommandError::Closed { run: slot.run.clone(), why: why.clone() };
+            let closed = CommandError::Closed {
+                run: slot.run.clone(),
+                why: why.clone(),
+            };
             drop(command.answer.send(Err(closed)));
         }
     }

@@ -29,13 +29,18 @@ pub enum BuildError {
 #[non_exhaustive]
 pub enum StartError {
     /// The id is empty or too long.
-    #[error("a run's id has 1 to {} bytes, and this one has {length}", RunId::MAX_LEN)]
+    #[error(
+        "a run's id has 1 to {} bytes, and this one has {length}",
+        RunId::MAX_LEN
+    )]
     BadId {
         /// How long it is.
         length: usize,
     },
     /// This coordinator doesn't have the saga.
-    #[error("saga `{saga}` version {version} is not registered with this coordinator: `.register(&saga)` it before `build`")]
+    #[error(
+        "saga `{saga}` version {version} is not registered with this coordinator: `.register(&saga)` it before `build`"
+    )]
     NotRegistered {
         /// The saga's name.
         saga: String,
@@ -68,7 +73,9 @@ pub enum StartError {
         cause: PayloadError,
     },
     /// The coordinator is shutting down, or its store has stopped.
-    #[error("run `{run}` was not started: {why}. Start it again with the same id later: if it was written after all, that gives the same run")]
+    #[error(
+        "run `{run}` was not started: {why}. Start it again with the same id later: if it was written after all, that gives the same run"
+    )]
     Closed {
         /// The run.
         run: RunId,
@@ -88,7 +95,9 @@ pub enum StartError {
 #[non_exhaustive]
 pub enum OutcomeError {
     /// The coordinator has shut down, or its store has stopped: the run goes on with the next one.
-    #[error("the coordinator stopped driving run `{run}` ({why}): the next coordinator on this store goes on with it")]
+    #[error(
+        "the coordinator stopped driving run `{run}` ({why}): the next coordinator on this store goes on with it"
+    )]
     Closed {
         /// The run.
         run: RunId,
@@ -120,7 +129,9 @@ pub enum OutcomeError {
 #[non_exhaustive]
 pub enum GetError {
     /// Neither the coordinator nor the store knows the run's definition.
-    #[error("run `{run}` is of saga `{saga}` version {version}, which is not registered here and not in the store")]
+    #[error(
+        "run `{run}` is of saga `{saga}` version {version}, which is not registered here and not in the store"
+    )]
     NoDefinition {
         /// The run.
         run: RunId,

@@ -53,7 +53,11 @@ impl Coordinator {
 
 impl<O: Payload> RunHandle<O> {
     pub(super) fn new(coordinator: Coordinator, slot: Arc<Slot>) -> Self {
-        RunHandle { coordinator, slot, _output: PhantomData }
+        RunHandle {
+            coordinator,
+            slot,
+            _output: PhantomData,
+        }
     }
 
     /// The run's id.
@@ -97,8 +101,17 @@ impl<O: Payload> RunHandle<O> {
             match self.slot.settled() {
                 Some(Settled::Ended(snapshot)) => return self.outcome_of(snapshot),
                 Some(Settled::Parked(snapshot)) if parked_too => return self.outcome_of(snapshot),
-                Some(Settled::Lost) => return Err(OutcomeError::Lost { run: self.id().clone() }),
-                Some(Settled::Closed(why)) => return Err(OutcomeError::Closed { run: self.id().clone(), why }),
+                Some(Settled::Lost) => {
+                    return Err(OutcomeError::Lost {
+                        run: self.id().clone(),
+                    });
+                }
+                Some(Settled::Closed(why)) => {
+                    return Err(OutcomeError::Closed {
+                        run: self.id().clone(),
+                        why,
+                    });
+                }
                 Some(Settled::Parked(_)) => {}
                 None if self.slot.is_active() => {}
                 // Nobody drives it: it waits, is parked, or ended before this handle was made.
@@ -108,7 +121,10 @@ impl<O: Payload> RunHandle<O> {
                     }
                     if shared.is_closing() {
                         let why = shared.why_closed();
-                        return Err(OutcomeError::Closed { run: self.id().clone(), why });
+                        return Err(OutcomeError::Closed {
+                            run: self.id().clone(),
+                            why,
+                        });
                     }
                 }
             }
@@ -116,10 +132,15 @@ impl<O: Payload> RunHandle<O> {
         }
     }
 
-    async fn at_rest(&self, shared: &Arc<Shared>, parked_too: bool) -> Result<Option<Snapshot>, GetError> {
+    async fn at_rest(
+        &self,
+        shared: &Arc<Shared>,
+        parked_too: bool,
+    ) -> Result<Option<Snapshot>, GetError> {
         let snapshot = shared.snapshot(self.id()).await?;
         Ok(snapshot.filter(|snapshot| {
-            snapshot.state.is_ended() || (parked_too && snapshot.state.is_parked() && !self.slot.is_active())
+            snapshot.state.is_ended()
+                || (parked_too && snapshot.state.is_parked() && !self.slot.is_active())
         }))
     }
 
@@ -127,9 +148,14 @@ impl<O: Payload> RunHandle<O> {
         Ok(match &snapshot.state.end {
             Some(End::Completed { output }) => {
                 let output = output.get::<O>();
-                let output =
-                    output.map_err(|cause| OutcomeError::Payload { run: self.id().clone(), cause })?;
-                Outcome::Completed(Completed { output: Arc::unwrap_or_clone(output), snapshot })
+                let output = output.map_err(|cause| OutcomeError::Payload {
+                    run: self.id().clone(),
+                    cause,
+                })?;
+                Outcome::Completed(Completed {
+                    output: Arc::unwrap_or_clone(output),
+                    snapshot,
+                })
             }
             Some(End::Compensated) => Outcome::Compensated(snapshot.partial()),
             Some(End::Stopped { .. }) => Outcome::Stopped(snapshot.partial()),

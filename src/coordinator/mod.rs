@@ -87,7 +87,9 @@ impl Coordinator {
     }
 
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Coordinator { inner: Arc::new(Owner { shared }) }
+        Coordinator {
+            inner: Arc::new(Owner { shared }),
+        }
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
@@ -125,7 +127,11 @@ impl Coordinator {
     ///
     /// Where the journal can't be read.
     pub async fn get(&self, run: &RunId) -> Result<Option<PartialResult>, GetError> {
-        Ok(self.shared().snapshot(run).await?.map(|snapshot| snapshot.partial()))
+        Ok(self
+            .shared()
+            .snapshot(run)
+            .await?
+            .map(|snapshot| snapshot.partial()))
     }
 
     /// The next `limit` runs at most, after the run with the number `after`.
@@ -154,7 +160,11 @@ impl Coordinator {
             let page = self.list(&RunFilter::open(), after, 256).await?;
             let Some(last) = page.last() else { break };
             after = Some(last.number);
-            let unknown = page.into_iter().filter(|entry| self.shared().definition(&entry.saga, entry.version).is_none());
+            let unknown = page.into_iter().filter(|entry| {
+                self.shared()
+                    .definition(&entry.saga, entry.version)
+                    .is_none()
+            });
             let room = limit - found.len();
             found.extend(unknown.take(room));
         }
@@ -165,7 +175,9 @@ impl Coordinator {
     /// parked, in this coordinator's eyes, and hold up nobody.
     #[must_use]
     pub fn unreadable(&self) -> Vec<(RunId, String)> {
-        self.shared().unreadable.collect(|run, why| Some((run.clone(), why.clone())))
+        self.shared()
+            .unreadable
+            .collect(|run, why| Some((run.clone(), why.clone())))
     }
 
     /// Starts nothing more, waits for what is in flight, and closes the store.

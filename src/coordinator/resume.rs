@@ -22,7 +22,9 @@ const PAGE: usize = 256;
 pub(super) async fn take_up_open_runs(shared: Weak<Shared>) {
     let mut after = None;
     loop {
-        let Some(alive) = shared.upgrade() else { return };
+        let Some(alive) = shared.upgrade() else {
+            return;
+        };
         let page = match alive.store.scan(&RunFilter::open(), after, PAGE).await {
             Ok(page) => page,
             Err(error) => {
@@ -43,9 +45,13 @@ pub(super) async fn take_up_open_runs(shared: Weak<Shared>) {
                 continue;
             }
             match entry.standing {
-                Standing::Waiting { until } if until > alive.clock.now() => alive.timers.add(until, entry.run),
+                Standing::Waiting { until } if until > alive.clock.now() => {
+                    alive.timers.add(until, entry.run)
+                }
                 Standing::Running | Standing::Waiting { .. } => {
-                    let Some(permit) = alive.run_permit().await else { return };
+                    let Some(permit) = alive.run_permit().await else {
+                        return;
+                    };
                     Shared::wake_run(&alive, entry.run, Some(permit));
                 }
                 // Parked runs wait for an operator; the others are not open.
@@ -71,7 +77,10 @@ enum Found {
     /// Its definition is here.
     Here(Arc<Registered>),
     /// Its definition has the same name and version here, and another structure: what is different.
-    Changed { graph: Arc<Graph>, differences: Vec<String> },
+    Changed {
+        graph: Arc<Graph>,
+        differences: Vec<String>,
+    },
     /// Its definition is known from the store only.
     Outline(Arc<Graph>),
 }
@@ -99,20 +108,40 @@ impl Shared {
     pub(super) async fn load_and_drive(shared: &Arc<Shared>, slot: Arc<Slot>, permit: RunPermit) {
         let run = slot.run.clone();
         match shared.load_state(&run).await {
-            Ok(Some(Loaded { state, seq, found: Found::Here(registered) })) => {
+            Ok(Some(Loaded {
+                state,
+                seq,
+                found: Found::Here(registered),
+            })) => {
                 let claims = state.worker != shared.worker && !state.is_ended();
                 let fence = state.fence() + 1;
                 let mut driver = Driver::new(shared, slot, registered, state, seq, permit);
                 if claims {
-                    driver.first(Event::Claimed { fence, worker: shared.worker.clone() });
+                    driver.first(Event::Claimed {
+                        fence,
+                        worker: shared.worker.clone(),
+                    });
                 }
                 driver.drive().await;
             }
-            Ok(Some(Loaded { state, seq, found: Found::Changed { graph, differences } })) => {
-                shared.park_changed(&slot, state, seq, &graph, &differences).await;
+            Ok(Some(Loaded {
+                state,
+                seq,
+                found: Found::Changed { graph, differences },
+            })) => {
+                shared
+                    .park_changed(&slot, state, seq, &graph, &differences)
+                    .await;
             }
-            Ok(Some(Loaded { state, found: Found::Outline(graph), .. })) => {
-                let why = format!("saga `{}` version {} is not registered here", graph.saga, graph.version);
+            Ok(Some(Loaded {
+                state,
+                found: Found::Outline(graph),
+                ..
+            })) => {
+                let why = format!(
+                    "saga `{}` version {} is not registered here",
+                    graph.saga, graph.version
+                );
                 shared.refuse(&slot, &why);
                 drop(state);
             }
@@ -128,14 +157,24 @@ impl Shared {
     /// Gives the slot back without having driven, and refuses what was asked.
     fn refuse(&self, slot: &Arc<Slot>, why: &str) {
         for command in slot.retire_idle() {
-            let closed = CommandError::Closed { run: slot.run.clone(), why: why.to_owned() };
+            let closed = CommandError::Closed {
+                run: slot.run.clone(),
+                why: why.to_owned(),
+            };
             drop(command.answer.send(Err(closed)));
         }
         self.forget_slot(slot);
     }
 
     /// A changed definition never runs by accident: the run is parked, with the difference (promise 9).
-    async fn park_changed(&self, slot: &Arc<Slot>, mut state: State, seq: u64, graph: &Arc<Graph>, differences: &[String]) {
+    async fn park_changed(
+        &self,
+        slot: &Arc<Slot>,
+        mut state: State,
+        seq: u64,
+        graph: &Arc<Graph>,
+        differences: &[String],
+    ) {
         if !state.is_parked() && !state.is_ended() {
             let message = format!(
                 "saga `{}` version {} has changed since the run was started: {}. \
@@ -146,22 +185,45 @@ impl Shared {
             );
             let now = self.clock.now();
             let events = vec![
-                Event::Claimed { fence: state.fence() + 1, worker: self.worker.clone() },
-                Event::Parked(Box::new(Parking::new(ParkReason::DefinitionChanged, message))),
+                Event::Claimed {
+                    fence: state.fence() + 1,
+                    worker: self.worker.clone(),
+                },
+                Event::Parked(Box::new(Parking::new(
+                    ParkReason::DefinitionChanged,
+                    message,
+                ))),
             ];
             for event in &events {
                 state.apply(graph, event, now);
             }
-            let record = Record { seq: seq + 1, append_id: AppendId::random(), at: now, events };
-            let append = Append::new(slot.run.clone(), record, graph.table.clone(), Standing::Parked);
+            let record = Record {
+                seq: seq + 1,
+                append_id: AppendId::random(),
+                at: now,
+                events,
+            };
+            let append = Append::new(
+                slot.run.clone(),
+                record,
+                graph.table.clone(),
+                Standing::Parked,
+            );
             if let Err(error) = self.store.append(append).await {
                 tracing::error!(run = %slot.run, %error, "the run could not be parked: the next start tries again");
             }
         }
-        let snapshot = Snapshot { run: slot.run.clone(), state, graph: Arc::clone(graph) };
+        let snapshot = Snapshot {
+            run: slot.run.clone(),
+            state,
+            graph: Arc::clone(graph),
+        };
         for command in slot.retire(Settled::Parked(Arc::new(snapshot))) {
             let why = "its definition has changed under the same version".to_owned();
-            drop(command.answer.send(Err(CommandError::Closed { run: slot.run.clone(), why })));
+            drop(command.answer.send(Err(CommandError::Closed {
+                run: slot.run.clone(),
+                why,
+            })));
         }
         self.forget_slot(slot);
     }
@@ -176,10 +238,17 @@ impl Shared {
     }
 
     async fn load_state(&self, run: &RunId) -> Result<Option<Loaded>, GetError> {
-        let Some(journal) = self.store.load(run).await? else { return Ok(None) };
+        let Some(journal) = self.store.load(run).await? else {
+            return Ok(None);
+        };
         let no_start = || GetError::NoStart { run: run.clone() };
-        let first = journal.records.first().and_then(|record| record.events.first());
-        let Some(Event::RunStarted(started)) = first else { return Err(no_start()) };
+        let first = journal
+            .records
+            .first()
+            .and_then(|record| record.events.first());
+        let Some(Event::RunStarted(started)) = first else {
+            return Err(no_start());
+        };
         let found = self.find_definition(run, started).await?;
         let graph = found.graph();
         let seq = journal.records.last().map_or(0, |record| record.seq);
@@ -194,11 +263,17 @@ impl Shared {
         {
             return Ok(Found::Here(Arc::clone(registered)));
         }
-        let old = self.store.recall(&started.saga, started.version, &started.fingerprint).await?;
+        let old = self
+            .store
+            .recall(&started.saga, started.version, &started.fingerprint)
+            .await?;
         match (old, registered) {
             (Some(old), Some(registered)) => {
                 let differences = old.differences(&Outline::of(&registered.definition.graph));
-                Ok(Found::Changed { graph: Arc::new(old.to_graph()), differences })
+                Ok(Found::Changed {
+                    graph: Arc::new(old.to_graph()),
+                    differences,
+                })
             }
             (Some(old), None) => Ok(Found::Outline(Arc::new(old.to_graph()))),
             (None, _) => {
@@ -216,17 +291,26 @@ fn fold(journal: Journal, graph: &Graph) -> Result<Option<State>, GetError> {
     if !same {
         for name in journal.steps.names() {
             let step = graph.step_named(name);
-            let missing = || GetError::NoSuchStep { run: journal.run.clone(), step: name.to_owned() };
+            let missing = || GetError::NoSuchStep {
+                run: journal.run.clone(),
+                step: name.to_owned(),
+            };
             numbers.push(step.ok_or_else(missing)?);
         }
     }
     let mut state: Option<State> = None;
     for record in journal.records {
         for event in record.events {
-            let event = if same { event } else { event.map_step(|step| numbers[step.at()]) };
+            let event = if same {
+                event
+            } else {
+                event.map_step(|step| numbers[step.at()])
+            };
             match (&mut state, &event) {
                 (Some(state), event) => state.apply(graph, event, record.at),
-                (None, Event::RunStarted(started)) => state = Some(State::begin(graph, started, record.at)),
+                (None, Event::RunStarted(started)) => {
+                    state = Some(State::begin(graph, started, record.at))
+                }
                 (None, _) => return Ok(None),
             }
         }
@@ -236,7 +320,9 @@ fn fold(journal: Journal, graph: &Graph) -> Result<Option<State>, GetError> {
 
 fn describe(error: &GetError) -> String {
     match error {
-        GetError::Load(LoadError::Unreadable { .. }) => format!("its journal can't be read: {error}"),
+        GetError::Load(LoadError::Unreadable { .. }) => {
+            format!("its journal can't be read: {error}")
+        }
         other => other.to_string(),
     }
 }

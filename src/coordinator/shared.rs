@@ -122,7 +122,11 @@ impl Shared {
 
     /// The run's slot, made where there is none.
     pub(crate) fn slot(&self, run: &RunId) -> Arc<Slot> {
-        self.registry.change_or_insert(run, || Arc::new(Slot::new(run.clone())), |slot| Arc::clone(slot))
+        self.registry.change_or_insert(
+            run,
+            || Arc::new(Slot::new(run.clone())),
+            |slot| Arc::clone(slot),
+        )
     }
 
     /// Forgets a slot that nobody drives and nobody holds but its caller.
@@ -158,19 +162,31 @@ impl Shared {
 
     pub(crate) fn abort(&self) {
         self.close(ABORTING, "it was dropped".to_owned());
-        let background = std::mem::take(&mut *self.background.lock().unwrap_or_else(PoisonError::into_inner));
+        let background = std::mem::take(
+            &mut *self
+                .background
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
         for task in background {
             task.abort();
         }
     }
 
     pub(crate) fn why_closed(&self) -> String {
-        let why = self.why_closed.lock().unwrap_or_else(PoisonError::into_inner);
-        why.clone().unwrap_or_else(|| "it is shutting down".to_owned())
+        let why = self
+            .why_closed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        why.clone()
+            .unwrap_or_else(|| "it is shutting down".to_owned())
     }
 
     fn close(&self, degree: u8, why: String) {
-        self.why_closed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
+        self.why_closed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get_or_insert(why);
         self.closing.fetch_max(degree, Ordering::AcqRel);
         if let Some(runs) = &self.runs {
             runs.close();
@@ -190,8 +206,13 @@ impl Shared {
 
     pub(crate) async fn shutdown(&self) {
         self.close(SHUTTING_DOWN, "it was shut down".to_owned());
-        if tokio::time::timeout(self.grace, self.no_drivers()).await.is_err() {
-            tracing::warn!("attempts were still in flight at the end of the grace period: they are in doubt");
+        if tokio::time::timeout(self.grace, self.no_drivers())
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                "attempts were still in flight at the end of the grace period: they are in doubt"
+            );
             self.close(ABORTING, String::new());
             self.no_drivers().await;
         }
@@ -212,7 +233,10 @@ impl Shared {
     }
 
     pub(crate) fn keep(&self, task: AbortHandle) {
-        self.background.lock().unwrap_or_else(PoisonError::into_inner).push(task);
+        self.background
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(task);
     }
 
     pub(crate) fn driver_begins(shared: &Arc<Shared>) -> DriverGuard {
@@ -223,7 +247,9 @@ impl Shared {
 
 /// The right to drive a run.
 #[derive(Debug)]
-pub(crate) struct RunPermit(#[allow(dead_code, reason = "held for its drop")] Option<OwnedSemaphorePermit>);
+pub(crate) struct RunPermit(
+    #[allow(dead_code, reason = "held for its drop")] Option<OwnedSemaphorePermit>,
+);
 
 /// Counts a driver for as long as it lives.
 pub(crate) struct DriverGuard(Arc<Shared>);

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use futures_util::task::AtomicWaker;
 use tokio::sync::{Notify, oneshot};
 
-use crate::coordinator::error::CommandError;
 use crate::coordinator::commands::Verb;
+use crate::coordinator::error::CommandError;
 use crate::ids::RunId;
 use crate::partial::Snapshot;
 
@@ -60,7 +60,12 @@ pub(crate) struct Command {
 
 impl Slot {
     pub(crate) fn new(run: RunId) -> Self {
-        Slot { run, inner: Mutex::default(), waker: AtomicWaker::new(), changed: Notify::new() }
+        Slot {
+            run,
+            inner: Mutex::default(),
+            waker: AtomicWaker::new(),
+            changed: Notify::new(),
+        }
     }
 
     /// No code that can panic runs under this lock, and it is never held across an await.
@@ -139,7 +144,10 @@ impl Slot {
 
     /// Whether a cancel waits to be looked at: then announced calls aren't made (rule F1).
     pub(crate) fn has_cancel(&self) -> bool {
-        self.lock().commands.iter().any(|command| matches!(command.verb, Verb::Cancel { .. }))
+        self.lock()
+            .commands
+            .iter()
+            .any(|command| matches!(command.verb, Verb::Cancel { .. }))
     }
 
     pub(crate) fn settled(&self) -> Option<Settled> {

@@ -90,7 +90,8 @@ impl Coordinator {
         run: impl Into<RunId>,
         input: I,
     ) -> Result<RunHandle<O>, StartError> {
-        self.start_with(saga, run, input, StartOptions::default()).await
+        self.start_with(saga, run, input, StartOptions::default())
+            .await
     }
 
     /// Starts a run with [`StartOptions`]. They are not part of what makes two starts the same.
@@ -118,16 +119,27 @@ impl Coordinator {
         let registered = shared
             .definition(name, version)
             .filter(|registered| *registered.definition.graph.fingerprint == *saga.fingerprint())
-            .ok_or_else(|| StartError::NotRegistered { saga: name.to_owned(), version })?;
-        let payload = |cause| StartError::Payload { run: run.clone(), cause };
+            .ok_or_else(|| StartError::NotRegistered {
+                saga: name.to_owned(),
+                version,
+            })?;
+        let payload = |cause| StartError::Payload {
+            run: run.clone(),
+            cause,
+        };
         let mut input = Value::typed(Arc::new(input));
         let mut input_digest = None;
         if !shared.store.keeps_values() {
             input.encode().map_err(payload)?;
             input_digest = Some(digest(&input).map_err(payload)?);
         }
-        let closed = |why| StartError::Closed { run: run.clone(), why };
-        let Some(permit) = shared.run_permit().await else { return Err(closed(shared.why_closed())) };
+        let closed = |why| StartError::Closed {
+            run: run.clone(),
+            why,
+        };
+        let Some(permit) = shared.run_permit().await else {
+            return Err(closed(shared.why_closed()));
+        };
         let slot = Arc::new(Slot::new(run.clone()));
         slot.activate();
         if !shared.registry.insert_new(run.clone(), Arc::clone(&slot)) {
@@ -142,7 +154,9 @@ impl Coordinator {
             version,
             fingerprint: saga.fingerprint().to_owned(),
             uid: format!("{uid:032x}"),
-            trace_id: options.trace_id.unwrap_or_else(|| format!("{:032x}", random_u128())),
+            trace_id: options
+                .trace_id
+                .unwrap_or_else(|| format!("{:032x}", random_u128())),
             input: input.clone(),
             input_digest,
             deadline: limit.map(|limit| now.after(limit)),
@@ -151,8 +165,14 @@ impl Coordinator {
             worker: shared.worker.clone(),
         };
         let state = State::begin(&registered.definition.graph, &started, now);
-        let mut driver =
-            Driver::new(shared, Arc::clone(&slot), Arc::clone(registered), state, 0, permit);
+        let mut driver = Driver::new(
+            shared,
+            Arc::clone(&slot),
+            Arc::clone(registered),
+            state,
+            0,
+            permit,
+        );
         driver.first(Event::RunStarted(Box::new(started)));
         let handle = RunHandle::new(self.clone(), Arc::clone(&slot));
         poll_then_spawn(Box::pin(driver.drive())).await;
@@ -176,22 +196,31 @@ impl Coordinator {
         let shared = self.shared();
         let slot = shared.slot(&run);
         let handle = RunHandle::new(self.clone(), Arc::clone(&slot));
-        if slot.is_active() && slot.started().is_none() && shared.store.find(&run).await?.is_none() {
+        if slot.is_active() && slot.started().is_none() && shared.store.find(&run).await?.is_none()
+        {
             // The other start is on its way: what becomes of it decides.
             if let Started::Failed(why) = started_or_not(&slot).await {
                 return Err(StartError::Closed { run, why });
             }
         }
         let journal = shared.store.load(&run).await?;
-        let first = journal.as_ref().and_then(|journal| journal.records.first()?.events.first());
+        let first = journal
+            .as_ref()
+            .and_then(|journal| journal.records.first()?.events.first());
         let Some(Event::RunStarted(started)) = first else {
-            return Err(StartError::Closed { run, why: "its id was taken, and then free again".to_owned() });
+            return Err(StartError::Closed {
+                run,
+                why: "its id was taken, and then free again".to_owned(),
+            });
         };
         if started.saga != saga {
             let (found, wanted) = (started.saga.clone(), saga.to_owned());
             return Err(StartError::OtherSaga { run, found, wanted });
         }
-        let payload = |cause| StartError::Payload { run: run.clone(), cause };
+        let payload = |cause| StartError::Payload {
+            run: run.clone(),
+            cause,
+        };
         let theirs = match &started.input_digest {
             Some(digest) => digest.clone(),
             None => digest(&started.input).map_err(payload)?,
@@ -235,7 +264,9 @@ impl Shared {
         tokio::spawn(async move {
             match shared.run_permit().await {
                 Some(permit) => Shared::load_and_drive(&shared, slot, permit).await,
-                None => drop(slot.retire(crate::coordinator::slot::Settled::Closed(shared.why_closed()))),
+                None => drop(slot.retire(crate::coordinator::slot::Settled::Closed(
+                    shared.why_closed(),
+                ))),
             }
         });
     }

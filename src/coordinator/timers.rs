@@ -46,7 +46,9 @@ impl Timers {
 /// Wakes runs until the coordinator is gone.
 pub(crate) async fn keep_time(shared: Weak<Shared>) {
     loop {
-        let Some(alive) = shared.upgrade() else { return };
+        let Some(alive) = shared.upgrade() else {
+            return;
+        };
         if alive.is_closing() {
             return;
         }

@@ -38,7 +38,13 @@ impl Coordinator {
     #[must_use]
     pub fn watch(&self, run: &RunId) -> Watch {
         let slot = self.shared().slot(run);
-        Watch { coordinator: self.clone(), slot, seen: 0, queue: VecDeque::new(), over: false }
+        Watch {
+            coordinator: self.clone(),
+            slot,
+            seen: 0,
+            queue: VecDeque::new(),
+            over: false,
+        }
     }
 }
 
@@ -80,7 +86,11 @@ impl Watch {
                 for event in record.events {
                     self.over |= matches!(event, Event::Ended(_));
                     let event = event.map_step(|step| steps.name(step).to_owned());
-                    self.queue.push_back(WatchedEvent { seq: record.seq, at: record.at, event });
+                    self.queue.push_back(WatchedEvent {
+                        seq: record.seq,
+                        at: record.at,
+                        event,
+                    });
                 }
             }
             if self.queue.is_empty() {

@@ -71,6 +71,9 @@ mod tests {
         let other = Value::typed(Arc::new(1_u8));
         assert_ne!(digest(&one).unwrap(), digest(&other).unwrap());
         // Kept for ever: stored digests are compared with new ones.
-        assert_eq!(digest(&other).unwrap(), "6b86b273ff34fce19d6b804eff5a3f5747ada4eaa22f1d49c01e52ddb7875b4b");
+        assert_eq!(
+            digest(&other).unwrap(),
+            "6b86b273ff34fce19d6b804eff5a3f5747ada4eaa22f1d49c01e52ddb7875b4b"
+        );
     }
 }

@@ -317,7 +317,10 @@ pub struct Parking {
 
 impl Parking {
     pub(crate) fn new(reason: ParkReason, message: impl Into<String>) -> Self {
-        Parking { reason, message: message.into() }
+        Parking {
+            reason,
+            message: message.into(),
+        }
     }
 }
 
@@ -352,38 +355,130 @@ impl<S> Event<S> {
         match self {
             Event::RunStarted(started) => Event::RunStarted(started),
             Event::Claimed { fence, worker } => Event::Claimed { fence, worker },
-            Event::StepStarted { step, round, attempt, key, mapped } => {
-                Event::StepStarted { step: name(step), round, attempt, key, mapped }
-            }
-            Event::StepDone { step, output, took_us } => Event::StepDone { step: name(step), output, took_us },
-            Event::StepFailed { step, failure, retry_at, gave_up, took_us } => {
-                Event::StepFailed { step: name(step), failure, retry_at, gave_up, took_us }
-            }
-            Event::StepStopped { step, reason, took_us } => {
-                Event::StepStopped { step: name(step), reason, took_us }
-            }
-            Event::StepInterrupted { step, took_us } => Event::StepInterrupted { step: name(step), took_us },
+            Event::StepStarted {
+                step,
+                round,
+                attempt,
+                key,
+                mapped,
+            } => Event::StepStarted {
+                step: name(step),
+                round,
+                attempt,
+                key,
+                mapped,
+            },
+            Event::StepDone {
+                step,
+                output,
+                took_us,
+            } => Event::StepDone {
+                step: name(step),
+                output,
+                took_us,
+            },
+            Event::StepFailed {
+                step,
+                failure,
+                retry_at,
+                gave_up,
+                took_us,
+            } => Event::StepFailed {
+                step: name(step),
+                failure,
+                retry_at,
+                gave_up,
+                took_us,
+            },
+            Event::StepStopped {
+                step,
+                reason,
+                took_us,
+            } => Event::StepStopped {
+                step: name(step),
+                reason,
+                took_us,
+            },
+            Event::StepInterrupted { step, took_us } => Event::StepInterrupted {
+                step: name(step),
+                took_us,
+            },
             Event::StepNotStarted { step } => Event::StepNotStarted { step: name(step) },
-            Event::Probed { step, answer, error } => Event::Probed { step: name(step), answer, error },
+            Event::Probed {
+                step,
+                answer,
+                error,
+            } => Event::Probed {
+                step: name(step),
+                answer,
+                error,
+            },
             Event::Decided(decision) => {
-                let Decision { cause, strategy, stop, failed, why, recovery, resume_at } = *decision;
+                let Decision {
+                    cause,
+                    strategy,
+                    stop,
+                    failed,
+                    why,
+                    recovery,
+                    resume_at,
+                } = *decision;
                 let failed = failed.into_iter().map(name).collect();
-                Event::Decided(Box::new(Decision { cause, strategy, stop, failed, why, recovery, resume_at }))
+                Event::Decided(Box::new(Decision {
+                    cause,
+                    strategy,
+                    stop,
+                    failed,
+                    why,
+                    recovery,
+                    resume_at,
+                }))
             }
-            Event::UndoStarted { step, round, attempt, key } => {
-                Event::UndoStarted { step: name(step), round, attempt, key }
-            }
-            Event::Undone { step, took_us } => Event::Undone { step: name(step), took_us },
-            Event::UndoFailed { step, failure, retry_at, gave_up, took_us } => {
-                Event::UndoFailed { step: name(step), failure, retry_at, gave_up, took_us }
-            }
+            Event::UndoStarted {
+                step,
+                round,
+                attempt,
+                key,
+            } => Event::UndoStarted {
+                step: name(step),
+                round,
+                attempt,
+                key,
+            },
+            Event::Undone { step, took_us } => Event::Undone {
+                step: name(step),
+                took_us,
+            },
+            Event::UndoFailed {
+                step,
+                failure,
+                retry_at,
+                gave_up,
+                took_us,
+            } => Event::UndoFailed {
+                step: name(step),
+                failure,
+                retry_at,
+                gave_up,
+                took_us,
+            },
             Event::UndoNotStarted { step } => Event::UndoNotStarted { step: name(step) },
-            Event::CancelRequested { by, reason, told } => Event::CancelRequested { by, reason, told },
+            Event::CancelRequested { by, reason, told } => {
+                Event::CancelRequested { by, reason, told }
+            }
             Event::CancelTooLate => Event::CancelTooLate,
             Event::DeadlinePassed { past_pivot } => Event::DeadlinePassed { past_pivot },
-            Event::Resolved { step, answer, by, reason } => {
-                Event::Resolved { step: name(step), answer, by, reason }
-            }
+            Event::Resolved {
+                step,
+                answer,
+                by,
+                reason,
+            } => Event::Resolved {
+                step: name(step),
+                answer,
+                by,
+                reason,
+            },
             Event::Parked(parking) => Event::Parked(parking),
             Event::Ended(end) => Event::Ended(end),
         }

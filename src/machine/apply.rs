@@ -25,22 +25,42 @@ impl State {
                 self.worker.clone_from(worker);
                 self.claimed(graph, *fence, at);
             }
-            Event::StepStarted { step, round, key, mapped, .. } => {
+            Event::StepStarted {
+                step,
+                round,
+                key,
+                mapped,
+                ..
+            } => {
                 let node = self.node(*step);
                 node.round = *round;
                 node.key = Some(key.clone());
                 node.mapped.clone_from(mapped);
                 self.step_started(*step, at);
             }
-            Event::StepDone { step, output, took_us } => {
+            Event::StepDone {
+                step,
+                output,
+                took_us,
+            } => {
                 self.attempt_over(*step, *took_us, at);
                 self.now_done(graph, *step, output.clone());
             }
-            Event::StepFailed { step, failure, retry_at, took_us, .. } => {
+            Event::StepFailed {
+                step,
+                failure,
+                retry_at,
+                took_us,
+                ..
+            } => {
                 self.attempt_over(*step, *took_us, at);
                 self.step_failed(graph, *step, failure, *retry_at, at);
             }
-            Event::StepStopped { step, reason, took_us } => {
+            Event::StepStopped {
+                step,
+                reason,
+                took_us,
+            } => {
                 self.attempt_over(*step, *took_us, at);
                 self.node(*step).status = Status::Stopped;
                 self.stop.get_or_insert_with(|| reason.clone());
@@ -60,9 +80,23 @@ impl State {
             }
             Event::Decided(decision) => self.decided(graph, decision, at),
             Event::UndoStarted { step, .. } => self.undo_started(*step, at),
-            Event::Undone { step, took_us } => self.undone(graph, *step, Duration::from_micros(*took_us), at),
-            Event::UndoFailed { step, failure, retry_at, took_us, .. } => {
-                self.undo_failed(*step, failure, *retry_at, Duration::from_micros(*took_us), at);
+            Event::Undone { step, took_us } => {
+                self.undone(graph, *step, Duration::from_micros(*took_us), at)
+            }
+            Event::UndoFailed {
+                step,
+                failure,
+                retry_at,
+                took_us,
+                ..
+            } => {
+                self.undo_failed(
+                    *step,
+                    failure,
+                    *retry_at,
+                    Duration::from_micros(*took_us),
+                    at,
+                );
             }
             Event::UndoNotStarted { step } => {
                 let node = self.node(*step);
@@ -71,7 +105,9 @@ impl State {
                 self.undo_over(*step);
                 self.undo_ready(graph, *step);
             }
-            Event::CancelRequested { by, reason, told } => self.cancel_requested(graph, by, reason, *told, at),
+            Event::CancelRequested { by, reason, told } => {
+                self.cancel_requested(graph, by, reason, *told, at)
+            }
             Event::CancelTooLate => {
                 if let Some(cancel) = &mut self.cancel {
                     cancel.told = CancelTold::TooLate;
@@ -342,9 +378,21 @@ impl State {
         }
     }
 
-    fn cancel_requested(&mut self, graph: &Graph, by: &str, reason: &str, told: CancelTold, at: Timestamp) {
+    fn cancel_requested(
+        &mut self,
+        graph: &Graph,
+        by: &str,
+        reason: &str,
+        told: CancelTold,
+        at: Timestamp,
+    ) {
         let pending = told != CancelTold::TooLate;
-        self.cancel = Some(Cancel { by: by.to_owned(), reason: reason.to_owned(), told, pending });
+        self.cancel = Some(Cancel {
+            by: by.to_owned(),
+            reason: reason.to_owned(),
+            told,
+            pending,
+        });
         if pending && self.phase == Phase::Parked {
             self.leave_parking(at);
             self.phase = Phase::Draining;

@@ -40,9 +40,19 @@ impl State {
     ) -> Event<StepIx> {
         let took_us = micros(took);
         match result {
-            AttemptResult::Done(output) => Event::StepDone { step, output, took_us },
-            AttemptResult::Stopped(reason) => Event::StepStopped { step, reason, took_us },
-            AttemptResult::Interrupted | AttemptResult::Undone => Event::StepInterrupted { step, took_us },
+            AttemptResult::Done(output) => Event::StepDone {
+                step,
+                output,
+                took_us,
+            },
+            AttemptResult::Stopped(reason) => Event::StepStopped {
+                step,
+                reason,
+                took_us,
+            },
+            AttemptResult::Interrupted | AttemptResult::Undone => {
+                Event::StepInterrupted { step, took_us }
+            }
             AttemptResult::NotStarted => Event::StepNotStarted { step },
             AttemptResult::Failed(failure) => {
                 let (node, definition) = (self.seen(step), graph.step(step));
@@ -51,7 +61,8 @@ impl State {
                     // Never in doubt (rule E6).
                     failure = failure.effect(FailedEffect::NotDone);
                 }
-                let in_doubt = failure.effect == FailedEffect::InDoubt || node.effect == EffectNow::InDoubt;
+                let in_doubt =
+                    failure.effect == FailedEffect::InDoubt || node.effect == EffectNow::InDoubt;
                 let charge = Charge {
                     calls: node.charged,
                     since: node.charged_since,
@@ -63,7 +74,13 @@ impl State {
                     charge.verdict(&definition.retry, &failure, now, self.seed(graph, step))
                 };
                 let (retry_at, gave_up) = outcome(verdict, now);
-                Event::StepFailed { step, failure: Box::new(failure), retry_at, gave_up, took_us }
+                Event::StepFailed {
+                    step,
+                    failure: Box::new(failure),
+                    retry_at,
+                    gave_up,
+                    took_us,
+                }
             }
         }
     }
@@ -82,17 +99,33 @@ impl State {
         let (node, definition) = (self.seen(step), graph.step(step));
         let failure = match result {
             AttemptResult::Undone => return Event::Undone { step, took_us },
-            AttemptResult::NotStarted | AttemptResult::Interrupted => return Event::UndoNotStarted { step },
-            AttemptResult::Failed(failure) => failure,
-            AttemptResult::Stopped(_) | AttemptResult::Done(_) => {
-                Failure::new(crate::FailureMode::StepContract, "a compensation can only succeed or fail")
+            AttemptResult::NotStarted | AttemptResult::Interrupted => {
+                return Event::UndoNotStarted { step };
             }
+            AttemptResult::Failed(failure) => failure,
+            AttemptResult::Stopped(_) | AttemptResult::Done(_) => Failure::new(
+                crate::FailureMode::StepContract,
+                "a compensation can only succeed or fail",
+            ),
         };
         let failure = failure.at(&*definition.name, node.round, node.undo_attempts);
-        let charge = Charge { calls: node.undo_charged, since: node.undo_since, delay: node.undo_delay };
+        let charge = Charge {
+            calls: node.undo_charged,
+            since: node.undo_since,
+            delay: node.undo_delay,
+        };
         let seed = self.seed(graph, step).rotate_left(32);
-        let (retry_at, gave_up) = outcome(charge.verdict(&definition.undo_retry, &failure, now, seed), now);
-        Event::UndoFailed { step, failure: Box::new(failure), retry_at, gave_up, took_us }
+        let (retry_at, gave_up) = outcome(
+            charge.verdict(&definition.undo_retry, &failure, now, seed),
+            now,
+        );
+        Event::UndoFailed {
+            step,
+            failure: Box::new(failure),
+            retry_at,
+            gave_up,
+            took_us,
+        }
     }
 }
 

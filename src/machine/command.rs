@@ -33,20 +33,33 @@ impl State {
     /// # Errors
     ///
     /// [`Refused::Ended`].
-    pub fn cancel_event(&self, graph: &Graph, by: &str, reason: &str) -> Result<Event<StepIx>, Refused> {
+    pub fn cancel_event(
+        &self,
+        graph: &Graph,
+        by: &str,
+        reason: &str,
+    ) -> Result<Event<StepIx>, Refused> {
         if self.is_ended() {
             return Err(Refused::Ended);
         }
         let pivot = graph.pivot.map(|pivot| self.seen(pivot));
         let told = match pivot {
-            _ if self.phase == Phase::Unwinding && self.unwind.then != Direction::Stopped => CancelTold::Accepted,
+            _ if self.phase == Phase::Unwinding && self.unwind.then != Direction::Stopped => {
+                CancelTold::Accepted
+            }
             Some(pivot) if pivot.effect == EffectNow::Done => CancelTold::TooLate,
-            Some(pivot) if pivot.effect == EffectNow::InDoubt || pivot.status == Status::Running => {
+            Some(pivot)
+                if pivot.effect == EffectNow::InDoubt || pivot.status == Status::Running =>
+            {
                 CancelTold::Pending
             }
             Some(_) | None => CancelTold::Accepted,
         };
-        Ok(Event::CancelRequested { by: by.to_owned(), reason: reason.to_owned(), told })
+        Ok(Event::CancelRequested {
+            by: by.to_owned(),
+            reason: reason.to_owned(),
+            told,
+        })
     }
 
     /// What the last cancel was told, as far as it is known by now.
@@ -69,8 +82,10 @@ impl State {
     ) -> Result<Event<StepIx>, Refused> {
         self.must_be_parked()?;
         let unwinding = self.unwind.remaining > 0;
-        let forward =
-            matches!(strategy, RecoveryStrategy::RetryFailed | RecoveryStrategy::RetryFromCheckpoint);
+        let forward = matches!(
+            strategy,
+            RecoveryStrategy::RetryFailed | RecoveryStrategy::RetryFromCheckpoint
+        );
         if unwinding && forward {
             return Err(Refused::Unavailable(format!(
                 "{strategy} is not available while the run is being undone: `compensate` goes on undoing, \
@@ -80,7 +95,10 @@ impl State {
         if let Some(why) = self.unavailable(graph, strategy) {
             return Err(Refused::Unavailable(why));
         }
-        let cause = Cause::Operator { by: by.to_owned(), reason: reason.to_owned() };
+        let cause = Cause::Operator {
+            by: by.to_owned(),
+            reason: reason.to_owned(),
+        };
         Ok(Event::Decided(Box::new(Decision {
             cause,
             strategy,
@@ -106,11 +124,18 @@ impl State {
         reason: &str,
     ) -> Result<Event<StepIx>, Refused> {
         self.must_be_parked()?;
-        let ix = graph.step_named(step).ok_or_else(|| Refused::NoSuchStep(step.to_owned()))?;
+        let ix = graph
+            .step_named(step)
+            .ok_or_else(|| Refused::NoSuchStep(step.to_owned()))?;
         if self.seen(ix).effect != EffectNow::InDoubt {
             return Err(Refused::NotInDoubt(step.to_owned()));
         }
-        Ok(Event::Resolved { step: ix, answer, by: by.to_owned(), reason: reason.to_owned() })
+        Ok(Event::Resolved {
+            step: ix,
+            answer,
+            by: by.to_owned(),
+            reason: reason.to_owned(),
+        })
     }
 
     /// The event with which an operator gives a parked run up.
@@ -120,7 +145,10 @@ impl State {
     /// Where the run isn't parked.
     pub fn abandon_event(&self, by: &str, reason: &str) -> Result<Event<StepIx>, Refused> {
         self.must_be_parked()?;
-        Ok(Event::Ended(End::Abandoned { by: by.to_owned(), reason: reason.to_owned() }))
+        Ok(Event::Ended(End::Abandoned {
+            by: by.to_owned(),
+            reason: reason.to_owned(),
+        }))
     }
 
     fn must_be_parked(&self) -> Result<(), Refused> {

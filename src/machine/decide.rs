@@ -60,10 +60,14 @@ impl State {
     fn decide_forward(&self, graph: &Graph, hold: Option<Timestamp>, now: Timestamp) -> Todo {
         let deadline = self.deadline.filter(|_| !self.deadline_reported);
         if deadline.is_some_and(|deadline| deadline <= now) {
-            return Todo::Append(Event::DeadlinePassed { past_pivot: self.is_past_pivot(graph) });
+            return Todo::Append(Event::DeadlinePassed {
+                past_pivot: self.is_past_pivot(graph),
+            });
         }
         if let Some(hold) = hold.filter(|&hold| hold > now) {
-            return Todo::Wait { until: earliest(Some(hold), deadline) };
+            return Todo::Wait {
+                until: earliest(Some(hold), deadline),
+            };
         }
         if let Some(step) = self.next_to_probe() {
             return Todo::Probe(step);
@@ -85,8 +89,14 @@ impl State {
         if self.done as usize == self.nodes.len() && !self.has_in_flight() {
             return Todo::Complete;
         }
-        let timer = self.timers.iter().map(|(until, _)| *until).find(|until| *until > now);
-        Todo::Wait { until: earliest(timer, deadline) }
+        let timer = self
+            .timers
+            .iter()
+            .map(|(until, _)| *until)
+            .find(|until| *until > now);
+        Todo::Wait {
+            until: earliest(timer, deadline),
+        }
     }
 
     /// Rule D1: all attempts have come in, then all doubts are probed, then one decision is made.
@@ -105,9 +115,14 @@ impl State {
         }
         if let Some(reason) = &self.stop {
             let unwinds = graph.on_stop == OnStop::Compensate && !self.is_past_pivot(graph);
-            let strategy =
-                if unwinds { RecoveryStrategy::Compensate } else { RecoveryStrategy::RetryFailed };
-            let cause = Cause::Stop { reason: reason.clone() };
+            let strategy = if unwinds {
+                RecoveryStrategy::Compensate
+            } else {
+                RecoveryStrategy::RetryFailed
+            };
+            let cause = Cause::Stop {
+                reason: reason.clone(),
+            };
             return Todo::Append(self.plain_decision(cause, strategy, !unwinds));
         }
         if let Some(parking) = &self.park_wanted {
@@ -124,17 +139,28 @@ impl State {
         match graph.pivot.map(|pivot| self.seen(pivot).effect) {
             Some(EffectNow::Done) => Todo::Append(Event::CancelTooLate),
             Some(EffectNow::InDoubt) => {
-                let message = "the run was cancelled, and nobody knows whether its pivot took effect";
-                Todo::Append(Event::Parked(Box::new(Parking::new(ParkReason::Unsettled, message))))
+                let message =
+                    "the run was cancelled, and nobody knows whether its pivot took effect";
+                Todo::Append(Event::Parked(Box::new(Parking::new(
+                    ParkReason::Unsettled,
+                    message,
+                ))))
             }
-            Some(EffectNow::NotDone) | None => {
-                Todo::Append(self.plain_decision(Cause::Cancel, RecoveryStrategy::Compensate, false))
-            }
+            Some(EffectNow::NotDone) | None => Todo::Append(self.plain_decision(
+                Cause::Cancel,
+                RecoveryStrategy::Compensate,
+                false,
+            )),
         }
     }
 
     /// A decision that no policy was asked about.
-    pub(super) fn plain_decision(&self, cause: Cause, strategy: RecoveryStrategy, stop: bool) -> Event<StepIx> {
+    pub(super) fn plain_decision(
+        &self,
+        cause: Cause,
+        strategy: RecoveryStrategy,
+        stop: bool,
+    ) -> Event<StepIx> {
         let failed = self.failures.clone();
         Event::Decided(Box::new(Decision {
             cause,
@@ -156,12 +182,20 @@ impl State {
         }
         let next = self.next_undo(graph, now);
         if let Some(step) = next {
-            return if graph.step(step).probed && self.wants_probe(step) { Todo::Probe(step) } else { Todo::Undo(step) };
+            return if graph.step(step).probed && self.wants_probe(step) {
+                Todo::Probe(step)
+            } else {
+                Todo::Undo(step)
+            };
         }
         if self.unwind.remaining == 0 && !self.has_in_flight() {
             return self.unwound();
         }
-        let timer = self.timers.iter().map(|(until, _)| *until).find(|until| *until > now);
+        let timer = self
+            .timers
+            .iter()
+            .map(|(until, _)| *until)
+            .find(|until| *until > now);
         if !self.has_in_flight() && timer.is_none() {
             return Todo::Append(Event::Parked(Box::new(self.stuck_unwinding(graph))));
         }
@@ -174,12 +208,12 @@ impl State {
         match self.unwind.then {
             Direction::Compensated => Todo::Append(Event::Ended(End::Compensated)),
             // A cancel that came meanwhile: what was to be kept is undone too.
-            Direction::Stopped | Direction::Forward { .. } if cancelled => {
-                Todo::Append(self.plain_decision(Cause::Cancel, RecoveryStrategy::Compensate, false))
-            }
-            Direction::Stopped => {
-                Todo::Append(Event::Ended(End::Stopped { reason: self.stop.clone().unwrap_or_default() }))
-            }
+            Direction::Stopped | Direction::Forward { .. } if cancelled => Todo::Append(
+                self.plain_decision(Cause::Cancel, RecoveryStrategy::Compensate, false),
+            ),
+            Direction::Stopped => Todo::Append(Event::Ended(End::Stopped {
+                reason: self.stop.clone().unwrap_or_default(),
+            })),
             // Going forward is part of the last undo's event; this is never seen.
             Direction::Forward { .. } => Todo::Wait { until: None },
         }
@@ -204,10 +238,16 @@ impl State {
                 .filter(|(_, node)| node.in_region && node.effect == EffectNow::InDoubt)
                 .map(|(step, _)| format!("`{}`", step.name))
                 .collect();
-            let message = format!("nobody knows what became of {}, and it can't be undone", doubts.join(", "));
+            let message = format!(
+                "nobody knows what became of {}, and it can't be undone",
+                doubts.join(", ")
+            );
             return Parking::new(ParkReason::Unsettled, message);
         }
-        Parking::new(ParkReason::CompensationFailed, format!("the undo failed for good of {}", failed.join(", ")))
+        Parking::new(
+            ParkReason::CompensationFailed,
+            format!("the undo failed for good of {}", failed.join(", ")),
+        )
     }
 }
 

@@ -33,7 +33,13 @@ impl State {
             let uid = &self.header.uid;
             Arc::from(format!("{uid}/{}/{}", graph.step(step).escaped, node.round))
         });
-        Event::StepStarted { step, round: node.round, attempt: node.attempts + 1, key, mapped }
+        Event::StepStarted {
+            step,
+            round: node.round,
+            attempt: node.attempts + 1,
+            key,
+            mapped,
+        }
     }
 
     /// The event that announces the next `compensate` of a step.
@@ -42,9 +48,19 @@ impl State {
         let node = self.seen(step);
         let key = match &node.key {
             Some(key) => Arc::from(format!("{key}/undo")),
-            None => Arc::from(format!("{}/{}/{}/undo", self.header.uid, graph.step(step).escaped, node.round)),
+            None => Arc::from(format!(
+                "{}/{}/{}/undo",
+                self.header.uid,
+                graph.step(step).escaped,
+                node.round
+            )),
         };
-        Event::UndoStarted { step, round: node.round, attempt: node.undo_attempts + 1, key }
+        Event::UndoStarted {
+            step,
+            round: node.round,
+            attempt: node.undo_attempts + 1,
+            key,
+        }
     }
 
     /// Drops queue entries whose step has moved on, so that the front is always true.
@@ -67,16 +83,25 @@ impl State {
     }
 
     pub(super) fn next_ready(&self) -> Option<StepIx> {
-        self.ready.iter().copied().find(|&step| self.may_start(step))
+        self.ready
+            .iter()
+            .copied()
+            .find(|&step| self.may_start(step))
     }
 
     pub(super) fn next_to_probe(&self) -> Option<StepIx> {
-        self.to_probe.iter().copied().find(|&step| self.wants_probe(step))
+        self.to_probe
+            .iter()
+            .copied()
+            .find(|&step| self.wants_probe(step))
     }
 
     pub(super) fn wants_probe(&self, step: StepIx) -> bool {
         let node = self.seen(step);
-        node.effect == EffectNow::InDoubt && !node.probed && !node.probing && node.status != Status::Running
+        node.effect == EffectNow::InDoubt
+            && !node.probed
+            && !node.probing
+            && node.status != Status::Running
     }
 
     /// The coordinator asks the probe now. Not an event: a crash just asks again.
@@ -103,7 +128,8 @@ impl State {
 
     /// The coordinator has a permit for this step now: it is offered next, if it still may start.
     pub fn release(&mut self, step: StepIx) {
-        if std::mem::take(&mut self.node(step).withheld) && self.seen(step).status == Status::Ready {
+        if std::mem::take(&mut self.node(step).withheld) && self.seen(step).status == Status::Ready
+        {
             self.ready.push_front(step);
         }
     }

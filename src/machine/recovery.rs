@@ -12,14 +12,21 @@ impl State {
     /// Puts every failure to the policy and takes the strictest answer that is available (rule D1).
     pub(super) fn ask_policy(&self, graph: &Graph, now: Timestamp) -> Decision<StepIx> {
         let policy = &graph.policy;
-        let mut why: Vec<Explanation> =
-            self.failures.iter().map(|&step| policy.decide(&self.situation_of(graph, step))).collect();
+        let mut why: Vec<Explanation> = self
+            .failures
+            .iter()
+            .map(|&step| policy.decide(&self.situation_of(graph, step)))
+            .collect();
         if self.time_is_up {
             let mut saw = self.situation(graph, String::new(), FailureMode::SystemTimeout);
             saw.effect = FailedEffect::NotDone;
             why.push(policy.decide(&saw));
         }
-        let strictest = why.iter().map(|why| why.says).max().unwrap_or(RecoveryStrategy::Manual);
+        let strictest = why
+            .iter()
+            .map(|why| why.says)
+            .max()
+            .unwrap_or(RecoveryStrategy::Manual);
         let strategy = match self.unavailable(graph, strictest) {
             None => strictest,
             Some(because) => {
@@ -31,16 +38,30 @@ impl State {
         };
         let recovers = matches!(
             strategy,
-            RecoveryStrategy::RetryFailed | RecoveryStrategy::RetryFromCheckpoint | RecoveryStrategy::RetryAll
+            RecoveryStrategy::RetryFailed
+                | RecoveryStrategy::RetryFromCheckpoint
+                | RecoveryStrategy::RetryAll
         );
         let recovery = if recovers { self.recoveries + 1 } else { 0 };
         let resume_at = recovers.then(|| {
             let step = self.failures.first().copied().unwrap_or(StepIx(0));
-            let seed = if graph.steps.is_empty() { 0 } else { self.seed(graph, step) };
+            let seed = if graph.steps.is_empty() {
+                0
+            } else {
+                self.seed(graph, step)
+            };
             now.after(policy.delay(recovery, seed))
         });
         let failed = self.failures.clone();
-        Decision { cause: Cause::Failures, strategy, stop: false, failed, why, recovery, resume_at }
+        Decision {
+            cause: Cause::Failures,
+            strategy,
+            stop: false,
+            failed,
+            why,
+            recovery,
+            resume_at,
+        }
     }
 
     fn situation_of(&self, graph: &Graph, step: StepIx) -> Situation {
@@ -71,7 +92,9 @@ impl State {
     /// Why a strategy can't be taken now, if it can't (rules D2, D4, K5, S3).
     pub(super) fn unavailable(&self, graph: &Graph, strategy: RecoveryStrategy) -> Option<String> {
         if strategy.goes_back() && self.is_past_pivot(graph) {
-            return Some(format!("{strategy} is not available past the pivot: nothing goes back there"));
+            return Some(format!(
+                "{strategy} is not available past the pivot: nothing goes back there"
+            ));
         }
         let again = match strategy {
             RecoveryStrategy::RetryFailed
@@ -80,8 +103,14 @@ impl State {
             RecoveryStrategy::Compensate | RecoveryStrategy::Manual => false,
         };
         for (step, node) in graph.steps.iter().zip(&self.nodes) {
-            if strategy.goes_back() && step.kind == StepKind::Irreversible && node.effect != EffectNow::NotDone {
-                return Some(format!("{strategy} is not available: `{}` can't be undone", step.name));
+            if strategy.goes_back()
+                && step.kind == StepKind::Irreversible
+                && node.effect != EffectNow::NotDone
+            {
+                return Some(format!(
+                    "{strategy} is not available: `{}` can't be undone",
+                    step.name
+                ));
             }
             if again && step.at_most_once && node.effect == EffectNow::InDoubt {
                 return Some(format!(
@@ -129,17 +158,26 @@ impl State {
             RecoveryStrategy::RetryFailed => {
                 let region = |state: &State, step: StepIx| {
                     let always = graph.step(step).undo_rule == UndoRule::Always;
-                    let failed = matches!(state.seen(step).status, Status::Failed | Status::Dropped);
+                    let failed =
+                        matches!(state.seen(step).status, Status::Failed | Status::Dropped);
                     always && failed && state.wants_undo(graph, step)
                 };
                 self.unwind_region(graph, region, Direction::Forward { hold });
             }
             RecoveryStrategy::RetryFromCheckpoint => {
                 let kept = self.kept(graph);
-                self.unwind_region(graph, |_, step| !kept[step.at()], Direction::Forward { hold });
+                self.unwind_region(
+                    graph,
+                    |_, step| !kept[step.at()],
+                    Direction::Forward { hold },
+                );
             }
-            RecoveryStrategy::RetryAll => self.unwind_region(graph, |_, _| true, Direction::Forward { hold }),
-            RecoveryStrategy::Compensate => self.unwind_region(graph, |_, _| true, Direction::Compensated),
+            RecoveryStrategy::RetryAll => {
+                self.unwind_region(graph, |_, _| true, Direction::Forward { hold })
+            }
+            RecoveryStrategy::Compensate => {
+                self.unwind_region(graph, |_, _| true, Direction::Compensated)
+            }
             RecoveryStrategy::Manual => {}
         }
     }
@@ -151,9 +189,14 @@ impl State {
             .steps
             .iter()
             .zip(&self.nodes)
-            .map(|(step, node)| node.status == Status::Done && (step.checkpoint || !graph.has_checkpoints))
+            .map(|(step, node)| {
+                node.status == Status::Done && (step.checkpoint || !graph.has_checkpoints)
+            })
             .collect();
-        let mut open: Vec<StepIx> = (0..kept.len()).filter(|&index| kept[index]).map(StepIx::new).collect();
+        let mut open: Vec<StepIx> = (0..kept.len())
+            .filter(|&index| kept[index])
+            .map(StepIx::new)
+            .collect();
         while let Some(step) = open.pop() {
             for &before in &graph.step(step).dependencies {
                 if !std::mem::replace(&mut kept[before.at()], true) {
@@ -182,13 +225,27 @@ impl State {
 }
 
 fn manual_message(graph: &Graph, decision: &Decision<StepIx>) -> String {
-    let failed: Vec<String> =
-        decision.failed.iter().map(|&step| format!("`{}`", graph.step(step).name)).collect();
-    let failed = if failed.is_empty() { "the run's time is up".to_owned() } else { format!("{} failed", failed.join(", ")) };
-    match decision.why.iter().find(|why| why.says == RecoveryStrategy::Manual || why.overruled.is_some()) {
+    let failed: Vec<String> = decision
+        .failed
+        .iter()
+        .map(|&step| format!("`{}`", graph.step(step).name))
+        .collect();
+    let failed = if failed.is_empty() {
+        "the run's time is up".to_owned()
+    } else {
+        format!("{} failed", failed.join(", "))
+    };
+    match decision
+        .why
+        .iter()
+        .find(|why| why.says == RecoveryStrategy::Manual || why.overruled.is_some())
+    {
         Some(why) => match &why.overruled {
             Some(overruled) => format!("{failed}; {overruled}"),
-            None => format!("{failed}; rule `{}` of policy `{}` says manual", why.rule, why.policy),
+            None => format!(
+                "{failed}; rule `{}` of policy `{}` says manual",
+                why.rule, why.policy
+            ),
         },
         None => failed,
     }

@@ -99,7 +99,9 @@ pub(crate) enum Status {
     /// Its `execute` is in flight.
     Running,
     /// Its next attempt waits.
-    Sleeping { until: Timestamp },
+    Sleeping {
+        until: Timestamp,
+    },
     /// Its retry was dropped, or its attempt interrupted, when something else went wrong.
     Dropped,
     Done,
@@ -117,7 +119,9 @@ pub(crate) enum UndoStatus {
     Idle,
     Ready,
     Running,
-    Sleeping { until: Timestamp },
+    Sleeping {
+        until: Timestamp,
+    },
     /// It failed for good.
     Failed,
 }
@@ -229,7 +233,10 @@ impl State {
             .iter()
             .map(|step| NodeState::new(u32::try_from(step.dependencies.len()).unwrap_or(u32::MAX)))
             .collect();
-        let ready = (0..nodes.len()).filter(|&index| nodes[index].unmet == 0).map(StepIx::new).collect();
+        let ready = (0..nodes.len())
+            .filter(|&index| nodes[index].unmet == 0)
+            .map(StepIx::new)
+            .collect();
         let mut state = State {
             header: Box::new(started.clone()),
             started_at: at,
@@ -288,7 +295,9 @@ impl State {
     /// Whether the pivot is done or in doubt (rule D4).
     #[must_use]
     pub fn is_past_pivot(&self, graph: &Graph) -> bool {
-        graph.pivot.is_some_and(|pivot| self.seen(pivot).effect != EffectNow::NotDone)
+        graph
+            .pivot
+            .is_some_and(|pivot| self.seen(pivot).effect != EffectNow::NotDone)
     }
 
     /// Whether the run is over.
@@ -333,7 +342,9 @@ impl State {
     pub(super) fn seed(&self, graph: &Graph, step: StepIx) -> u64 {
         let name = &graph.step(step).name;
         let bytes = self.header.uid.bytes().chain(name.bytes());
-        bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+        bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        })
     }
 
     pub(super) fn is_sequential(graph: &Graph) -> bool {
@@ -385,6 +396,8 @@ impl Feed for State {
     }
 
     fn output(&self, step: StepIx) -> Option<&Value> {
-        self.nodes.get(step.at()).and_then(|node| node.output.as_ref())
+        self.nodes
+            .get(step.at())
+            .and_then(|node| node.output.as_ref())
     }
 }

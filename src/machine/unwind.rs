@@ -21,7 +21,8 @@ impl State {
             // Past the pivot nothing is unwound; a doubt that has to be settled can't be here.
             StepKind::Irreversible => node.effect != EffectNow::NotDone,
             StepKind::Compensatable => match (node.effect, definition.undo_rule) {
-                (EffectNow::Done, _) | (EffectNow::InDoubt, UndoRule::InDoubt | UndoRule::Always) => true,
+                (EffectNow::Done, _)
+                | (EffectNow::InDoubt, UndoRule::InDoubt | UndoRule::Always) => true,
                 (EffectNow::NotDone, UndoRule::Always) => node.round_attempts > 0,
                 (EffectNow::InDoubt | EffectNow::NotDone, _) => false,
             },
@@ -35,8 +36,10 @@ impl State {
         region: impl Fn(&State, StepIx) -> bool,
         then: Direction,
     ) {
-        let steps: Vec<StepIx> =
-            (0..self.nodes.len()).map(StepIx::new).filter(|&step| region(self, step)).collect();
+        let steps: Vec<StepIx> = (0..self.nodes.len())
+            .map(StepIx::new)
+            .filter(|&step| region(self, step))
+            .collect();
         self.unwind_steps(graph, &steps, then);
     }
 
@@ -63,7 +66,10 @@ impl State {
         let mut free = Vec::new();
         for &step in steps {
             let dependents = &graph.step(step).dependents;
-            let blockers = dependents.iter().filter(|dependent| self.seen(**dependent).in_region).count();
+            let blockers = dependents
+                .iter()
+                .filter(|dependent| self.seen(**dependent).in_region)
+                .count();
             self.node(step).blockers = u32::try_from(blockers).unwrap_or(u32::MAX);
             if blockers == 0 {
                 free.push(step);
@@ -134,14 +140,23 @@ impl State {
 
     /// The undo that comes next, if one may start now.
     pub(super) fn next_undo(&self, graph: &Graph, now: Timestamp) -> Option<StepIx> {
-        let due = self.timers.first().filter(|(until, _)| *until <= now).map(|(_, step)| *step);
+        let due = self
+            .timers
+            .first()
+            .filter(|(until, _)| *until <= now)
+            .map(|(_, step)| *step);
         if due.is_some() {
             return due;
         }
         if State::is_sequential(graph) {
             // One by one: an undo that waits for its retry holds the others up.
             let busy = self.unwind.running > 0 || self.probes > 0 || !self.timers.is_empty();
-            return self.unwind.latest.peek().filter(|_| !busy).map(|(_, step)| *step);
+            return self
+                .unwind
+                .latest
+                .peek()
+                .filter(|_| !busy)
+                .map(|(_, step)| *step);
         }
         self.unwind.ready.front().copied()
     }
@@ -154,7 +169,12 @@ impl State {
         if self.unwind.ready.front() == Some(&step) {
             self.unwind.ready.pop_front();
         }
-        if self.unwind.latest.peek().is_some_and(|(_, latest)| *latest == step) {
+        if self
+            .unwind
+            .latest
+            .peek()
+            .is_some_and(|(_, latest)| *latest == step)
+        {
             self.unwind.latest.pop();
         }
     }
@@ -242,20 +262,27 @@ impl State {
 
     /// The region is settled: where the run goes forward, its steps begin anew.
     fn after_unwinding(&mut self, graph: &Graph) {
-        let Direction::Forward { hold } = self.unwind.then else { return };
+        let Direction::Forward { hold } = self.unwind.then else {
+            return;
+        };
         if self.is_cancelled() {
             // It would be undone at once: the decision about the cancel comes first.
             return;
         }
-        let region: Vec<StepIx> =
-            (0..self.nodes.len()).map(StepIx::new).filter(|&step| self.seen(step).in_region).collect();
+        let region: Vec<StepIx> = (0..self.nodes.len())
+            .map(StepIx::new)
+            .filter(|&step| self.seen(step).in_region)
+            .collect();
         for &step in &region {
             self.begin_anew(graph, step);
         }
         let mut ready = Vec::new();
         for &step in &region {
             let before = &graph.step(step).dependencies;
-            let unmet = before.iter().filter(|before| self.seen(**before).status != Status::Done).count();
+            let unmet = before
+                .iter()
+                .filter(|before| self.seen(**before).status != Status::Done)
+                .count();
             let node = self.node(step);
             node.unmet = u32::try_from(unmet).unwrap_or(u32::MAX);
             node.status = Status::Waiting;

@@ -356,7 +356,12 @@ impl Retry {
         faults
     }
 
-    pub(crate) fn delay(&self, attempts_made: u32, previous: Option<Duration>, seed: u64) -> Duration {
+    pub(crate) fn delay(
+        &self,
+        attempts_made: u32,
+        previous: Option<Duration>,
+        seed: u64,
+    ) -> Duration {
         let cap = self.cap_ms.unwrap_or(u64::MAX);
         let planned = self.planned(attempts_made).min(cap);
         let random = split_mix(seed, attempts_made);

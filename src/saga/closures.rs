@@ -18,7 +18,9 @@ use crate::step::{Action, Effect, Payload, Step, StepContext, StepError};
     message = "this closure can't be the `execute` of a step",
     note = "write `async |state, cx, input: &YourInput| ..`; what it shares goes in as the second argument of `step_with`, not as a capture; and its future has to be `Send`"
 )]
-pub trait ExecuteFn<'a, S: 'a, I: 'a, O>: Fn(&'a S, &'a StepContext, &'a I) -> Self::Future {
+pub trait ExecuteFn<'a, S: 'a, I: 'a, O>:
+    Fn(&'a S, &'a StepContext, &'a I) -> Self::Future
+{
     /// The closure's future.
     type Future: Future<Output = Result<O, StepError>> + Send + 'a;
 }
@@ -69,7 +71,9 @@ where
 
 /// The same without shared state.
 #[doc(hidden)]
-pub trait StatelessUndoFn<'a, I: 'a, O: 'a>: Fn(&'a StepContext, &'a I, Effect<&'a O>) -> Self::Future {
+pub trait StatelessUndoFn<'a, I: 'a, O: 'a>:
+    Fn(&'a StepContext, &'a I, Effect<&'a O>) -> Self::Future
+{
     type Future: Future<Output = Result<(), StepError>> + Send + 'a;
 }
 
@@ -103,7 +107,12 @@ where
         (self.execute)(&self.state, cx, input).await
     }
 
-    async fn compensate(&self, cx: &StepContext, input: &I, effect: Effect<&O>) -> Result<(), StepError> {
+    async fn compensate(
+        &self,
+        cx: &StepContext,
+        input: &I,
+        effect: Effect<&O>,
+    ) -> Result<(), StepError> {
         (self.compensate)(&self.state, cx, input, effect).await
     }
 }
@@ -128,7 +137,12 @@ where
         (self.execute)(cx, input).await
     }
 
-    async fn compensate(&self, cx: &StepContext, input: &I, effect: Effect<&O>) -> Result<(), StepError> {
+    async fn compensate(
+        &self,
+        cx: &StepContext,
+        input: &I,
+        effect: Effect<&O>,
+    ) -> Result<(), StepError> {
         (self.compensate)(cx, input, effect).await
     }
 }
@@ -173,7 +187,12 @@ where
 /// let saga = saga.returns(paid)?;
 /// # Ok::<(), amends::SagaError>(())
 /// ```
-pub fn step_with<S, I, O, E, C>(name: impl Into<String>, state: S, execute: E, compensate: C) -> StepSpec<I, O>
+pub fn step_with<S, I, O, E, C>(
+    name: impl Into<String>,
+    state: S,
+    execute: E,
+    compensate: C,
+) -> StepSpec<I, O>
 where
     S: Send + Sync + 'static,
     I: Payload,
@@ -183,8 +202,17 @@ where
     C: AsyncFn(&S, &StepContext, &I, Effect<&O>) -> Result<(), StepError>,
     C: for<'a> CompensateFn<'a, S, I, O> + Send + Sync + 'static,
 {
-    let step = WithState { state, execute, compensate, _types: PhantomData };
-    StepSpec::new(name.into(), StepKind::Compensatable, Arc::new(StepBody(Arc::new(step))))
+    let step = WithState {
+        state,
+        execute,
+        compensate,
+        _types: PhantomData,
+    };
+    StepSpec::new(
+        name.into(),
+        StepKind::Compensatable,
+        Arc::new(StepBody(Arc::new(step))),
+    )
 }
 
 /// A step made of two closures (or `async fn`s) without shared state.
@@ -207,8 +235,16 @@ where
     C: AsyncFn(&StepContext, &I, Effect<&O>) -> Result<(), StepError>,
     C: for<'a> StatelessUndoFn<'a, I, O> + Send + Sync + 'static,
 {
-    let step = Stateless { execute, compensate, _types: PhantomData };
-    StepSpec::new(name.into(), StepKind::Compensatable, Arc::new(StepBody(Arc::new(step))))
+    let step = Stateless {
+        execute,
+        compensate,
+        _types: PhantomData,
+    };
+    StepSpec::new(
+        name.into(),
+        StepKind::Compensatable,
+        Arc::new(StepBody(Arc::new(step))),
+    )
 }
 
 /// A closure that changes nothing: never in doubt, never undone.
@@ -219,8 +255,15 @@ where
     E: AsyncFn(&StepContext, &I) -> Result<O, StepError>,
     E: for<'a> StatelessFn<'a, I, O> + Send + Sync + 'static,
 {
-    let action = ActionFn { execute, _types: PhantomData };
-    StepSpec::new(name.into(), StepKind::ReadOnly, Arc::new(ActionBody(Arc::new(action))))
+    let action = ActionFn {
+        execute,
+        _types: PhantomData,
+    };
+    StepSpec::new(
+        name.into(),
+        StepKind::ReadOnly,
+        Arc::new(ActionBody(Arc::new(action))),
+    )
 }
 
 /// A closure whose work can't be undone: the pivot, or after it.
@@ -231,6 +274,13 @@ where
     E: AsyncFn(&StepContext, &I) -> Result<O, StepError>,
     E: for<'a> StatelessFn<'a, I, O> + Send + Sync + 'static,
 {
-    let action = ActionFn { execute, _types: PhantomData };
-    StepSpec::new(name.into(), StepKind::Irreversible, Arc::new(ActionBody(Arc::new(action))))
+    let action = ActionFn {
+        execute,
+        _types: PhantomData,
+    };
+    StepSpec::new(
+        name.into(),
+        StepKind::Irreversible,
+        Arc::new(ActionBody(Arc::new(action))),
+    )
 }

@@ -55,7 +55,9 @@ pub enum Fault {
         step: String,
     },
     /// Something that can't be undone would run before the point of no return.
-    #[error("`{step}` is irreversible, and {why}: mark it `.pivot()`, or let it come `.after(..)` the pivot")]
+    #[error(
+        "`{step}` is irreversible, and {why}: mark it `.pivot()`, or let it come `.after(..)` the pivot"
+    )]
     IrreversibleBeforePivot {
         /// The step.
         step: String,
@@ -63,7 +65,9 @@ pub enum Fault {
         why: String,
     },
     /// A step beside the pivot could still have to be undone when nothing goes back any more.
-    #[error("`{step}` neither comes before the pivot `{pivot}` nor after it: order them by data or with `.after(..)`")]
+    #[error(
+        "`{step}` neither comes before the pivot `{pivot}` nor after it: order them by data or with `.after(..)`"
+    )]
     BesidePivot {
         /// The step.
         step: String,
@@ -93,7 +97,11 @@ pub enum Fault {
 }
 
 fn quoted(names: &[String]) -> String {
-    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+    names
+        .iter()
+        .map(|name| format!("`{name}`"))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// A definition with faults: all of them.
@@ -119,8 +127,17 @@ impl SagaError {
 
 impl fmt::Display for SagaError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let faults = if self.faults.len() == 1 { "fault" } else { "faults" };
-        write!(f, "the definition of saga `{}` has {} {faults}:", self.saga, self.faults.len())?;
+        let faults = if self.faults.len() == 1 {
+            "fault"
+        } else {
+            "faults"
+        };
+        write!(
+            f,
+            "the definition of saga `{}` has {} {faults}:",
+            self.saga,
+            self.faults.len()
+        )?;
         for fault in &self.faults {
             write!(f, "\n- {fault}")?;
         }

@@ -20,7 +20,11 @@ pub(super) fn fingerprint(saga: &str, steps: &[GraphStep], returned: &[String]) 
             StepKind::ReadOnly => "read_only",
             StepKind::Irreversible => "irreversible",
         };
-        let mut dependencies: Vec<&str> = step.dependencies.iter().map(|&ix| &*steps[ix.at()].name).collect();
+        let mut dependencies: Vec<&str> = step
+            .dependencies
+            .iter()
+            .map(|&ix| &*steps[ix.at()].name)
+            .collect();
         dependencies.sort_unstable();
         // Writing to a String can't fail.
         let _ = writeln!(
@@ -35,8 +39,10 @@ pub(super) fn fingerprint(saga: &str, steps: &[GraphStep], returned: &[String]) 
 
 /// Lower-case hexadecimal.
 pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
-        let _ = write!(out, "{byte:02x}");
-        out
-    })
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
+            let _ = write!(out, "{byte:02x}");
+            out
+        })
 }

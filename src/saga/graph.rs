@@ -182,6 +182,8 @@ impl Graph {
 
     /// The steps that have to be done before this one.
     pub fn dependencies(&self, step: &GraphStep) -> impl Iterator<Item = &GraphStep> {
-        step.dependencies.iter().map(|&dependency| self.step(dependency))
+        step.dependencies
+            .iter()
+            .map(|&dependency| self.step(dependency))
     }
 }

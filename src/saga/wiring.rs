@@ -52,7 +52,10 @@ impl<T> From<Node<T>> for SomeNode {
 
 impl<T: Payload> Node<T> {
     pub(super) fn new(builder: u32, source: SourceNode) -> Self {
-        Node { raw: SomeNode { builder, source }, _output: PhantomData }
+        Node {
+            raw: SomeNode { builder, source },
+            _output: PhantomData,
+        }
     }
 
     /// Converts the output on its way to another step: `order.map(|order| order.id)`.
@@ -65,9 +68,15 @@ impl<T: Payload> Node<T> {
             // User code: a panic here is a failed step like any other.
             catch_unwind(AssertUnwindSafe(|| convert(&value)))
                 .map(|made| Value::typed(Arc::new(made)))
-                .map_err(|panic| PayloadError::Panicked { message: panic_message(&*panic) })
+                .map_err(|panic| PayloadError::Panicked {
+                    message: panic_message(&*panic),
+                })
         };
-        Mapped { from: self.raw, convert: Arc::new(convert), _output: PhantomData }
+        Mapped {
+            from: self.raw,
+            convert: Arc::new(convert),
+            _output: PhantomData,
+        }
     }
 }
 
@@ -113,9 +122,11 @@ pub(crate) struct Wiring {
 impl Wiring {
     /// What the `map`s make now: journalled with the start.
     pub(crate) fn map(&self, feed: &dyn Feed) -> Result<Vec<Value>, PayloadError> {
-        self.maps.iter().map(|(source, convert)| convert(read(feed, *source)?)).collect()
+        self.maps
+            .iter()
+            .map(|(source, convert)| convert(read(feed, *source)?))
+            .collect()
     }
-
 }
 
 fn read(feed: &dyn Feed, source: SourceNode) -> Result<&Value, PayloadError> {

@@ -43,7 +43,9 @@ pub(crate) struct ContextParts {
 
 impl StepContext {
     pub(crate) fn new(parts: ContextParts) -> Self {
-        StepContext { parts: Arc::new(parts) }
+        StepContext {
+            parts: Arc::new(parts),
+        }
     }
 
     /// The run's id, as its caller chose it.

@@ -11,8 +11,8 @@ mod error;
 mod payload;
 mod table;
 
-pub use context::{Keys, StepContext};
 pub(crate) use context::{ContextParts, StopSignal};
+pub use context::{Keys, StepContext};
 pub use effect::{Effect, Probed};
 pub(crate) use error::ErrorKind;
 pub use error::{ResultExt, StepError};
@@ -210,7 +210,11 @@ impl<P: Probe> Probe for Arc<P> {
     type Input = P::Input;
     type Output = P::Output;
 
-    async fn probe(&self, cx: &StepContext, input: &P::Input) -> Result<Probed<P::Output>, StepError> {
+    async fn probe(
+        &self,
+        cx: &StepContext,
+        input: &P::Input,
+    ) -> Result<Probed<P::Output>, StepError> {
         P::probe(self, cx, input).await
     }
 }

@@ -149,7 +149,7 @@ pub struct PartialResult {
     pub recoveries: u32,
     /// Undos that came to an end, in their order.
     pub compensations: Vec<CompensationReport>,
-    /// Steps whose effect stands, or may stand. For a compensated run: none.
+    /// Steps whose effect stands, or may stand, where the run did not complete. For a compensated run: none.
     pub outstanding: Vec<Outstanding>,
     /// Steps in doubt that [`UndoRule::Never`](crate::UndoRule::Never) asserts to have left nothing.
     pub assumed_absent: Vec<String>,
@@ -347,6 +347,7 @@ impl PartialResult {
             .steps()
             .iter()
             .zip(&state.nodes)
+            .filter(|_| !matches!(state.end, Some(End::Completed { .. })))
             .filter(|(_, node)| node.effect != EffectNow::NotDone)
             .filter(|(step, _)| step.kind() != crate::saga::StepKind::ReadOnly)
             .map(|(step, node)| Outstanding {

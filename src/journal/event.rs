@@ -38,6 +38,10 @@ pub enum Event<S = StepIx> {
         attempt: u32,
         /// The key of the round's effect.
         key: Arc<str>,
+        /// The rounds of the steps before it whose outputs fed its input, in the order in which the
+        /// definition has them (rule K3). Left out where all are 1.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        fed_by: Vec<u32>,
         /// What `map`s made of earlier outputs for this input, in wiring order.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         mapped: Vec<Value>,
@@ -360,12 +364,14 @@ impl<S> Event<S> {
                 round,
                 attempt,
                 key,
+                fed_by,
                 mapped,
             } => Event::StepStarted {
                 step: name(step),
                 round,
                 attempt,
                 key,
+                fed_by,
                 mapped,
             },
             Event::StepDone {

@@ -109,13 +109,14 @@ mod tests {
                 round: 1,
                 attempt: 1,
                 key: "u/charge/1".into(),
+                fed_by: vec![2],
                 mapped: vec![Value::typed(Arc::new("x".to_owned()))],
             },
         ];
         let text = encode_events(&events, &steps).unwrap();
         assert_eq!(
             text,
-            r#"[{"step_done":{"step":"reserve","output":7,"took_us":12}},{"step_started":{"step":"charge","round":1,"attempt":1,"key":"u/charge/1","mapped":["x"]}}]"#
+            r#"[{"step_done":{"step":"reserve","output":7,"took_us":12}},{"step_started":{"step":"charge","round":1,"attempt":1,"key":"u/charge/1","fed_by":[2],"mapped":["x"]}}]"#
         );
         let mut names = Interner::default();
         assert_eq!(decode_events(1, &text, &mut names).unwrap(), events);

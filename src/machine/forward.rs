@@ -33,11 +33,21 @@ impl State {
             let uid = &self.header.uid;
             Arc::from(format!("{uid}/{}/{}", graph.step(step).escaped, node.round))
         });
+        let before = &graph.step(step).dependencies;
+        let fed_by = if before.iter().all(|before| self.seen(*before).round == 1) {
+            Vec::new()
+        } else {
+            before
+                .iter()
+                .map(|before| self.seen(*before).round)
+                .collect()
+        };
         Event::StepStarted {
             step,
             round: node.round,
             attempt: node.attempts + 1,
             key,
+            fed_by,
             mapped,
         }
     }

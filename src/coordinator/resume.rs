@@ -46,13 +46,13 @@ pub(super) async fn take_up_open_runs(shared: Weak<Shared>) {
             }
             match entry.standing {
                 Standing::Waiting { until } if until > alive.clock.now() => {
-                    alive.timers.add(until, entry.run)
+                    alive.timers.add(until, entry.run);
                 }
                 Standing::Running | Standing::Waiting { .. } => {
                     let Some(permit) = alive.run_permit().await else {
                         return;
                     };
-                    Shared::wake_run(&alive, entry.run, Some(permit));
+                    Shared::wake_run(&alive, &entry.run, permit);
                 }
                 // Parked runs wait for an operator; the others are not open.
                 Standing::Parked
@@ -96,9 +96,8 @@ impl Found {
 
 impl Shared {
     /// Drives a run if nobody does.
-    pub(super) fn wake_run(shared: &Arc<Shared>, run: RunId, permit: Option<RunPermit>) {
-        let Some(permit) = permit else { return };
-        let slot = shared.slot(&run);
+    pub(super) fn wake_run(shared: &Arc<Shared>, run: &RunId, permit: RunPermit) {
+        let slot = shared.slot(run);
         if slot.activate() {
             let shared = Arc::clone(shared);
             tokio::spawn(async move { Shared::load_and_drive(&shared, slot, permit).await });
@@ -309,7 +308,7 @@ fn fold(journal: Journal, graph: &Graph) -> Result<Option<State>, GetError> {
             match (&mut state, &event) {
                 (Some(state), event) => state.apply(graph, event, record.at),
                 (None, Event::RunStarted(started)) => {
-                    state = Some(State::begin(graph, started, record.at))
+                    state = Some(State::begin(graph, started, record.at));
                 }
                 (None, _) => return Ok(None),
             }

@@ -24,7 +24,11 @@ fn chain(steps: usize, fails: bool) -> Result<Saga<u64, u64>, Failed> {
                 async |_cx, _n, _effect| Ok(()),
             )
         } else {
-            step_fn(format!("step-{index}"), async |_cx, n: &u64| Ok(n + 1), async |_cx, _n, _effect| Ok(()))
+            step_fn(
+                format!("step-{index}"),
+                async |_cx, n: &u64| Ok(n + 1),
+                async |_cx, _n, _effect| Ok(()),
+            )
         };
         node = saga.add(step, node);
     }
@@ -45,7 +49,11 @@ async fn run_many(
         let (coordinator, saga, label) = (coordinator.clone(), saga.clone(), label.to_owned());
         tasks.push(tokio::spawn(async move {
             for run in (task..runs).step_by(in_flight) {
-                coordinator.start(&saga, format!("{label}-{run:08}"), 1).await?.outcome().await?;
+                coordinator
+                    .start(&saga, format!("{label}-{run:08}"), 1)
+                    .await?
+                    .outcome()
+                    .await?;
             }
             Ok::<(), Failed>(())
         }));
@@ -63,7 +71,10 @@ async fn on_sqlite<T, F: Future<Output = Result<T, Failed>>>(
     let folder = tempfile::tempdir()?;
     let store = Arc::new(SqliteStore::open(folder.path().join("sagas.db"))?);
     let shared: Arc<dyn Store> = store.clone();
-    let coordinator = Coordinator::builder_shared(shared).register(saga).build().await?;
+    let coordinator = Coordinator::builder_shared(shared)
+        .register(saga)
+        .build()
+        .await?;
     let done = work(coordinator.clone(), store).await?;
     coordinator.shutdown().await;
     Ok(done)
@@ -80,7 +91,9 @@ fn rate(runs: usize, took: Duration) -> f64 {
 }
 
 async fn measure() -> Result<(), Failed> {
-    println!("SQLite, synchronous=FULL: durable writes of a lone run (N sequential steps: N + 1)\n");
+    println!(
+        "SQLite, synchronous=FULL: durable writes of a lone run (N sequential steps: N + 1)\n"
+    );
     println!("{:>6} {:>14} {:>14}", "steps", "appends/run", "commits/run");
     for steps in [1, 3, 10, 100] {
         let (runs, saga) = (10, chain(steps, false)?);
@@ -93,11 +106,24 @@ async fn measure() -> Result<(), Failed> {
             }
         })
         .await?;
-        println!("{steps:>6} {:>14.2} {:>14.2}", per(appends, runs), per(commits, runs));
+        println!(
+            "{steps:>6} {:>14.2} {:>14.2}",
+            per(appends, runs),
+            per(commits, runs)
+        );
     }
     println!("\nthree steps, many runs in flight\n");
-    println!("{:>8} {:>9} {:>12} {:>12} {:>12} {:>12}", "store", "in flight", "outcome", "appends/run", "commits/run", "runs/s");
-    for (in_flight, runs, fails) in [(1, 500, false), (16, 4_000, false), (256, 20_000, false), (256, 20_000, true), (1_024, 40_000, false)] {
+    println!(
+        "{:>8} {:>9} {:>12} {:>12} {:>12} {:>12}",
+        "store", "in flight", "outcome", "appends/run", "commits/run", "runs/s"
+    );
+    for (in_flight, runs, fails) in [
+        (1, 500, false),
+        (16, 4_000, false),
+        (256, 20_000, false),
+        (256, 20_000, true),
+        (1_024, 40_000, false),
+    ] {
         let saga = chain(3, fails)?;
         let (appends, commits, took) = on_sqlite(&saga, |coordinator, store| {
             let saga = saga.clone();
@@ -120,10 +146,19 @@ async fn measure() -> Result<(), Failed> {
     }
     for (in_flight, fails) in [(1, false), (256, false), (256, true)] {
         let (runs, saga) = (200_000, chain(3, fails)?);
-        let coordinator = Coordinator::builder(MemoryStore::new()).register(&saga).build().await?;
+        let coordinator = Coordinator::builder(MemoryStore::new())
+            .register(&saga)
+            .build()
+            .await?;
         let took = run_many(&coordinator, &saga, "run", runs, in_flight).await?;
         let outcome = if fails { "compensated" } else { "completed" };
-        println!("{:>8} {in_flight:>9} {outcome:>12} {:>12} {:>12} {:>12.0}", "memory", "", "", rate(runs, took));
+        println!(
+            "{:>8} {in_flight:>9} {outcome:>12} {:>12} {:>12} {:>12.0}",
+            "memory",
+            "",
+            "",
+            rate(runs, took)
+        );
     }
     Ok(())
 }
@@ -133,5 +168,9 @@ fn main() -> Result<(), Failed> {
     if std::env::args().any(|argument| argument == "--test") {
         return Ok(());
     }
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?.block_on(measure())
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?
+        .block_on(measure())
 }

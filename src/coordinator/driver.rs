@@ -220,7 +220,7 @@ impl Driver {
         let wired = &registered.definition.bodies[step.at()].input;
         let made = wired.wiring.map(&self.state).and_then(|mut mapped| {
             if !self.shared.store.keeps_values() {
-                mapped.iter_mut().try_for_each(crate::Value::encode)?;
+                mapped.iter_mut().try_for_each(crate::step::Value::encode)?;
             }
             let input = wired.supply.supply(&self.state, &mapped)?;
             Ok((mapped, input))

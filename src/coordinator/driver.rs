@@ -218,7 +218,15 @@ impl Driver {
     fn prepare_start(&mut self, step: StepIx, permits: Permits, now: Timestamp) {
         let registered = Arc::clone(&self.registered);
         let wired = &registered.definition.bodies[step.at()].input;
-        let made = wired.wiring.map(&self.state).and_then(|mut mapped| {
+        // What a `map` made belongs to the round: an impure or redeployed closure must not give another
+        // input under the same key (rules K2, K3).
+        let begun = &self.state.nodes[step.at()].mapped;
+        let mapped = if begun.is_empty() {
+            wired.wiring.map(&self.state)
+        } else {
+            Ok(begun.clone())
+        };
+        let made = mapped.and_then(|mut mapped| {
             if !self.shared.store.keeps_values() {
                 mapped.iter_mut().try_for_each(crate::step::Value::encode)?;
             }

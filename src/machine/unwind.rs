@@ -305,13 +305,14 @@ impl State {
         }
         let node = self.node(step);
         node.in_region = false;
+        // What feeds it may have been undone: a `map` is asked again.
+        node.mapped.clear();
         if was_done && graph.step(step).kind == StepKind::ReadOnly {
             // A read-only step that runs again does so in a new round (rule K2).
             node.round += 1;
             node.round_attempts = 0;
             node.effect = EffectNow::NotDone;
             node.key = None;
-            node.mapped.clear();
             node.output = None;
         }
         // So that its dependents see it as not done, whichever is looked at first.

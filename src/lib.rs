@@ -61,6 +61,8 @@ pub mod saga;
 mod sharded;
 pub mod step;
 pub mod store;
+#[cfg(feature = "testkit")]
+pub mod testkit;
 
 pub use coordinator::{
     BuildError, Clock, CommandError, Coordinator, CoordinatorBuilder, GetError, OutcomeError,

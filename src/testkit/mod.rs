@@ -1,0 +1,3 @@
+//! For tests: of stores, and of users' own sagas.
+
+pub mod conformance;

@@ -19,9 +19,11 @@ use std::marker::PhantomData;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use amends::journal::{End, Event};
+use amends::journal::{End, Event, Journal};
 use amends::policy::Jitter;
-use amends::store::{MemoryStore, Store};
+use amends::store::{
+    Append, Appending, LoadError, MemoryStore, RunEntry, RunFilter, Store, StoreError,
+};
 use amends::*;
 use futures_util::FutureExt;
 use tokio::sync::Notify;
@@ -109,6 +111,8 @@ pub struct World {
     inner: Arc<Mutex<Inner>>,
     changed: Arc<Notify>,
     pub store: Arc<MemoryStore>,
+    /// How long an append takes.
+    append_takes: Arc<Mutex<Duration>>,
     /// How long earlier lives took.
     before: Arc<Mutex<Duration>>,
     began: Arc<Mutex<Option<Instant>>>,
@@ -121,6 +125,62 @@ struct WorldClock(World);
 impl Clock for WorldClock {
     fn now(&self) -> Timestamp {
         EPOCH.after(self.0.now())
+    }
+}
+
+/// The world's store, with appends that take their time.
+#[derive(Debug)]
+struct TakingTime(World);
+
+#[async_trait::async_trait]
+impl Store for TakingTime {
+    fn append(&self, append: Append) -> Appending {
+        let (store, time) = (self.0.store.clone(), *self.0.append_takes.lock().unwrap());
+        if time.is_zero() {
+            return store.append(append);
+        }
+        Appending::future(async move {
+            tokio::time::sleep(time).await;
+            store.append(append).await
+        })
+    }
+
+    async fn load(&self, run: &RunId) -> Result<Option<Journal>, LoadError> {
+        self.0.store.load(run).await
+    }
+
+    async fn find(&self, run: &RunId) -> Result<Option<RunEntry>, StoreError> {
+        self.0.store.find(run).await
+    }
+
+    async fn scan(
+        &self,
+        filter: &RunFilter,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<RunEntry>, StoreError> {
+        self.0.store.scan(filter, after, limit).await
+    }
+
+    async fn remember(&self, outline: &Outline) -> Result<(), StoreError> {
+        self.0.store.remember(outline).await
+    }
+
+    async fn recall(
+        &self,
+        saga: &str,
+        version: u32,
+        fingerprint: &str,
+    ) -> Result<Option<Outline>, StoreError> {
+        self.0.store.recall(saga, version, fingerprint).await
+    }
+
+    fn keeps_values(&self) -> bool {
+        self.0.store.keeps_values()
+    }
+
+    async fn close(&self) {
+        self.0.store.close().await;
     }
 }
 
@@ -141,6 +201,7 @@ impl World {
             inner: Arc::default(),
             changed: Arc::default(),
             store: Arc::new(MemoryStore::new()),
+            append_takes: Arc::default(),
             before: Arc::default(),
             began: Arc::default(),
         }
@@ -170,7 +231,7 @@ impl World {
             .unwrap();
         runtime.block_on(async {
             *self.began.lock().unwrap() = Some(Instant::now());
-            let builder = Coordinator::builder_shared(self.store.clone());
+            let builder = Coordinator::builder(TakingTime(self.clone()));
             let builder = settings(builder.clock(WorldClock(self.clone())));
             let coordinator = builder.build().await.unwrap();
             // This handle keeps the coordinator alive until nothing can be noticed any more.
@@ -208,6 +269,11 @@ impl World {
             let run = coordinator.attach(saga, &"r".into()).await.unwrap();
             run.expect("run `r` was started").outcome().await.unwrap()
         })
+    }
+
+    /// Lets every append take so long from now on, so that something can happen meanwhile.
+    pub fn appends_take(&self, time: Duration) {
+        *self.append_takes.lock().unwrap() = time;
     }
 
     /// Says what the next calls of `do a`, `undo a` or `probe a` do, one after the other. Unplanned calls

@@ -34,7 +34,14 @@ impl RunId {
     pub fn random() -> Self {
         let millis = Timestamp::now().as_micros().max(0).unsigned_abs() / 1_000;
         let noise = random_u128();
-        RunId(format!("{:012x}{:020x}", millis & 0xffff_ffff_ffff, noise & ((1 << 80) - 1)).into())
+        RunId(
+            format!(
+                "{:012x}{:020x}",
+                millis & 0xffff_ffff_ffff,
+                noise & ((1 << 80) - 1)
+            )
+            .into(),
+        )
     }
 
     /// The id as text.
@@ -75,7 +82,10 @@ pub(crate) fn random_u128() -> u128 {
     // The fallback mixes what differs from process to process and call to call.
     if getrandom::fill(&mut bytes).is_err() {
         use std::hash::{BuildHasher, RandomState};
-        let (one, two) = (RandomState::new().hash_one(1_u8), RandomState::new().hash_one(2_u8));
+        let (one, two) = (
+            RandomState::new().hash_one(1_u8),
+            RandomState::new().hash_one(2_u8),
+        );
         return u128::from(one) << 64 | u128::from(two);
     }
     u128::from_le_bytes(bytes)
@@ -85,7 +95,9 @@ pub(crate) fn random_u128() -> u128 {
 ///
 /// Durations are never computed from wall clocks of different processes but for deadlines and timers,
 /// which are meant to be in wall time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
 #[serde(transparent)]
 pub struct Timestamp(i64);
 
@@ -105,14 +117,19 @@ impl Timestamp {
     /// What the system's clock says.
     #[must_use]
     pub fn now() -> Self {
-        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let since = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap_or_default();
         Timestamp(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
     }
 
     /// The instant that much later; the end of time where it would not fit.
     #[must_use]
     pub fn after(self, delay: Duration) -> Self {
-        Timestamp(self.0.saturating_add(i64::try_from(delay.as_micros()).unwrap_or(i64::MAX)))
+        Timestamp(
+            self.0
+                .saturating_add(i64::try_from(delay.as_micros()).unwrap_or(i64::MAX)),
+        )
     }
 
     /// How much later this is than `earlier`; zero where it isn't.
@@ -138,7 +155,10 @@ impl fmt::Display for Timestamp {
         let month = if mp < 10 { mp + 3 } else { mp - 9 };
         let year = yoe + era * 400 + i64::from(month <= 2);
         let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
-        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z")
+        write!(
+            f,
+            "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z"
+        )
     }
 }
 
@@ -148,10 +168,22 @@ mod tests {
 
     #[test]
     fn instants_print_as_people_read_them() {
-        assert_eq!(Timestamp::from_micros(0).to_string(), "1970-01-01T00:00:00.000000Z");
-        assert_eq!(Timestamp::from_micros(1_795_392_000_000_001).to_string(), "2026-11-23T00:00:00.000001Z");
-        assert_eq!(Timestamp::from_micros(951_782_400_000_000).to_string(), "2000-02-29T00:00:00.000000Z");
-        assert_eq!(Timestamp::from_micros(-1).to_string(), "1969-12-31T23:59:59.999999Z");
+        assert_eq!(
+            Timestamp::from_micros(0).to_string(),
+            "1970-01-01T00:00:00.000000Z"
+        );
+        assert_eq!(
+            Timestamp::from_micros(1_795_392_000_000_001).to_string(),
+            "2026-11-23T00:00:00.000001Z"
+        );
+        assert_eq!(
+            Timestamp::from_micros(951_782_400_000_000).to_string(),
+            "2000-02-29T00:00:00.000000Z"
+        );
+        assert_eq!(
+            Timestamp::from_micros(-1).to_string(),
+            "1969-12-31T23:59:59.999999Z"
+        );
     }
 
     #[test]

@@ -56,7 +56,9 @@ impl<K: Eq + Hash + Clone, V> Sharded<K, V> {
 
     /// Removes the value if `condition` holds, judged under its shard's lock.
     pub(crate) fn remove_if(&self, key: &K, condition: impl FnOnce(&V) -> bool) -> Option<V> {
-        self.0.remove_if(key, |_, value| condition(value)).map(|(_, value)| value)
+        self.0
+            .remove_if(key, |_, value| condition(value))
+            .map(|(_, value)| value)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -65,7 +67,10 @@ impl<K: Eq + Hash + Clone, V> Sharded<K, V> {
 
     /// What `each` makes of every value, in no particular order.
     pub(crate) fn collect<R>(&self, mut each: impl FnMut(&K, &V) -> Option<R>) -> Vec<R> {
-        self.0.iter().filter_map(|entry| each(entry.key(), entry.value())).collect()
+        self.0
+            .iter()
+            .filter_map(|entry| each(entry.key(), entry.value()))
+            .collect()
     }
 }
 

@@ -38,6 +38,10 @@ pub enum Event<S = StepIx> {
         attempt: u32,
         /// The key of the round's effect.
         key: Arc<str>,
+        /// The rounds of the steps before it whose outputs fed its input, in the order in which the
+        /// definition has them (rule K3). Left out where all are 1.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        fed_by: Vec<u32>,
         /// What `map`s made of earlier outputs for this input, in wiring order.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         mapped: Vec<Value>,
@@ -268,12 +272,14 @@ pub enum ParkReason {
     Manual,
     /// An undo failed for good.
     CompensationFailed,
-    /// Two steps or more, in a row, were interrupted three times without progress.
+    /// One step was interrupted three times in a row without progress.
     Interrupted,
     /// A step that must not be repeated is in doubt.
     AtMostOnceInDoubt,
     /// An effect in doubt could not be settled.
     Unsettled,
+    /// All steps are done, and the saga's output can't be made of theirs.
+    OutputFailed,
     /// The definition has changed under the same version.
     DefinitionChanged,
     /// The journal can't be read; this is never written, only reported.
@@ -290,6 +296,7 @@ impl ParkReason {
             ParkReason::Interrupted => "interrupted",
             ParkReason::AtMostOnceInDoubt => "at_most_once_in_doubt",
             ParkReason::Unsettled => "unsettled",
+            ParkReason::OutputFailed => "output_failed",
             ParkReason::DefinitionChanged => "definition_changed",
             ParkReason::Unreadable => "unreadable",
         }
@@ -314,7 +321,10 @@ pub struct Parking {
 
 impl Parking {
     pub(crate) fn new(reason: ParkReason, message: impl Into<String>) -> Self {
-        Parking { reason, message: message.into() }
+        Parking {
+            reason,
+            message: message.into(),
+        }
     }
 }
 
@@ -349,38 +359,132 @@ impl<S> Event<S> {
         match self {
             Event::RunStarted(started) => Event::RunStarted(started),
             Event::Claimed { fence, worker } => Event::Claimed { fence, worker },
-            Event::StepStarted { step, round, attempt, key, mapped } => {
-                Event::StepStarted { step: name(step), round, attempt, key, mapped }
-            }
-            Event::StepDone { step, output, took_us } => Event::StepDone { step: name(step), output, took_us },
-            Event::StepFailed { step, failure, retry_at, gave_up, took_us } => {
-                Event::StepFailed { step: name(step), failure, retry_at, gave_up, took_us }
-            }
-            Event::StepStopped { step, reason, took_us } => {
-                Event::StepStopped { step: name(step), reason, took_us }
-            }
-            Event::StepInterrupted { step, took_us } => Event::StepInterrupted { step: name(step), took_us },
+            Event::StepStarted {
+                step,
+                round,
+                attempt,
+                key,
+                fed_by,
+                mapped,
+            } => Event::StepStarted {
+                step: name(step),
+                round,
+                attempt,
+                key,
+                fed_by,
+                mapped,
+            },
+            Event::StepDone {
+                step,
+                output,
+                took_us,
+            } => Event::StepDone {
+                step: name(step),
+                output,
+                took_us,
+            },
+            Event::StepFailed {
+                step,
+                failure,
+                retry_at,
+                gave_up,
+                took_us,
+            } => Event::StepFailed {
+                step: name(step),
+                failure,
+                retry_at,
+                gave_up,
+                took_us,
+            },
+            Event::StepStopped {
+                step,
+                reason,
+                took_us,
+            } => Event::StepStopped {
+                step: name(step),
+                reason,
+                took_us,
+            },
+            Event::StepInterrupted { step, took_us } => Event::StepInterrupted {
+                step: name(step),
+                took_us,
+            },
             Event::StepNotStarted { step } => Event::StepNotStarted { step: name(step) },
-            Event::Probed { step, answer, error } => Event::Probed { step: name(step), answer, error },
+            Event::Probed {
+                step,
+                answer,
+                error,
+            } => Event::Probed {
+                step: name(step),
+                answer,
+                error,
+            },
             Event::Decided(decision) => {
-                let Decision { cause, strategy, stop, failed, why, recovery, resume_at } = *decision;
+                let Decision {
+                    cause,
+                    strategy,
+                    stop,
+                    failed,
+                    why,
+                    recovery,
+                    resume_at,
+                } = *decision;
                 let failed = failed.into_iter().map(name).collect();
-                Event::Decided(Box::new(Decision { cause, strategy, stop, failed, why, recovery, resume_at }))
+                Event::Decided(Box::new(Decision {
+                    cause,
+                    strategy,
+                    stop,
+                    failed,
+                    why,
+                    recovery,
+                    resume_at,
+                }))
             }
-            Event::UndoStarted { step, round, attempt, key } => {
-                Event::UndoStarted { step: name(step), round, attempt, key }
-            }
-            Event::Undone { step, took_us } => Event::Undone { step: name(step), took_us },
-            Event::UndoFailed { step, failure, retry_at, gave_up, took_us } => {
-                Event::UndoFailed { step: name(step), failure, retry_at, gave_up, took_us }
-            }
+            Event::UndoStarted {
+                step,
+                round,
+                attempt,
+                key,
+            } => Event::UndoStarted {
+                step: name(step),
+                round,
+                attempt,
+                key,
+            },
+            Event::Undone { step, took_us } => Event::Undone {
+                step: name(step),
+                took_us,
+            },
+            Event::UndoFailed {
+                step,
+                failure,
+                retry_at,
+                gave_up,
+                took_us,
+            } => Event::UndoFailed {
+                step: name(step),
+                failure,
+                retry_at,
+                gave_up,
+                took_us,
+            },
             Event::UndoNotStarted { step } => Event::UndoNotStarted { step: name(step) },
-            Event::CancelRequested { by, reason, told } => Event::CancelRequested { by, reason, told },
+            Event::CancelRequested { by, reason, told } => {
+                Event::CancelRequested { by, reason, told }
+            }
             Event::CancelTooLate => Event::CancelTooLate,
             Event::DeadlinePassed { past_pivot } => Event::DeadlinePassed { past_pivot },
-            Event::Resolved { step, answer, by, reason } => {
-                Event::Resolved { step: name(step), answer, by, reason }
-            }
+            Event::Resolved {
+                step,
+                answer,
+                by,
+                reason,
+            } => Event::Resolved {
+                step: name(step),
+                answer,
+                by,
+                reason,
+            },
             Event::Parked(parking) => Event::Parked(parking),
             Event::Ended(end) => Event::Ended(end),
         }

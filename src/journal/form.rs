@@ -20,7 +20,9 @@ pub enum FormError {
     #[error("the events can't be read: {0}")]
     Decode(String),
     /// The record was written by a newer (or by no) version of this crate.
-    #[error("the record has form version {found}, and this build reads version {FORM_VERSION} only")]
+    #[error(
+        "the record has form version {found}, and this build reads version {FORM_VERSION} only"
+    )]
     Version {
         /// The version that the record says it has.
         found: u32,
@@ -33,8 +35,10 @@ pub enum FormError {
 ///
 /// [`FormError::Encode`] where a payload can't be written.
 pub fn encode_events(events: &[Event<StepIx>], steps: &StepTable) -> Result<String, FormError> {
-    let named: Vec<Event<&str>> =
-        events.iter().map(|event| event.clone().map_step(|step| steps.name(step))).collect();
+    let named: Vec<Event<&str>> = events
+        .iter()
+        .map(|event| event.clone().map_step(|step| steps.name(step)))
+        .collect();
     serde_json::to_string(&named).map_err(|error| FormError::Encode(error.to_string()))
 }
 
@@ -43,13 +47,20 @@ pub fn encode_events(events: &[Event<StepIx>], steps: &StepTable) -> Result<Stri
 /// # Errors
 ///
 /// [`FormError::Version`] for another version, [`FormError::Decode`] for text that isn't events.
-pub fn decode_events(version: u32, text: &str, names: &mut Interner) -> Result<Vec<Event<StepIx>>, FormError> {
+pub fn decode_events(
+    version: u32,
+    text: &str,
+    names: &mut Interner,
+) -> Result<Vec<Event<StepIx>>, FormError> {
     if version != FORM_VERSION {
         return Err(FormError::Version { found: version });
     }
-    let named: Vec<Event<String>> =
+    let read: Vec<Event<String>> =
         serde_json::from_str(text).map_err(|error| FormError::Decode(error.to_string()))?;
-    Ok(named.into_iter().map(|event| event.map_step(|step| names.number(step))).collect())
+    Ok(read
+        .into_iter()
+        .map(|event| event.map_step(|step| names.number(step)))
+        .collect())
 }
 
 /// Numbers step names in the order in which they are met.
@@ -88,23 +99,31 @@ mod tests {
     fn events_are_written_with_names_and_read_back() {
         let steps = StepTable::new(vec!["reserve".into(), "charge".into()]);
         let events = vec![
-            Event::StepDone { step: StepIx(0), output: Value::typed(Arc::new(7_u32)), took_us: 12 },
+            Event::StepDone {
+                step: StepIx(0),
+                output: Value::typed(Arc::new(7_u32)),
+                took_us: 12,
+            },
             Event::StepStarted {
                 step: StepIx(1),
                 round: 1,
                 attempt: 1,
                 key: "u/charge/1".into(),
+                fed_by: vec![2],
                 mapped: vec![Value::typed(Arc::new("x".to_owned()))],
             },
         ];
         let text = encode_events(&events, &steps).unwrap();
         assert_eq!(
             text,
-            r#"[{"step_done":{"step":"reserve","output":7,"took_us":12}},{"step_started":{"step":"charge","round":1,"attempt":1,"key":"u/charge/1","mapped":["x"]}}]"#
+            r#"[{"step_done":{"step":"reserve","output":7,"took_us":12}},{"step_started":{"step":"charge","round":1,"attempt":1,"key":"u/charge/1","fed_by":[2],"mapped":["x"]}}]"#
         );
         let mut names = Interner::default();
         assert_eq!(decode_events(1, &text, &mut names).unwrap(), events);
-        assert_eq!(names.into_table().names().collect::<Vec<_>>(), ["reserve", "charge"]);
+        assert_eq!(
+            names.into_table().names().collect::<Vec<_>>(),
+            ["reserve", "charge"]
+        );
     }
 
     #[test]

@@ -73,7 +73,10 @@ impl Standing {
     pub fn is_end(self) -> bool {
         match self {
             Standing::Running | Standing::Waiting { .. } | Standing::Parked => false,
-            Standing::Completed | Standing::Compensated | Standing::Stopped | Standing::Abandoned => true,
+            Standing::Completed
+            | Standing::Compensated
+            | Standing::Stopped
+            | Standing::Abandoned => true,
         }
     }
 

@@ -89,7 +89,11 @@ pub struct Explanation {
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let saw = &self.saw;
-        let what = if saw.step.is_empty() { "the run".to_owned() } else { format!("step `{}`", saw.step) };
+        let what = if saw.step.is_empty() {
+            "the run".to_owned()
+        } else {
+            format!("step `{}`", saw.step)
+        };
         write!(
             f,
             "{what} failed with {}: rule `{}` of policy `{}` says {} ({} of {} steps done, {} the pivot, {} of {} recoveries used)",

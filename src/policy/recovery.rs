@@ -53,8 +53,12 @@ impl Condition {
             Condition::UsedUp => saw.used_up(),
             Condition::PastPivot => saw.past_pivot,
             Condition::BeforePivot => !saw.past_pivot,
-            Condition::CompletedAtLeast { numerator, denominator } => {
-                u64::from(saw.completed) * u64::from(*denominator) >= u64::from(saw.total) * u64::from(*numerator)
+            Condition::CompletedAtLeast {
+                numerator,
+                denominator,
+            } => {
+                u64::from(saw.completed) * u64::from(*denominator)
+                    >= u64::from(saw.total) * u64::from(*numerator)
             }
             Condition::Mode(modes) => modes.iter().any(|mode| mode.is_same_mode(&saw.mode)),
             Condition::Category(category) => saw.mode.category() == *category,
@@ -71,18 +75,29 @@ impl Condition {
             Condition::Retryable => "the failure is not retryable".to_owned(),
             Condition::NotRetryable => "the failure is retryable".to_owned(),
             Condition::UsedUp => {
-                format!("{} of {} recoveries used, time is left", saw.recoveries, saw.max_recoveries)
+                format!(
+                    "{} of {} recoveries used, time is left",
+                    saw.recoveries, saw.max_recoveries
+                )
             }
             Condition::PastPivot => "the run is before the pivot".to_owned(),
             Condition::BeforePivot => "the run is past the pivot".to_owned(),
-            Condition::CompletedAtLeast { numerator, denominator } => {
-                format!("{} of {} done is less than {numerator}/{denominator}", saw.completed, saw.total)
+            Condition::CompletedAtLeast {
+                numerator,
+                denominator,
+            } => {
+                format!(
+                    "{} of {} done is less than {numerator}/{denominator}",
+                    saw.completed, saw.total
+                )
             }
             Condition::Mode(_) => format!("the mode is {}", saw.mode),
             Condition::Category(_) => format!("the category is {}", saw.mode.category()),
             Condition::Step(pattern) => format!("`{}` does not match `{pattern}`", saw.step),
             Condition::Effect(_) => "the effect is another".to_owned(),
-            Condition::RecoveriesAtLeast(least) => format!("only {} of {least} recoveries", saw.recoveries),
+            Condition::RecoveriesAtLeast(least) => {
+                format!("only {} of {least} recoveries", saw.recoveries)
+            }
         }
     }
 }
@@ -91,9 +106,13 @@ impl Condition {
 fn matches_pattern(pattern: &str, text: &str) -> bool {
     let mut parts = pattern.split('*');
     let first = parts.next().unwrap_or_default();
-    let Some(mut rest) = text.strip_prefix(first) else { return false };
+    let Some(mut rest) = text.strip_prefix(first) else {
+        return false;
+    };
     let mut parts: Vec<&str> = parts.collect();
-    let Some(last) = parts.pop() else { return rest.is_empty() };
+    let Some(last) = parts.pop() else {
+        return rest.is_empty();
+    };
     for part in parts {
         match rest.find(part) {
             Some(found) => rest = &rest[found + part.len()..],
@@ -114,7 +133,11 @@ pub struct Rule {
 impl Rule {
     /// A rule that always matches, until [`when`](Self::when) narrows it.
     pub fn new(name: impl Into<String>, then: RecoveryStrategy) -> Self {
-        Rule { name: name.into(), when: Vec::new(), then }
+        Rule {
+            name: name.into(),
+            when: Vec::new(),
+            then,
+        }
     }
 
     /// Adds a condition; all have to hold.
@@ -170,7 +193,13 @@ impl RecoveryPolicy {
             .cap(Duration::from_secs(60))
             .jitter(Jitter::Equal)
             .max_attempts(u32::MAX);
-        RecoveryPolicy { name: name.into(), rules: Vec::new(), otherwise, max_recoveries: 3, backoff }
+        RecoveryPolicy {
+            name: name.into(),
+            rules: Vec::new(),
+            otherwise,
+            max_recoveries: 3,
+            backoff,
+        }
     }
 
     /// The default. Before the pivot: terminal → manual; not retryable → compensate; recoveries or time
@@ -181,8 +210,16 @@ impl RecoveryPolicy {
         use RecoveryStrategy::{Compensate, Manual, RetryFailed};
         RecoveryPolicy::new("saga", RetryFailed)
             .rule(Rule::new("terminal", Manual).when(Terminal))
-            .rule(Rule::new("used up past the pivot", Manual).when(PastPivot).when(UsedUp))
-            .rule(Rule::new("retryable past the pivot", RetryFailed).when(PastPivot).when(Retryable))
+            .rule(
+                Rule::new("used up past the pivot", Manual)
+                    .when(PastPivot)
+                    .when(UsedUp),
+            )
+            .rule(
+                Rule::new("retryable past the pivot", RetryFailed)
+                    .when(PastPivot)
+                    .when(Retryable),
+            )
             .rule(Rule::new("past the pivot", Manual).when(PastPivot))
             .rule(Rule::new("not retryable", Compensate).when(NotRetryable))
             .rule(Rule::new("used up", Compensate).when(UsedUp))
@@ -199,12 +236,16 @@ impl RecoveryPolicy {
             .rule(Rule::new("not retryable", Manual).when(NotRetryable))
             .rule(Rule::new("used up", Manual).when(UsedUp))
             .rule(
-                Rule::new("three quarters done", RetryFailed)
-                    .when(CompletedAtLeast { numerator: 3, denominator: 4 }),
+                Rule::new("three quarters done", RetryFailed).when(CompletedAtLeast {
+                    numerator: 3,
+                    denominator: 4,
+                }),
             )
             .rule(
-                Rule::new("a quarter done", RetryFromCheckpoint)
-                    .when(CompletedAtLeast { numerator: 1, denominator: 4 }),
+                Rule::new("a quarter done", RetryFromCheckpoint).when(CompletedAtLeast {
+                    numerator: 1,
+                    denominator: 4,
+                }),
             )
     }
 
@@ -261,8 +302,10 @@ impl RecoveryPolicy {
         for rule in &self.rules {
             match rule.when.iter().find(|condition| !condition.holds(saw)) {
                 None => return self.explain(&rule.name, rule.then, saw, passed_over),
-                Some(condition) => passed_over
-                    .push(PassedOver { rule: rule.name.clone(), because: condition.because(saw) }),
+                Some(condition) => passed_over.push(PassedOver {
+                    rule: rule.name.clone(),
+                    because: condition.because(saw),
+                }),
             }
         }
         self.explain("otherwise", self.otherwise, saw, passed_over)
@@ -291,7 +334,10 @@ impl RecoveryPolicy {
         let mut faults = self.backoff.faults();
         for rule in &self.rules {
             for condition in &rule.when {
-                if matches!(condition, Condition::CompletedAtLeast { denominator: 0, .. }) {
+                if matches!(
+                    condition,
+                    Condition::CompletedAtLeast { denominator: 0, .. }
+                ) {
                     faults.push(format!("rule `{}`: a completion of x/0", rule.name));
                 }
             }
@@ -315,7 +361,14 @@ mod tests {
     fn boundaries_belong_to_the_upper_band() {
         let policy = RecoveryPolicy::by_progress();
         let says = |completed, total| {
-            policy.decide(&Situation::new("s", FailureMode::SystemNetwork, completed, total)).says
+            policy
+                .decide(&Situation::new(
+                    "s",
+                    FailureMode::SystemNetwork,
+                    completed,
+                    total,
+                ))
+                .says
         };
         assert_eq!(says(3, 4), RetryFailed);
         assert_eq!(says(6, 8), RetryFailed);
@@ -341,15 +394,28 @@ mod tests {
         assert_eq!(policy.decide(&saw).says, Manual);
         saw.recoveries = 2;
         assert_eq!(policy.decide(&saw).says, RetryFailed);
-        assert_eq!(policy.decide(&Situation::new("s", FailureMode::SecurityViolation, 0, 4)).says, Manual);
+        assert_eq!(
+            policy
+                .decide(&Situation::new("s", FailureMode::SecurityViolation, 0, 4))
+                .says,
+            Manual
+        );
     }
 
     #[test]
     fn an_explanation_names_the_rules_that_did_not_match() {
-        let why = RecoveryPolicy::saga().decide(&Situation::new("pay", FailureMode::StepValidation, 1, 4));
+        let why = RecoveryPolicy::saga().decide(&Situation::new(
+            "pay",
+            FailureMode::StepValidation,
+            1,
+            4,
+        ));
         assert_eq!(why.rule, "not retryable");
         assert_eq!(why.passed_over.len(), 4);
-        assert_eq!(why.passed_over[0].because, "agent_validation is not terminal");
+        assert_eq!(
+            why.passed_over[0].because,
+            "agent_validation is not terminal"
+        );
     }
 
     #[test]
@@ -364,7 +430,11 @@ mod tests {
             ("*", "", true),
             ("a*a", "a", false),
         ] {
-            assert_eq!(matches_pattern(pattern, text), expected, "{pattern} on {text}");
+            assert_eq!(
+                matches_pattern(pattern, text),
+                expected,
+                "{pattern} on {text}"
+            );
         }
     }
 }

@@ -114,6 +114,8 @@ pub enum GiveUp {
     AttemptsUsedUp,
     /// The next attempt would begin after [`Retry::total`].
     TimeUsedUp,
+    /// The step is declared `at_most_once`, and its effect is in doubt (rule K5).
+    AtMostOnce,
 }
 
 impl Retry {
@@ -354,7 +356,12 @@ impl Retry {
         faults
     }
 
-    pub(crate) fn delay(&self, attempts_made: u32, previous: Option<Duration>, seed: u64) -> Duration {
+    pub(crate) fn delay(
+        &self,
+        attempts_made: u32,
+        previous: Option<Duration>,
+        seed: u64,
+    ) -> Duration {
         let cap = self.cap_ms.unwrap_or(u64::MAX);
         let planned = self.planned(attempts_made).min(cap);
         let random = split_mix(seed, attempts_made);
@@ -409,6 +416,7 @@ impl fmt::Display for GiveUp {
             Self::NotRetryable => "the failure is not retryable",
             Self::AttemptsUsedUp => "all attempts are used up",
             Self::TimeUsedUp => "the time for retries is used up",
+            Self::AtMostOnce => "the step runs at most once, and nobody knows whether it did",
         })
     }
 }

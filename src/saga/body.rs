@@ -15,7 +15,12 @@ pub(crate) type Erased = Arc<dyn Any + Send + Sync>;
 /// What the coordinator calls.
 pub(crate) trait Body: Send + Sync {
     fn execute(&self, cx: StepContext, input: Erased) -> BoxFuture<Result<Value, StepError>>;
-    fn compensate(&self, cx: StepContext, input: Erased, effect: Effect<Value>) -> BoxFuture<Result<(), StepError>>;
+    fn compensate(
+        &self,
+        cx: StepContext,
+        input: Erased,
+        effect: Effect<Value>,
+    ) -> BoxFuture<Result<(), StepError>>;
 }
 
 /// What the coordinator asks about a step in doubt.
@@ -25,9 +30,12 @@ pub(crate) trait ProbeBody: Send + Sync {
 
 /// The wiring is typed, so this fails only if the erasing code is wrong; then it is a failed step, not a panic.
 fn typed<T: Payload>(input: Erased) -> Result<Arc<T>, StepError> {
-    input
-        .downcast::<T>()
-        .map_err(|_| StepError::not_done(format!("the input is not a `{}`", std::any::type_name::<T>())))
+    input.downcast::<T>().map_err(|_| {
+        StepError::not_done(format!(
+            "the input is not a `{}`",
+            std::any::type_name::<T>()
+        ))
+    })
 }
 
 pub(super) struct StepBody<S>(pub(super) Arc<S>);
@@ -42,7 +50,12 @@ impl<S: Step> Body for StepBody<S> {
         })
     }
 
-    fn compensate(&self, cx: StepContext, input: Erased, effect: Effect<Value>) -> BoxFuture<Result<(), StepError>> {
+    fn compensate(
+        &self,
+        cx: StepContext,
+        input: Erased,
+        effect: Effect<Value>,
+    ) -> BoxFuture<Result<(), StepError>> {
         let step = Arc::clone(&self.0);
         Box::pin(async move {
             let input = typed::<S::Input>(input)?;
@@ -69,9 +82,16 @@ impl<A: Action> Body for ActionBody<A> {
         })
     }
 
-    fn compensate(&self, _: StepContext, _: Erased, _: Effect<Value>) -> BoxFuture<Result<(), StepError>> {
+    fn compensate(
+        &self,
+        _: StepContext,
+        _: Erased,
+        _: Effect<Value>,
+    ) -> BoxFuture<Result<(), StepError>> {
         // The machine never undoes an action; were it to, parking is the honest answer.
-        Box::pin(std::future::ready(Err(StepError::in_doubt("an action has no undo"))))
+        Box::pin(std::future::ready(Err(StepError::in_doubt(
+            "an action has no undo",
+        ))))
     }
 }
 

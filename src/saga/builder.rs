@@ -14,10 +14,16 @@ use crate::saga::fingerprint::fingerprint;
 use crate::saga::part::Settings;
 use crate::saga::wiring::{SourceNode, Supply, Wiring, supply};
 use crate::saga::{
-    Fault, Graph, GraphStep, Inputs, Node, OnStop, Outline, Part, SagaError, Siblings, SomeNode, StepKind,
-    StepSpec, UndoOrder,
+    Fault, Graph, GraphStep, Inputs, Node, OnStop, Outline, Part, SagaError, Siblings, SomeNode,
+    StepKind, StepSpec, UndoOrder,
 };
 use crate::step::{Payload, StepIx, StepTable};
+
+/// Names stand in every record and key of a run.
+const MOST_NAME_BYTES: usize = 255;
+
+/// Ten times what is tested to run well; a definition beyond it is a loop that got out of hand.
+const MOST_STEPS: usize = 100_000;
 
 /// A built definition: immutable, cheap to clone, safe to share.
 ///
@@ -29,20 +35,29 @@ pub struct Saga<I, O> {
 
 impl<I, O> Clone for Saga<I, O> {
     fn clone(&self) -> Self {
-        Saga { definition: Arc::clone(&self.definition), _types: PhantomData }
+        Saga {
+            definition: Arc::clone(&self.definition),
+            _types: PhantomData,
+        }
     }
 }
 
 impl<I, O> fmt::Debug for Saga<I, O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let graph = &self.definition.graph;
-        write!(f, "Saga({} version {}, {} steps)", graph.saga, graph.version, graph.steps.len())
+        write!(
+            f,
+            "Saga({} version {}, {} steps)",
+            graph.saga,
+            graph.version,
+            graph.steps.len()
+        )
     }
 }
 
 /// What the coordinator needs of a saga, its types erased.
 pub(crate) struct Definition {
-    pub(crate) graph: Graph,
+    pub(crate) graph: Arc<Graph>,
     pub(crate) bodies: Vec<StepBodies>,
     pub(crate) output: Wired,
     pub(crate) deadline: Option<Duration>,
@@ -125,7 +140,13 @@ struct Draft {
 
 impl<I> fmt::Debug for SagaBuilder<I> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SagaBuilder({} version {}, {} steps so far)", self.name, self.version, self.drafts.len())
+        write!(
+            f,
+            "SagaBuilder({} version {}, {} steps so far)",
+            self.name,
+            self.version,
+            self.drafts.len()
+        )
     }
 }
 
@@ -198,11 +219,32 @@ impl<I: Payload> SagaBuilder<I> {
 
     /// Adds a step and says what its input is made of. The node stands for its output.
     pub fn add<P: Part>(&mut self, part: P, inputs: impl Inputs<P::Input>) -> Node<P::Output> {
-        let StepSpec { name, kind, body, probe, after, settings, .. } = part.into_spec();
+        let StepSpec {
+            name,
+            kind,
+            body,
+            probe,
+            after,
+            settings,
+            ..
+        } = part.into_spec();
         let (wiring, supply) = supply(inputs);
-        let node = Node::new(self.number, SourceNode::Step(StepIx::new(self.drafts.len())));
-        let bodies = StepBodies { body, probe, input: Wired { wiring, supply } };
-        self.drafts.push(Draft { name, kind, settings, after, bodies });
+        let node = Node::new(
+            self.number,
+            SourceNode::Step(StepIx::new(self.drafts.len())),
+        );
+        let bodies = StepBodies {
+            body,
+            probe,
+            input: Wired { wiring, supply },
+        };
+        self.drafts.push(Draft {
+            name,
+            kind,
+            settings,
+            after,
+            bodies,
+        });
         node
     }
 
@@ -219,8 +261,19 @@ impl<I: Payload> SagaBuilder<I> {
         for draft in &self.drafts {
             draft.check_settings(&mut faults);
         }
+        if self.deadline.is_some_and(|limit| limit.is_zero()) {
+            faults.push(Fault::BadSetting {
+                step: self.name.clone(),
+                setting: "deadline",
+                why: "no run can end within 0 s".to_owned(),
+            });
+        }
         for why in self.policy.faults() {
-            faults.push(Fault::BadSetting { step: self.name.clone(), setting: "policy", why });
+            faults.push(Fault::BadSetting {
+                step: self.name.clone(),
+                setting: "policy",
+                why,
+            });
         }
         let saga = self.name.clone();
         let number = self.number;
@@ -230,34 +283,76 @@ impl<I: Payload> SagaBuilder<I> {
         if !faults.is_empty() {
             return Err(SagaError { saga, faults });
         }
-        let definition = Definition { graph, bodies, output: Wired { wiring, supply }, deadline };
-        Ok(Saga { definition: Arc::new(definition), _types: PhantomData })
+        let definition = Definition {
+            graph: Arc::new(graph),
+            bodies,
+            output: Wired { wiring, supply },
+            deadline,
+        };
+        Ok(Saga {
+            definition: Arc::new(definition),
+            _types: PhantomData,
+        })
     }
 
     fn check_names(&self, faults: &mut Vec<Fault>) {
         if self.name.trim().is_empty() {
             faults.push(Fault::SagaWithoutName);
         }
+        if self.name.len() > MOST_NAME_BYTES {
+            faults.push(Fault::LongName {
+                step: self.name.clone(),
+                bytes: self.name.len(),
+            });
+        }
+        if let Some(character) = self.name.chars().find(|c| c.is_control()) {
+            faults.push(Fault::BadName {
+                step: self.name.clone(),
+                character,
+            });
+        }
         if self.version == 0 {
             faults.push(Fault::VersionZero);
+        }
+        if self.drafts.len() > MOST_STEPS {
+            faults.push(Fault::TooManySteps {
+                steps: self.drafts.len(),
+                most: MOST_STEPS,
+            });
         }
         let mut times: BTreeMap<&str, usize> = BTreeMap::new();
         for (index, draft) in self.drafts.iter().enumerate() {
             if draft.name.trim().is_empty() {
-                faults.push(Fault::StepWithoutName { position: index + 1 });
+                faults.push(Fault::StepWithoutName {
+                    position: index + 1,
+                });
                 continue;
             }
             // `/`, `[` and `]` spell the paths of steps inside other steps; control characters can't be read.
-            let bad = draft.name.chars().find(|&c| matches!(c, '/' | '[' | ']') || c.is_control());
-            let bad = bad.or((draft.name.len() > 255).then_some(' '));
+            let bad = draft
+                .name
+                .chars()
+                .find(|&c| matches!(c, '/' | '[' | ']') || c.is_control());
+            if draft.name.len() > MOST_NAME_BYTES {
+                faults.push(Fault::LongName {
+                    step: draft.name.clone(),
+                    bytes: draft.name.len(),
+                });
+            }
             if let Some(character) = bad {
-                faults.push(Fault::BadName { step: draft.name.clone(), character });
+                faults.push(Fault::BadName {
+                    step: draft.name.clone(),
+                    character,
+                });
             }
             *times.entry(&draft.name).or_default() += 1;
         }
         for (step, times) in times {
             if times > 1 {
-                faults.push(Fault::DuplicateName { step: step.to_owned(), times });
+                faults.push(Fault::DuplicateName {
+                    step: step.to_owned(),
+                    times,
+                });
             }
         }
     }
@@ -265,20 +360,38 @@ impl<I: Payload> SagaBuilder<I> {
     fn check_nodes(&self, output: &Wiring, faults: &mut Vec<Fault>) {
         let mut foreign = |step: &str, nodes: &[SomeNode], role| {
             if nodes.iter().any(|node| node.builder != self.number) {
-                faults.push(Fault::ForeignNode { step: step.to_owned(), role });
+                faults.push(Fault::ForeignNode {
+                    step: step.to_owned(),
+                    role,
+                });
             }
         };
         for draft in &self.drafts {
-            foreign(&draft.name, &draft.bodies.input.wiring.nodes, "one of its inputs");
+            foreign(
+                &draft.name,
+                &draft.bodies.input.wiring.nodes,
+                "one of its inputs",
+            );
             foreign(&draft.name, &draft.after, "one of its `after`s");
         }
         foreign("returns", &output.nodes, "one of its nodes");
     }
 
-    fn into_graph(self, number: u32, returned: &[String]) -> (Graph, Vec<StepBodies>, Option<Duration>) {
-        let names: Vec<Arc<str>> = self.drafts.iter().map(|draft| draft.name.as_str().into()).collect();
-        let wired: Vec<Vec<String>> =
-            self.drafts.iter().map(|draft| describe(&draft.bodies.input.wiring, &self.drafts)).collect();
+    fn into_graph(
+        self,
+        number: u32,
+        returned: &[String],
+    ) -> (Graph, Vec<StepBodies>, Option<Duration>) {
+        let names: Vec<Arc<str>> = self
+            .drafts
+            .iter()
+            .map(|draft| draft.name.as_str().into())
+            .collect();
+        let wired: Vec<Vec<String>> = self
+            .drafts
+            .iter()
+            .map(|draft| describe(&draft.bodies.input.wiring, &self.drafts))
+            .collect();
         let mut steps = Vec::with_capacity(names.len());
         let mut bodies = Vec::with_capacity(names.len());
         for (index, (draft, wired)) in self.drafts.into_iter().zip(wired).enumerate() {
@@ -310,7 +423,9 @@ impl<I: Payload> SagaBuilder<I> {
                 retry: settings.retry,
                 undo_retry: settings.undo_retry.unwrap_or_else(Retry::compensation),
                 timeout: settings.timeout,
-                undo_timeout: settings.undo_timeout.unwrap_or(StepSpec::<(), ()>::DEFAULT_TIMEOUT),
+                undo_timeout: settings
+                    .undo_timeout
+                    .unwrap_or(StepSpec::<(), ()>::DEFAULT_TIMEOUT),
                 max_in_flight: settings.max_in_flight,
             });
             bodies.push(draft.bodies);
@@ -320,8 +435,11 @@ impl<I: Payload> SagaBuilder<I> {
                 steps[dependency.at()].dependents.push(StepIx::new(index));
             }
         }
-        let by_name: HashMap<Arc<str>, StepIx> =
-            names.iter().enumerate().map(|(index, name)| (Arc::clone(name), StepIx::new(index))).collect();
+        let by_name: HashMap<Arc<str>, StepIx> = names
+            .iter()
+            .enumerate()
+            .map(|(index, name)| (Arc::clone(name), StepIx::new(index)))
+            .collect();
         let graph = Graph {
             fingerprint: fingerprint(&self.name, &steps, returned).into(),
             saga: self.name.as_str().into(),
@@ -342,8 +460,16 @@ impl<I: Payload> SagaBuilder<I> {
 
 impl Draft {
     fn check_settings(&self, faults: &mut Vec<Fault>) {
-        let meaningless = |setting, why| Fault::MeaninglessSetting { step: self.name.clone(), setting, why };
-        let bad = |setting, why: &str| Fault::BadSetting { step: self.name.clone(), setting, why: why.to_owned() };
+        let meaningless = |setting, why| Fault::MeaninglessSetting {
+            step: self.name.clone(),
+            setting,
+            why,
+        };
+        let bad = |setting, why: &str| Fault::BadSetting {
+            step: self.name.clone(),
+            setting,
+            why: why.to_owned(),
+        };
         let settings = &self.settings;
         if self.kind != StepKind::Compensatable {
             let why = "it has no undo";
@@ -369,13 +495,18 @@ impl Draft {
                 faults.push(meaningless("probe", why));
             }
             if settings.pivot {
-                faults.push(Fault::ReadOnlyPivot { step: self.name.clone() });
+                faults.push(Fault::ReadOnlyPivot {
+                    step: self.name.clone(),
+                });
             }
         }
         if settings.timeout.is_zero() {
             faults.push(bad("timeout", "no call can end within 0 s"));
         }
-        if settings.undo_timeout.is_some_and(|timeout| timeout.is_zero()) {
+        if settings
+            .undo_timeout
+            .is_some_and(|timeout| timeout.is_zero())
+        {
             faults.push(bad("compensation_timeout", "no call can end within 0 s"));
         }
         if settings.max_in_flight == Some(0) {
@@ -383,7 +514,12 @@ impl Draft {
         }
         faults.extend(settings.retry.faults().iter().map(|why| bad("retry", why)));
         if let Some(retry) = &settings.undo_retry {
-            faults.extend(retry.faults().iter().map(|why| bad("compensation_retry", why)));
+            faults.extend(
+                retry
+                    .faults()
+                    .iter()
+                    .map(|why| bad("compensation_retry", why)),
+            );
         }
     }
 }
@@ -394,13 +530,22 @@ fn check_pivot(graph: &Graph, faults: &mut Vec<Fault>) {
     let pivots: Vec<&GraphStep> = graph.steps.iter().filter(|step| step.pivot).collect();
     if pivots.len() > 1 {
         // Which of them the user means can't be known, so what depends on it isn't checked.
-        faults.push(Fault::ManyPivots { steps: pivots.into_iter().map(name).collect() });
+        faults.push(Fault::ManyPivots {
+            steps: pivots.into_iter().map(name).collect(),
+        });
         return;
     }
     let Some(pivot) = graph.pivot else {
-        for step in graph.steps.iter().filter(|step| step.kind == StepKind::Irreversible) {
+        for step in graph
+            .steps
+            .iter()
+            .filter(|step| step.kind == StepKind::Irreversible)
+        {
             let why = "this saga has no pivot".to_owned();
-            faults.push(Fault::IrreversibleBeforePivot { step: name(step), why });
+            faults.push(Fault::IrreversibleBeforePivot {
+                step: name(step),
+                why,
+            });
         }
         return;
     };
@@ -412,11 +557,21 @@ fn check_pivot(graph: &Graph, faults: &mut Vec<Fault>) {
             continue;
         }
         if step.kind == StepKind::Irreversible {
-            let place = if before[index] { "comes before" } else { "is not ordered after" };
+            let place = if before[index] {
+                "comes before"
+            } else {
+                "is not ordered after"
+            };
             let why = format!("{place} the pivot `{pivot_name}`");
-            faults.push(Fault::IrreversibleBeforePivot { step: name(step), why });
+            faults.push(Fault::IrreversibleBeforePivot {
+                step: name(step),
+                why,
+            });
         } else if !before[index] {
-            faults.push(Fault::BesidePivot { step: name(step), pivot: pivot_name.clone() });
+            faults.push(Fault::BesidePivot {
+                step: name(step),
+                pivot: pivot_name.clone(),
+            });
         }
     }
 }
@@ -436,34 +591,55 @@ fn reach(graph: &Graph, from: StepIx, edges: impl Fn(&GraphStep) -> &[StepIx]) -
 }
 
 /// The wiring in words: `input`, `map(reserve)`, `charge`.
+///
+/// A step whose name could be read as one of these forms stands in quotes, so that no two wirings share
+/// their words: the fingerprint is made of them.
 fn describe(wiring: &Wiring, drafts: &[Draft]) -> Vec<String> {
     let name = |source: &SourceNode| match source {
         SourceNode::Input => "input".to_owned(),
-        SourceNode::Step(step) => drafts.get(step.at()).map_or_else(|| "?".to_owned(), |draft| draft.name.clone()),
+        SourceNode::Step(step) => drafts
+            .get(step.at())
+            .map_or_else(|| "?".to_owned(), |draft| plain_or_quoted(&draft.name)),
     };
     let part = |(source, mapped): &(SourceNode, bool)| {
         let name = name(source);
-        if *mapped { format!("map({name})") } else { name }
+        if *mapped {
+            format!("map({name})")
+        } else {
+            name
+        }
     };
     wiring.described.iter().map(part).collect()
 }
 
+fn plain_or_quoted(name: &str) -> String {
+    if name == "input" || name.contains(['(', ')', ',', '"']) {
+        format!("\"{}\"", name.replace('\\', "\\\\").replace('"', "\\\""))
+    } else {
+        name.to_owned()
+    }
+}
+
 /// The name as it stands in keys: what isn't printable ASCII, and what keys are spelled with, is percent-encoded.
 fn escape(name: &str) -> String {
-    name.bytes().fold(String::with_capacity(name.len()), |mut out, byte| {
-        if byte.is_ascii_graphic() && !matches!(byte, b'/' | b'%') {
-            out.push(char::from(byte));
-        } else {
-            // Writing to a String can't fail.
-            let _ = write!(out, "%{byte:02X}");
-        }
-        out
-    })
+    name.bytes()
+        .fold(String::with_capacity(name.len()), |mut out, byte| {
+            if byte.is_ascii_graphic() && !matches!(byte, b'/' | b'%') {
+                out.push(char::from(byte));
+            } else {
+                // Writing to a String can't fail.
+                let _ = write!(out, "%{byte:02X}");
+            }
+            out
+        })
 }
 
 impl fmt::Debug for Definition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Definition({} version {})", self.graph.saga, self.graph.version)
+        write!(
+            f,
+            "Definition({} version {})",
+            self.graph.saga, self.graph.version
+        )
     }
 }
-

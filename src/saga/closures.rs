@@ -2,6 +2,9 @@
 //!
 //! Each constructor asks for two bounds on the same closure: `AsyncFn` drives type inference, and the
 //! helper trait proves that the future is `Send`, which `AsyncFn` can't name in stable Rust.
+//!
+//! For an async closure with captures the compiler's own message takes the place of ours, but it quotes the
+//! line of the bound: the comments on those lines are there to be read in that message.
 
 use std::future::Future;
 use std::marker::PhantomData;
@@ -18,7 +21,9 @@ use crate::step::{Action, Effect, Payload, Step, StepContext, StepError};
     message = "this closure can't be the `execute` of a step",
     note = "write `async |state, cx, input: &YourInput| ..`; what it shares goes in as the second argument of `step_with`, not as a capture; and its future has to be `Send`"
 )]
-pub trait ExecuteFn<'a, S: 'a, I: 'a, O>: Fn(&'a S, &'a StepContext, &'a I) -> Self::Future {
+pub trait ExecuteFn<'a, S: 'a, I: 'a, O>:
+    Fn(&'a S, &'a StepContext, &'a I) -> Self::Future
+{
     /// The closure's future.
     type Future: Future<Output = Result<O, StepError>> + Send + 'a;
 }
@@ -54,6 +59,10 @@ where
 }
 
 /// The same without shared state.
+#[diagnostic::on_unimplemented(
+    message = "this closure can't be the `execute` of a step",
+    note = "write `async |cx, input: &YourInput| ..` without captures, and with a future that is `Send`; shared state is the second argument of `step_with`"
+)]
 #[doc(hidden)]
 pub trait StatelessFn<'a, I: 'a, O>: Fn(&'a StepContext, &'a I) -> Self::Future {
     type Future: Future<Output = Result<O, StepError>> + Send + 'a;
@@ -68,8 +77,14 @@ where
 }
 
 /// The same without shared state.
+#[diagnostic::on_unimplemented(
+    message = "this closure can't be the `compensate` of a step",
+    note = "write `async |cx, input, effect| ..` without captures, and with a future that is `Send`; shared state is the second argument of `step_with`"
+)]
 #[doc(hidden)]
-pub trait StatelessUndoFn<'a, I: 'a, O: 'a>: Fn(&'a StepContext, &'a I, Effect<&'a O>) -> Self::Future {
+pub trait StatelessUndoFn<'a, I: 'a, O: 'a>:
+    Fn(&'a StepContext, &'a I, Effect<&'a O>) -> Self::Future
+{
     type Future: Future<Output = Result<(), StepError>> + Send + 'a;
 }
 
@@ -103,7 +118,12 @@ where
         (self.execute)(&self.state, cx, input).await
     }
 
-    async fn compensate(&self, cx: &StepContext, input: &I, effect: Effect<&O>) -> Result<(), StepError> {
+    async fn compensate(
+        &self,
+        cx: &StepContext,
+        input: &I,
+        effect: Effect<&O>,
+    ) -> Result<(), StepError> {
         (self.compensate)(&self.state, cx, input, effect).await
     }
 }
@@ -128,7 +148,12 @@ where
         (self.execute)(cx, input).await
     }
 
-    async fn compensate(&self, cx: &StepContext, input: &I, effect: Effect<&O>) -> Result<(), StepError> {
+    async fn compensate(
+        &self,
+        cx: &StepContext,
+        input: &I,
+        effect: Effect<&O>,
+    ) -> Result<(), StepError> {
         (self.compensate)(cx, input, effect).await
     }
 }
@@ -173,18 +198,32 @@ where
 /// let saga = saga.returns(paid)?;
 /// # Ok::<(), amends::SagaError>(())
 /// ```
-pub fn step_with<S, I, O, E, C>(name: impl Into<String>, state: S, execute: E, compensate: C) -> StepSpec<I, O>
+pub fn step_with<S, I, O, E, C>(
+    name: impl Into<String>,
+    state: S,
+    execute: E,
+    compensate: C,
+) -> StepSpec<I, O>
 where
     S: Send + Sync + 'static,
     I: Payload,
     O: Payload,
     E: AsyncFn(&S, &StepContext, &I) -> Result<O, StepError>,
-    E: for<'a> ExecuteFn<'a, S, I, O> + Send + Sync + 'static,
+    E: for<'a> ExecuteFn<'a, S, I, O> + Send + Sync + 'static, // captures? move it into `state`
     C: AsyncFn(&S, &StepContext, &I, Effect<&O>) -> Result<(), StepError>,
-    C: for<'a> CompensateFn<'a, S, I, O> + Send + Sync + 'static,
+    C: for<'a> CompensateFn<'a, S, I, O> + Send + Sync + 'static, // captures? move it into `state`
 {
-    let step = WithState { state, execute, compensate, _types: PhantomData };
-    StepSpec::new(name.into(), StepKind::Compensatable, Arc::new(StepBody(Arc::new(step))))
+    let step = WithState {
+        state,
+        execute,
+        compensate,
+        _types: PhantomData,
+    };
+    StepSpec::new(
+        name.into(),
+        StepKind::Compensatable,
+        Arc::new(StepBody(Arc::new(step))),
+    )
 }
 
 /// A step made of two closures (or `async fn`s) without shared state.
@@ -203,12 +242,20 @@ where
     I: Payload,
     O: Payload,
     E: AsyncFn(&StepContext, &I) -> Result<O, StepError>,
-    E: for<'a> StatelessFn<'a, I, O> + Send + Sync + 'static,
+    E: for<'a> StatelessFn<'a, I, O> + Send + Sync + 'static, // captures? give it to `step_with`
     C: AsyncFn(&StepContext, &I, Effect<&O>) -> Result<(), StepError>,
-    C: for<'a> StatelessUndoFn<'a, I, O> + Send + Sync + 'static,
+    C: for<'a> StatelessUndoFn<'a, I, O> + Send + Sync + 'static, // captures? give it to `step_with`
 {
-    let step = Stateless { execute, compensate, _types: PhantomData };
-    StepSpec::new(name.into(), StepKind::Compensatable, Arc::new(StepBody(Arc::new(step))))
+    let step = Stateless {
+        execute,
+        compensate,
+        _types: PhantomData,
+    };
+    StepSpec::new(
+        name.into(),
+        StepKind::Compensatable,
+        Arc::new(StepBody(Arc::new(step))),
+    )
 }
 
 /// A closure that changes nothing: never in doubt, never undone.
@@ -217,10 +264,17 @@ where
     I: Payload,
     O: Payload,
     E: AsyncFn(&StepContext, &I) -> Result<O, StepError>,
-    E: for<'a> StatelessFn<'a, I, O> + Send + Sync + 'static,
+    E: for<'a> StatelessFn<'a, I, O> + Send + Sync + 'static, // captures? implement `Action`
 {
-    let action = ActionFn { execute, _types: PhantomData };
-    StepSpec::new(name.into(), StepKind::ReadOnly, Arc::new(ActionBody(Arc::new(action))))
+    let action = ActionFn {
+        execute,
+        _types: PhantomData,
+    };
+    StepSpec::new(
+        name.into(),
+        StepKind::ReadOnly,
+        Arc::new(ActionBody(Arc::new(action))),
+    )
 }
 
 /// A closure whose work can't be undone: the pivot, or after it.
@@ -229,8 +283,15 @@ where
     I: Payload,
     O: Payload,
     E: AsyncFn(&StepContext, &I) -> Result<O, StepError>,
-    E: for<'a> StatelessFn<'a, I, O> + Send + Sync + 'static,
+    E: for<'a> StatelessFn<'a, I, O> + Send + Sync + 'static, // captures? implement `Action`
 {
-    let action = ActionFn { execute, _types: PhantomData };
-    StepSpec::new(name.into(), StepKind::Irreversible, Arc::new(ActionBody(Arc::new(action))))
+    let action = ActionFn {
+        execute,
+        _types: PhantomData,
+    };
+    StepSpec::new(
+        name.into(),
+        StepKind::Irreversible,
+        Arc::new(ActionBody(Arc::new(action))),
+    )
 }

@@ -26,13 +26,29 @@ pub enum Fault {
         /// How many have it.
         times: usize,
     },
-    /// A name with characters that paths and keys need.
-    #[error("`{step}`: a name may not contain {character:?}, and may have 255 bytes at most")]
+    /// A name with a control character or, for a step, with one that spells paths: `/`, `[`, `]`.
+    #[error("{step:?}: a name may not contain {character:?}")]
     BadName {
-        /// The name.
+        /// The name; the saga's name for the saga itself.
         step: String,
-        /// The first character that isn't allowed; a blank for a name that is too long.
+        /// The first character that isn't allowed.
         character: char,
+    },
+    /// A name that would swell every record and key.
+    #[error("`{}..`: the name has {bytes} bytes, and 255 is the most", beginning(.step))]
+    LongName {
+        /// The name; the saga's name for the saga itself.
+        step: String,
+        /// Its length.
+        bytes: usize,
+    },
+    /// More steps than a run can be expected to carry.
+    #[error("{steps} steps: {most} is the most")]
+    TooManySteps {
+        /// How many there are.
+        steps: usize,
+        /// How many are allowed.
+        most: usize,
     },
     /// A node that another builder made.
     #[error("`{step}`: {role} is a node of another builder")]
@@ -55,7 +71,9 @@ pub enum Fault {
         step: String,
     },
     /// Something that can't be undone would run before the point of no return.
-    #[error("`{step}` is irreversible, and {why}: mark it `.pivot()`, or let it come `.after(..)` the pivot")]
+    #[error(
+        "`{step}` is irreversible, and {why}: mark it `.pivot()`, or let it come `.after(..)` the pivot"
+    )]
     IrreversibleBeforePivot {
         /// The step.
         step: String,
@@ -63,7 +81,9 @@ pub enum Fault {
         why: String,
     },
     /// A step beside the pivot could still have to be undone when nothing goes back any more.
-    #[error("`{step}` neither comes before the pivot `{pivot}` nor after it: order them by data or with `.after(..)`")]
+    #[error(
+        "`{step}` neither comes before the pivot `{pivot}` nor after it: order them by data or with `.after(..)`"
+    )]
     BesidePivot {
         /// The step.
         step: String,
@@ -83,7 +103,7 @@ pub enum Fault {
     /// A retry policy or another setting that can't work.
     #[error("`{step}`: {setting}: {why}")]
     BadSetting {
-        /// The step; the saga's name for its own policy.
+        /// The step; the saga's name for its own policy and deadline.
         step: String,
         /// The setting.
         setting: &'static str,
@@ -93,7 +113,15 @@ pub enum Fault {
 }
 
 fn quoted(names: &[String]) -> String {
-    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+    names
+        .iter()
+        .map(|name| format!("`{name}`"))
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+fn beginning(name: &str) -> String {
+    name.chars().take(32).collect()
 }
 
 /// A definition with faults: all of them.
@@ -110,7 +138,7 @@ impl SagaError {
         &self.saga
     }
 
-    /// The faults, in the order of the steps.
+    /// The faults: names first, then nodes, settings and the pivot, each in a fixed order.
     #[must_use]
     pub fn faults(&self) -> &[Fault] {
         &self.faults
@@ -119,8 +147,17 @@ impl SagaError {
 
 impl fmt::Display for SagaError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let faults = if self.faults.len() == 1 { "fault" } else { "faults" };
-        write!(f, "the definition of saga `{}` has {} {faults}:", self.saga, self.faults.len())?;
+        let faults = if self.faults.len() == 1 {
+            "fault"
+        } else {
+            "faults"
+        };
+        write!(
+            f,
+            "the definition of saga `{}` has {} {faults}:",
+            self.saga,
+            self.faults.len()
+        )?;
         for fault in &self.faults {
             write!(f, "\n- {fault}")?;
         }

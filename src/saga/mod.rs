@@ -13,13 +13,14 @@ mod outline;
 mod part;
 mod wiring;
 
-pub(crate) use body::{Body, BoxFuture, Erased};
-pub use builder::{Saga, SagaBuilder};
+pub(crate) use body::{BoxFuture, Erased};
 pub(crate) use builder::Definition;
+pub use builder::{Saga, SagaBuilder};
 pub use closures::{CompensateFn, ExecuteFn, irreversible_fn, read_only_fn, step_fn, step_with};
 pub use faults::{Fault, SagaError};
+pub(crate) use fingerprint::hex;
 pub use graph::{Graph, GraphStep, OnStop, Siblings, StepKind, UndoOrder, UndoRule};
 pub use outline::{Outline, OutlineStep};
 pub use part::{Part, StepSpec, irreversible, read_only, step};
-pub(crate) use wiring::Feed;
+pub(crate) use wiring::{Feed, panic_message};
 pub use wiring::{Inputs, Mapped, Node, SomeNode};

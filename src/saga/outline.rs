@@ -51,7 +51,10 @@ impl Outline {
             name: step.name.to_string(),
             kind: step.kind,
             wired: step.wired.clone(),
-            dependencies: graph.dependencies(step).map(|dependency| dependency.name.to_string()).collect(),
+            dependencies: graph
+                .dependencies(step)
+                .map(|dependency| dependency.name.to_string())
+                .collect(),
             pivot: step.pivot,
             checkpoint: step.checkpoint,
         });
@@ -65,9 +68,16 @@ impl Outline {
 
     /// A graph with this structure and default policies: enough to read a journal, not to run one.
     pub(crate) fn to_graph(&self) -> Graph {
-        let names: Vec<Arc<str>> = self.steps.iter().map(|step| step.name.as_str().into()).collect();
-        let by_name: HashMap<Arc<str>, StepIx> =
-            names.iter().enumerate().map(|(index, name)| (Arc::clone(name), StepIx::new(index))).collect();
+        let names: Vec<Arc<str>> = self
+            .steps
+            .iter()
+            .map(|step| step.name.as_str().into())
+            .collect();
+        let by_name: HashMap<Arc<str>, StepIx> = names
+            .iter()
+            .enumerate()
+            .map(|(index, name)| (Arc::clone(name), StepIx::new(index)))
+            .collect();
         let mut steps: Vec<GraphStep> = self
             .steps
             .iter()
@@ -75,7 +85,11 @@ impl Outline {
                 name: step.name.as_str().into(),
                 escaped: step.name.clone(),
                 kind: step.kind,
-                dependencies: step.dependencies.iter().filter_map(|name| by_name.get(name.as_str()).copied()).collect(),
+                dependencies: step
+                    .dependencies
+                    .iter()
+                    .filter_map(|name| by_name.get(name.as_str()).copied())
+                    .collect(),
                 dependents: Vec::new(),
                 wired: step.wired.clone(),
                 pivot: step.pivot,
@@ -116,17 +130,30 @@ impl Outline {
     #[must_use]
     pub fn differences(&self, other: &Outline) -> Vec<String> {
         let index = |outline: &Outline| -> BTreeMap<String, OutlineStep> {
-            outline.steps.iter().map(|step| (step.name.clone(), step.clone())).collect()
+            outline
+                .steps
+                .iter()
+                .map(|step| (step.name.clone(), step.clone()))
+                .collect()
         };
         let (before, now) = (index(self), index(other));
         let mut lines = Vec::new();
+        if self.saga != other.saga {
+            lines.push(format!(
+                "the saga was `{}` and is `{}`",
+                self.saga, other.saga
+            ));
+        }
         for (name, step) in &before {
             let Some(new) = now.get(name) else {
                 lines.push(format!("step `{name}` is gone"));
                 continue;
             };
             if step.kind != new.kind {
-                lines.push(format!("step `{name}` was {:?} and is {:?}", step.kind, new.kind));
+                lines.push(format!(
+                    "step `{name}` was {} and is {}",
+                    step.kind, new.kind
+                ));
             }
             if step.wired != new.wired {
                 lines.push(format!(
@@ -147,9 +174,10 @@ impl Outline {
                     sorted(new).join(", ")
                 ));
             }
-            for (what, was, is) in
-                [("the pivot", step.pivot, new.pivot), ("a checkpoint", step.checkpoint, new.checkpoint)]
-            {
+            for (what, was, is) in [
+                ("the pivot", step.pivot, new.pivot),
+                ("a checkpoint", step.checkpoint, new.checkpoint),
+            ] {
                 match (was, is) {
                     (true, false) => lines.push(format!("step `{name}` was {what} and is not")),
                     (false, true) => lines.push(format!("step `{name}` was not {what} and is")),
@@ -157,7 +185,11 @@ impl Outline {
                 }
             }
         }
-        lines.extend(now.keys().filter(|name| !before.contains_key(*name)).map(|name| format!("step `{name}` is new")));
+        lines.extend(
+            now.keys()
+                .filter(|name| !before.contains_key(*name))
+                .map(|name| format!("step `{name}` is new")),
+        );
         if lines.is_empty() && self.fingerprint != other.fingerprint {
             lines.push("what `returns` gives is wired otherwise".to_owned());
         }

@@ -81,17 +81,32 @@ pub(super) struct Settings {
 /// # Ok::<(), amends::SagaError>(())
 /// ```
 pub fn step<S: Step>(name: impl Into<String>, step: S) -> StepSpec<S::Input, S::Output> {
-    StepSpec::new(name.into(), StepKind::Compensatable, Arc::new(StepBody(Arc::new(step))))
+    StepSpec::new(
+        name.into(),
+        StepKind::Compensatable,
+        Arc::new(StepBody(Arc::new(step))),
+    )
 }
 
 /// An action that changes nothing: it is never in doubt and never undone (rule E6).
 pub fn read_only<A: Action>(name: impl Into<String>, action: A) -> StepSpec<A::Input, A::Output> {
-    StepSpec::new(name.into(), StepKind::ReadOnly, Arc::new(ActionBody(Arc::new(action))))
+    StepSpec::new(
+        name.into(),
+        StepKind::ReadOnly,
+        Arc::new(ActionBody(Arc::new(action))),
+    )
 }
 
 /// An action that can't be undone: it has to be the pivot, or to come after it (rule P1).
-pub fn irreversible<A: Action>(name: impl Into<String>, action: A) -> StepSpec<A::Input, A::Output> {
-    StepSpec::new(name.into(), StepKind::Irreversible, Arc::new(ActionBody(Arc::new(action))))
+pub fn irreversible<A: Action>(
+    name: impl Into<String>,
+    action: A,
+) -> StepSpec<A::Input, A::Output> {
+    StepSpec::new(
+        name.into(),
+        StepKind::Irreversible,
+        Arc::new(ActionBody(Arc::new(action))),
+    )
 }
 
 impl<I: Payload, O: Payload> StepSpec<I, O> {
@@ -111,7 +126,15 @@ impl<I: Payload, O: Payload> StepSpec<I, O> {
             undo_timeout: None,
             max_in_flight: None,
         };
-        StepSpec { name, kind, body, probe: None, after: Vec::new(), settings, _types: PhantomData }
+        StepSpec {
+            name,
+            kind,
+            body,
+            probe: None,
+            after: Vec::new(),
+            settings,
+            _types: PhantomData,
+        }
     }
 
     /// Makes this the point of no return: before it all can be undone, after it the run only goes

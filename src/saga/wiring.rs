@@ -52,7 +52,10 @@ impl<T> From<Node<T>> for SomeNode {
 
 impl<T: Payload> Node<T> {
     pub(super) fn new(builder: u32, source: SourceNode) -> Self {
-        Node { raw: SomeNode { builder, source }, _output: PhantomData }
+        Node {
+            raw: SomeNode { builder, source },
+            _output: PhantomData,
+        }
     }
 
     /// Converts the output on its way to another step: `order.map(|order| order.id)`.
@@ -65,9 +68,15 @@ impl<T: Payload> Node<T> {
             // User code: a panic here is a failed step like any other.
             catch_unwind(AssertUnwindSafe(|| convert(&value)))
                 .map(|made| Value::typed(Arc::new(made)))
-                .map_err(|panic| PayloadError::Panicked { message: panic_message(&*panic) })
+                .map_err(|panic| PayloadError::Panicked {
+                    message: panic_message(&*panic),
+                })
         };
-        Mapped { from: self.raw, convert: Arc::new(convert), _output: PhantomData }
+        Mapped {
+            from: self.raw,
+            convert: Arc::new(convert),
+            _output: PhantomData,
+        }
     }
 }
 
@@ -113,11 +122,10 @@ pub(crate) struct Wiring {
 impl Wiring {
     /// What the `map`s make now: journalled with the start.
     pub(crate) fn map(&self, feed: &dyn Feed) -> Result<Vec<Value>, PayloadError> {
-        self.maps.iter().map(|(source, convert)| convert(read(feed, *source)?)).collect()
-    }
-
-    pub(crate) fn has_maps(&self) -> bool {
-        !self.maps.is_empty()
+        self.maps
+            .iter()
+            .map(|(source, convert)| convert(read(feed, *source)?))
+            .collect()
     }
 }
 
@@ -162,13 +170,13 @@ pub(super) fn supply<T: Payload>(inputs: impl Inputs<T>) -> (Wiring, Box<dyn Sup
 }
 
 /// What can be wired into a step that wants a `T`: a node, a [mapped](Node::map) node, a tuple of up to
-/// eight of these, or `()`.
+/// eight of these (tuples too, so that `((a, b), c)` carries more), or `()`.
 ///
 /// Not to be implemented elsewhere.
 #[diagnostic::on_unimplemented(
     message = "the wiring carries `{Self}`, but `{T}` is wanted here",
     label = "does not give `{T}`",
-    note = "wire a node, a tuple of up to 8 nodes in the order of the step's `Input`, `()` for none, or convert with `node.map(|value| ..)`"
+    note = "wire a node, a tuple of up to 8 nodes in the order of the step's `Input` (tuples nest: `((a, b), c)`), `()` for none, or convert with `node.map(|value| ..)`"
 )]
 pub trait Inputs<T>: sealed::Sealed {
     #[doc(hidden)]

@@ -43,7 +43,9 @@ pub(crate) struct ContextParts {
 
 impl StepContext {
     pub(crate) fn new(parts: ContextParts) -> Self {
-        StepContext { parts: Arc::new(parts) }
+        StepContext {
+            parts: Arc::new(parts),
+        }
     }
 
     /// The run's id, as its caller chose it.
@@ -131,12 +133,30 @@ impl StepContext {
 pub(crate) struct StopSignal {
     set: AtomicBool,
     told: Notify,
+    over: AtomicBool,
+    out: Notify,
 }
 
 impl StopSignal {
     pub(crate) fn set(&self) {
         self.set.store(true, Ordering::Release);
         self.told.notify_waiters();
+    }
+
+    /// The grace period is over: futures that were told are dropped.
+    pub(crate) fn drop_now(&self) {
+        self.over.store(true, Ordering::Release);
+        self.out.notify_waiters();
+    }
+
+    /// Waits for [`drop_now`](Self::drop_now).
+    pub(crate) async fn dropped(&self) {
+        let out = self.out.notified();
+        tokio::pin!(out);
+        out.as_mut().enable();
+        if !self.over.load(Ordering::Acquire) {
+            out.await;
+        }
     }
 
     pub(crate) fn is_set(&self) -> bool {

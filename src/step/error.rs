@@ -42,13 +42,21 @@ pub struct StepError {
 }
 
 pub(crate) enum ErrorKind {
-    Failed { source: Box<dyn Error + Send + Sync>, said: Option<FailedEffect> },
+    Failed {
+        source: Box<dyn Error + Send + Sync>,
+        said: Option<FailedEffect>,
+    },
     Stop(String),
 }
 
 impl StepError {
     fn failed(source: Box<dyn Error + Send + Sync>, said: Option<FailedEffect>) -> Self {
-        StepError { kind: ErrorKind::Failed { source, said }, mode: None, retryable: None, retry_after: None }
+        StepError {
+            kind: ErrorKind::Failed { source, said },
+            mode: None,
+            retryable: None,
+            retry_after: None,
+        }
     }
 
     /// A business refusal: this attempt did nothing, and asking again would give the same answer.
@@ -73,7 +81,12 @@ impl StepError {
     /// Ends the run early, without a failure: what is done is kept and the run ends `Stopped`
     /// (or is undone, where the saga says [`OnStop::Compensate`](crate::OnStop::Compensate)).
     pub fn stop(reason: impl Into<String>) -> Self {
-        StepError { kind: ErrorKind::Stop(reason.into()), mode: None, retryable: None, retry_after: None }
+        StepError {
+            kind: ErrorKind::Stop(reason.into()),
+            mode: None,
+            retryable: None,
+            retry_after: None,
+        }
     }
 
     /// Takes a boxed error, which `?` can't: the classifier decides about it.
@@ -163,7 +176,9 @@ impl fmt::Debug for StepError {
             ErrorKind::Failed { source, said } => out.field("source", source).field("said", said),
             ErrorKind::Stop(reason) => out.field("stop", reason),
         };
-        out.field("mode", &self.mode).field("retryable", &self.retryable).finish_non_exhaustive()
+        out.field("mode", &self.mode)
+            .field("retryable", &self.retryable)
+            .finish_non_exhaustive()
     }
 }
 

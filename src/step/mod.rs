@@ -11,8 +11,8 @@ mod error;
 mod payload;
 mod table;
 
-pub use context::{Keys, StepContext};
 pub(crate) use context::{ContextParts, StopSignal};
+pub use context::{Keys, StepContext};
 pub use effect::{Effect, Probed};
 pub(crate) use error::ErrorKind;
 pub use error::{ResultExt, StepError};
@@ -197,12 +197,12 @@ impl<S: Step> Step for Arc<S> {
     }
 }
 
-impl<A: Action> Action for Arc<A> {
-    type Input = A::Input;
-    type Output = A::Output;
+impl<T: Action> Action for Arc<T> {
+    type Input = T::Input;
+    type Output = T::Output;
 
-    async fn execute(&self, cx: &StepContext, input: &A::Input) -> Result<A::Output, StepError> {
-        A::execute(self, cx, input).await
+    async fn execute(&self, cx: &StepContext, input: &T::Input) -> Result<T::Output, StepError> {
+        T::execute(self, cx, input).await
     }
 }
 
@@ -210,7 +210,11 @@ impl<P: Probe> Probe for Arc<P> {
     type Input = P::Input;
     type Output = P::Output;
 
-    async fn probe(&self, cx: &StepContext, input: &P::Input) -> Result<Probed<P::Output>, StepError> {
+    async fn probe(
+        &self,
+        cx: &StepContext,
+        input: &P::Input,
+    ) -> Result<Probed<P::Output>, StepError> {
         P::probe(self, cx, input).await
     }
 }

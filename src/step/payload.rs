@@ -75,13 +75,19 @@ pub struct Value {
 impl Value {
     /// Shares a typed value.
     pub fn typed<T: Payload>(value: Arc<T>) -> Self {
-        Value { typed: Some(value), json: None }
+        Value {
+            typed: Some(value),
+            json: None,
+        }
     }
 
     /// A value that is known as JSON only.
     #[must_use]
     pub fn json(json: Box<RawValue>) -> Self {
-        Value { typed: None, json: Some(json.into()) }
+        Value {
+            typed: None,
+            json: Some(json.into()),
+        }
     }
 
     /// The value as `T`: the very one that was made where it is still in the process, decoded otherwise.
@@ -96,10 +102,12 @@ impl Value {
             return Ok(value);
         }
         let decode = |json: &str| {
-            serde_json::from_str(json).map(Arc::new).map_err(|error| PayloadError::Decode {
-                type_name: std::any::type_name::<T>(),
-                message: error.to_string(),
-            })
+            serde_json::from_str(json)
+                .map(Arc::new)
+                .map_err(|error| PayloadError::Decode {
+                    type_name: std::any::type_name::<T>(),
+                    message: error.to_string(),
+                })
         };
         match (&self.json, &self.typed) {
             (Some(json), _) => decode(json.get()),
@@ -117,9 +125,12 @@ impl Value {
         match (&self.json, &self.typed) {
             (Some(json), _) => Ok(Arc::clone(json)),
             (None, Some(typed)) => Ok(typed.to_json()?.into()),
-            (None, None) => serde_json::from_str::<Box<RawValue>>("null").map(Into::into).map_err(|error| {
-                PayloadError::Encode { type_name: "()", message: error.to_string() }
-            }),
+            (None, None) => serde_json::from_str::<Box<RawValue>>("null")
+                .map(Into::into)
+                .map_err(|error| PayloadError::Encode {
+                    type_name: "()",
+                    message: error.to_string(),
+                }),
         }
     }
 
@@ -183,13 +194,19 @@ mod tests {
         let stored: Value = serde_json::from_str("[1,2]").unwrap();
         assert_eq!(stored, value);
         assert_eq!(*stored.get::<Vec<u8>>().unwrap(), vec![1, 2]);
-        assert!(matches!(stored.get::<String>(), Err(PayloadError::Decode { .. })));
+        assert!(matches!(
+            stored.get::<String>(),
+            Err(PayloadError::Decode { .. })
+        ));
     }
 
     #[test]
     fn what_json_cannot_hold_is_an_error_and_not_a_panic() {
         let odd = std::collections::BTreeMap::from([((1_u8, 2_u8), 3_u8)]);
-        assert!(matches!(Value::typed(Arc::new(odd)).to_json(), Err(PayloadError::Encode { .. })));
+        assert!(matches!(
+            Value::typed(Arc::new(odd)).to_json(),
+            Err(PayloadError::Encode { .. })
+        ));
     }
 
     #[test]

@@ -116,6 +116,9 @@ pub enum StoreError {
 impl StoreError {
     /// A [`StoreError::Failed`] with this cause.
     pub fn failed(doing: &'static str, cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        StoreError::Failed { doing, cause: cause.into().into() }
+        StoreError::Failed {
+            doing,
+            cause: cause.into().into(),
+        }
     }
 }

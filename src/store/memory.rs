@@ -12,7 +12,9 @@ use crate::journal::{Event, Journal, Record};
 use crate::saga::Outline;
 use crate::sharded::Sharded;
 use crate::step::StepTable;
-use crate::store::{Append, AppendError, Appending, LoadError, RunEntry, RunFilter, Store, StoreError};
+use crate::store::{
+    Append, AppendError, Appending, LoadError, RunEntry, RunFilter, Store, StoreError,
+};
 
 /// A store without a disk: what it holds is gone with the process.
 ///
@@ -91,14 +93,26 @@ impl MemoryStore {
 
     fn begin(&self, append: Append) -> Result<(), AppendError> {
         let Some(Event::RunStarted(started)) = append.record.events.first() else {
-            return Err(AppendError::not_written("the first record of a run begins with its start"));
+            return Err(AppendError::not_written(
+                "the first record of a run begins with its start",
+            ));
         };
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let mut entry = RunEntry::new(number, append.run.clone(), &*started.saga, started.version, append.record.at);
+        let mut entry = RunEntry::new(
+            number,
+            append.run.clone(),
+            &*started.saga,
+            started.version,
+            append.record.at,
+        );
         entry.standing = append.standing;
         entry.ended_at = append.standing.is_end().then_some(append.record.at);
         let id = append.record.append_id;
-        let held = Held { entry, steps: append.steps, records: vec![append.record] };
+        let held = Held {
+            entry,
+            steps: append.steps,
+            records: vec![append.record],
+        };
         if self.runs.insert_new(append.run.clone(), held) {
             lock(&self.order).insert(number, append.run.clone());
             if append.standing.is_end() {
@@ -106,18 +120,38 @@ impl MemoryStore {
             }
             return Ok(());
         }
-        let first = self.runs.look(&append.run, |held| held.records.first().map(|record| record.append_id));
-        if first.flatten() == Some(id) { Ok(()) } else { Err(AppendError::Conflict) }
+        let first = self.runs.look(&append.run, |held| {
+            held.records.first().map(|record| record.append_id)
+        });
+        if first.flatten() == Some(id) {
+            Ok(())
+        } else {
+            Err(AppendError::Conflict)
+        }
     }
 
     fn go_on(&self, append: Append) -> Result<(), AppendError> {
-        let Append { run, record, standing, .. } = append;
+        let Append {
+            run,
+            record,
+            standing,
+            ..
+        } = append;
         let (at, id, seq) = (record.at, record.append_id, record.seq);
         let done = self.runs.change(&run, |held| {
-            let last = held.records.last().map_or((0, None), |last| (last.seq, Some(last.append_id)));
+            let last = held
+                .records
+                .last()
+                .map_or((0, None), |last| (last.seq, Some(last.append_id)));
             if seq <= last.0 {
-                let ours = held.records.get(usize::try_from(seq).unwrap_or(usize::MAX).wrapping_sub(1));
-                return if ours.is_some_and(|ours| ours.append_id == id) { Ok(None) } else { Err(AppendError::Conflict) };
+                let ours = held
+                    .records
+                    .get(usize::try_from(seq).unwrap_or(usize::MAX).wrapping_sub(1));
+                return if ours.is_some_and(|ours| ours.append_id == id) {
+                    Ok(None)
+                } else {
+                    Err(AppendError::Conflict)
+                };
             }
             if seq != last.0 + 1 {
                 return Err(AppendError::Conflict);
@@ -147,7 +181,11 @@ impl MemoryStore {
         let too_many = {
             let mut ended = lock(&self.ended);
             ended.push_back((number, run));
-            if ended.len() > self.kept { ended.pop_front() } else { None }
+            if ended.len() > self.kept {
+                ended.pop_front()
+            } else {
+                None
+            }
         };
         if let Some((number, run)) = too_many {
             self.runs.remove(&run);
@@ -159,7 +197,11 @@ impl MemoryStore {
 #[async_trait]
 impl Store for MemoryStore {
     fn append(&self, append: Append) -> Appending {
-        Appending::ready(if append.record.seq == 1 { self.begin(append) } else { self.go_on(append) })
+        Appending::ready(if append.record.seq == 1 {
+            self.begin(append)
+        } else {
+            self.go_on(append)
+        })
     }
 
     async fn load(&self, run: &RunId) -> Result<Option<Journal>, LoadError> {
@@ -174,16 +216,26 @@ impl Store for MemoryStore {
         Ok(self.runs.look(run, |held| held.entry.clone()))
     }
 
-    async fn scan(&self, filter: &RunFilter, after: Option<u64>, limit: usize) -> Result<Vec<RunEntry>, StoreError> {
+    async fn scan(
+        &self,
+        filter: &RunFilter,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<RunEntry>, StoreError> {
         let mut found = Vec::new();
         let mut next = after.map_or(0, |after| after.saturating_add(1));
         while found.len() < limit {
             // In pieces, so that starts of runs don't wait for a long scan.
-            let piece: Vec<(u64, RunId)> =
-                lock(&self.order).range(next..).take(256).map(|(number, run)| (*number, run.clone())).collect();
+            let piece: Vec<(u64, RunId)> = lock(&self.order)
+                .range(next..)
+                .take(256)
+                .map(|(number, run)| (*number, run.clone()))
+                .collect();
             let Some((last, _)) = piece.last() else { break };
             next = last + 1;
-            let entries = piece.iter().filter_map(|(_, run)| self.runs.look(run, |held| held.entry.clone()));
+            let entries = piece
+                .iter()
+                .filter_map(|(_, run)| self.runs.look(run, |held| held.entry.clone()));
             let room = limit - found.len();
             found.extend(entries.filter(|entry| filter.matches(entry)).take(room));
         }
@@ -191,12 +243,23 @@ impl Store for MemoryStore {
     }
 
     async fn remember(&self, outline: &Outline) -> Result<(), StoreError> {
-        let key = (outline.saga.clone(), outline.version, outline.fingerprint.clone());
-        lock(&self.outlines).entry(key).or_insert_with(|| outline.clone());
+        let key = (
+            outline.saga.clone(),
+            outline.version,
+            outline.fingerprint.clone(),
+        );
+        lock(&self.outlines)
+            .entry(key)
+            .or_insert_with(|| outline.clone());
         Ok(())
     }
 
-    async fn recall(&self, saga: &str, version: u32, fingerprint: &str) -> Result<Option<Outline>, StoreError> {
+    async fn recall(
+        &self,
+        saga: &str,
+        version: u32,
+        fingerprint: &str,
+    ) -> Result<Option<Outline>, StoreError> {
         let key = (saga.to_owned(), version, fingerprint.to_owned());
         Ok(lock(&self.outlines).get(&key).cloned())
     }
@@ -214,4 +277,3 @@ impl fmt::Debug for MemoryStore {
         write!(f, "MemoryStore({} runs)", self.len())
     }
 }
-

@@ -47,17 +47,36 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// The run's whole journal, or nothing where there is no such run.
     async fn load(&self, run: &RunId) -> Result<Option<Journal>, LoadError>;
 
+    /// The run's journal after the record `seq`: what a watcher hasn't seen yet. Stores that can read
+    /// less than the whole do so.
+    async fn load_after(&self, run: &RunId, seq: u64) -> Result<Option<Journal>, LoadError> {
+        Ok(self.load(run).await?.map(|mut journal| {
+            journal.records.retain(|record| record.seq > seq);
+            journal
+        }))
+    }
+
     /// The run's entry in the list of runs.
     async fn find(&self, run: &RunId) -> Result<Option<RunEntry>, StoreError>;
 
     /// The next `limit` runs at most that match, in the order of their numbers, after the number `after`.
-    async fn scan(&self, filter: &RunFilter, after: Option<u64>, limit: usize) -> Result<Vec<RunEntry>, StoreError>;
+    async fn scan(
+        &self,
+        filter: &RunFilter,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<RunEntry>, StoreError>;
 
     /// Keeps the outline of a definition, once per saga, version and fingerprint.
     async fn remember(&self, outline: &Outline) -> Result<(), StoreError>;
 
     /// The outline that was kept.
-    async fn recall(&self, saga: &str, version: u32, fingerprint: &str) -> Result<Option<Outline>, StoreError>;
+    async fn recall(
+        &self,
+        saga: &str,
+        version: u32,
+        fingerprint: &str,
+    ) -> Result<Option<Outline>, StoreError>;
 
     /// Whether values stay in the process as they are: then nobody makes JSON of them.
     fn keeps_values(&self) -> bool {
@@ -89,7 +108,13 @@ impl Append {
     /// An append that changes the run's standing.
     #[must_use]
     pub fn new(run: RunId, record: Record, steps: StepTable, standing: Standing) -> Self {
-        Append { run, record, steps, standing, standing_changed: true }
+        Append {
+            run,
+            record,
+            steps,
+            standing,
+            standing_changed: true,
+        }
     }
 }
 
@@ -115,9 +140,23 @@ pub struct RunEntry {
 
 impl RunEntry {
     /// An entry of a run that was just started.
-    pub fn new(number: u64, run: RunId, saga: impl Into<String>, version: u32, started_at: Timestamp) -> Self {
+    pub fn new(
+        number: u64,
+        run: RunId,
+        saga: impl Into<String>,
+        version: u32,
+        started_at: Timestamp,
+    ) -> Self {
         let (saga, standing) = (saga.into(), Standing::Running);
-        RunEntry { number, run, saga, version, started_at, standing, ended_at: None }
+        RunEntry {
+            number,
+            run,
+            saga,
+            version,
+            started_at,
+            standing,
+            ended_at: None,
+        }
     }
 }
 
@@ -145,7 +184,10 @@ impl RunFilter {
     /// Runs that have not ended.
     #[must_use]
     pub fn open() -> Self {
-        RunFilter { open: true, ..RunFilter::default() }
+        RunFilter {
+            open: true,
+            ..RunFilter::default()
+        }
     }
 
     /// Runs of this saga only.
@@ -174,8 +216,13 @@ impl RunFilter {
     pub fn matches(&self, entry: &RunEntry) -> bool {
         (!self.open || !entry.standing.is_end())
             && self.saga.as_ref().is_none_or(|saga| *saga == entry.saga)
-            && self.standing.is_none_or(|standing| standing.as_str() == entry.standing.as_str())
-            && self.prefix.as_ref().is_none_or(|prefix| entry.run.as_str().starts_with(prefix))
+            && self
+                .standing
+                .is_none_or(|standing| standing.as_str() == entry.standing.as_str())
+            && self
+                .prefix
+                .as_ref()
+                .is_none_or(|prefix| entry.run.as_str().starts_with(prefix))
     }
 }
 
@@ -223,9 +270,9 @@ impl Future for Appending {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut self.0 {
             Answer::Ready(answer) => Poll::Ready(answer.take().unwrap_or(Ok(()))),
-            Answer::Channel(receiver) => Pin::new(receiver)
-                .poll(cx)
-                .map(|answer| answer.unwrap_or_else(|_| Err(AppendError::unknown("the writer went away")))),
+            Answer::Channel(receiver) => Pin::new(receiver).poll(cx).map(|answer| {
+                answer.unwrap_or_else(|_| Err(AppendError::unknown("the writer went away")))
+            }),
             Answer::Future(future) => future.as_mut().poll(cx),
         }
     }

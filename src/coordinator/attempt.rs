@@ -1,0 +1,199 @@
+//! Calling user code: with a time-out, with panics caught, and never with a lock held.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+
+use crate::failure::{Classifier, Failure, FailureMode};
+use crate::machine::AttemptResult;
+use crate::saga::{BoxFuture, panic_message};
+use crate::step::{ErrorKind, Probed, StepError, StepIx, StopSignal, Value};
+
+/// A call that is over.
+#[derive(Debug)]
+pub(super) struct CallEnd {
+    pub(super) step: StepIx,
+    pub(super) came: Came,
+    pub(super) took: Duration,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub(super) enum Came {
+    Execute(AttemptResult),
+    Undo(AttemptResult),
+    Probe(Probed<Value>, Option<String>),
+}
+
+/// The permits of an attempt, given back when it is over.
+#[derive(Debug, Default)]
+pub(super) struct Permits {
+    #[allow(dead_code, reason = "held for its drop")]
+    pub(super) step: Option<OwnedSemaphorePermit>,
+    #[allow(dead_code, reason = "held for its drop")]
+    pub(super) global: Option<OwnedSemaphorePermit>,
+}
+
+/// How a call is made.
+pub(super) struct Call {
+    pub(super) step: StepIx,
+    pub(super) timeout: Duration,
+    pub(super) classifier: Arc<Classifier>,
+    /// Whether a classifier's `NotDone` counts (rule E2).
+    pub(super) atomic: bool,
+    /// Whether the output has to be JSON before its event can be appended.
+    pub(super) encodes: bool,
+}
+
+/// How a guarded future ended.
+enum Guarded<T> {
+    Returned(Result<T, StepError>),
+    Panicked(String),
+    TimedOut,
+    Dropped,
+}
+
+/// Runs a future of the user's: panics become failures, and past the time-out it is dropped (rules F2, F4).
+async fn guard<T>(
+    future: BoxFuture<Result<T, StepError>>,
+    timeout: Duration,
+    stop: Option<&StopSignal>,
+) -> Guarded<T> {
+    let mut caught = AssertUnwindSafe(future).catch_unwind();
+    let ended = tokio::select! {
+        biased;
+        returned = &mut caught => match returned {
+            Ok(returned) => return Guarded::Returned(returned),
+            Err(panic) => return Guarded::Panicked(panic_message(&*panic)),
+        },
+        () = tokio::time::sleep(timeout) => Guarded::TimedOut,
+        () = dropped(stop) => Guarded::Dropped,
+    };
+    // Dropping it runs user code too.
+    drop(std::panic::catch_unwind(AssertUnwindSafe(move || {
+        drop(caught);
+    })));
+    ended
+}
+
+async fn dropped(stop: Option<&StopSignal>) {
+    match stop {
+        Some(stop) => stop.dropped().await,
+        None => std::future::pending().await,
+    }
+}
+
+impl Call {
+    fn panicked(message: &str) -> Failure {
+        Failure::new(FailureMode::StepLogic, format!("it panicked: {message}")).retryable(false)
+    }
+
+    fn timed_out(&self) -> Failure {
+        Failure::new(
+            FailureMode::StepTimeout,
+            format!("no answer within {:?}", self.timeout),
+        )
+    }
+
+    pub(super) async fn execute(
+        self,
+        future: BoxFuture<Result<Value, StepError>>,
+        stop: Option<Arc<StopSignal>>,
+        permits: Permits,
+    ) -> CallEnd {
+        let began = Instant::now();
+        let result = match guard(future, self.timeout, stop.as_deref()).await {
+            Guarded::Returned(Ok(mut output)) => match self.encodes.then(|| output.encode()) {
+                // The effect is there, but can't be told: in doubt, and no retry would help.
+                Some(Err(error)) => AttemptResult::Failed(Failure::new(
+                    FailureMode::StepContract,
+                    error.to_string(),
+                )),
+                Some(Ok(())) | None => AttemptResult::Done(output),
+            },
+            Guarded::Returned(Err(error)) => match error.kind() {
+                ErrorKind::Stop(reason) => AttemptResult::Stopped(reason.clone()),
+                ErrorKind::Failed { .. } => {
+                    AttemptResult::Failed(error.into_failure(&self.classifier, self.atomic))
+                }
+            },
+            Guarded::Panicked(message) => AttemptResult::Failed(Call::panicked(&message)),
+            Guarded::TimedOut => AttemptResult::Failed(self.timed_out()),
+            Guarded::Dropped => AttemptResult::Interrupted,
+        };
+        drop(permits);
+        CallEnd {
+            step: self.step,
+            came: Came::Execute(result),
+            took: began.elapsed(),
+        }
+    }
+
+    pub(super) async fn undo(
+        self,
+        future: BoxFuture<Result<(), StepError>>,
+        limits: [Option<Arc<Semaphore>>; 2],
+    ) -> CallEnd {
+        // An undo may wait for its permits here: calling it again after a crash is no doubt (rule U4).
+        let [step, global] = limits;
+        let _permits = Permits {
+            step: acquire(step).await,
+            global: acquire(global).await,
+        };
+        let began = Instant::now();
+        let result = match guard(future, self.timeout, None).await {
+            Guarded::Returned(Ok(())) => AttemptResult::Undone,
+            Guarded::Returned(Err(error)) => {
+                AttemptResult::Failed(error.into_failure(&self.classifier, self.atomic))
+            }
+            Guarded::Panicked(message) => AttemptResult::Failed(Call::panicked(&message)),
+            Guarded::TimedOut | Guarded::Dropped => AttemptResult::Failed(self.timed_out()),
+        };
+        CallEnd {
+            step: self.step,
+            came: Came::Undo(result),
+            took: began.elapsed(),
+        }
+    }
+
+    /// A probe that fails answers `Unknown` (rule E4).
+    pub(super) async fn probe(
+        self,
+        future: BoxFuture<Result<Probed<Value>, StepError>>,
+    ) -> CallEnd {
+        let began = Instant::now();
+        let (answer, error) = match guard(future, self.timeout, None).await {
+            Guarded::Returned(Ok(Probed::Done(mut output))) => {
+                match self.encodes.then(|| output.encode()) {
+                    Some(Err(error)) => (Probed::Unknown, Some(error.to_string())),
+                    Some(Ok(())) | None => (Probed::Done(output), None),
+                }
+            }
+            Guarded::Returned(Ok(answer)) => (answer, None),
+            Guarded::Returned(Err(error)) => (Probed::Unknown, Some(error.to_string())),
+            Guarded::Panicked(message) => {
+                (Probed::Unknown, Some(format!("it panicked: {message}")))
+            }
+            Guarded::TimedOut | Guarded::Dropped => {
+                (Probed::Unknown, Some(self.timed_out().message))
+            }
+        };
+        CallEnd {
+            step: self.step,
+            came: Came::Probe(answer, error),
+            took: began.elapsed(),
+        }
+    }
+}
+
+/// A permit, if there is a limit. A limit that was closed lets pass: its coordinator is going away.
+pub(super) async fn acquire(limit: Option<Arc<Semaphore>>) -> Option<OwnedSemaphorePermit> {
+    match limit {
+        Some(limit) => limit.acquire_owned().await.ok(),
+        None => None,
+    }
+}

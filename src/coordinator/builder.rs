@@ -1,0 +1,167 @@
+//! Setting a coordinator up.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+
+use crate::coordinator::clock::{Clock, SystemClock};
+use crate::coordinator::error::BuildError;
+use crate::coordinator::shared::{Registered, Setup, Shared};
+use crate::coordinator::{Coordinator, resume, timers};
+use crate::failure::{Classifier, Classify};
+use crate::ids::random_u128;
+use crate::saga::{Definition, Outline, Saga};
+use crate::store::Store;
+
+/// Settings of a [`Coordinator`], each with a default.
+pub struct CoordinatorBuilder {
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    worker: String,
+    classifier: Classifier,
+    definitions: Vec<Arc<Definition>>,
+    max_runs: Option<usize>,
+    max_attempts: Option<usize>,
+    grace: Duration,
+    resident: Duration,
+}
+
+impl CoordinatorBuilder {
+    pub(super) fn new(store: Arc<dyn Store>) -> Self {
+        CoordinatorBuilder {
+            store,
+            clock: Arc::new(SystemClock),
+            worker: "amends".to_owned(),
+            classifier: Classifier::new(),
+            definitions: Vec::new(),
+            max_runs: Some(10_000),
+            max_attempts: None,
+            grace: Duration::from_secs(30),
+            resident: Duration::from_millis(100),
+        }
+    }
+
+    /// Lets this coordinator run this saga. Several versions of one saga may be registered.
+    #[must_use]
+    pub fn register<I, O>(mut self, saga: &Saga<I, O>) -> Self {
+        self.definitions.push(Arc::clone(&saga.definition));
+        self
+    }
+
+    /// A name for this coordinator in journals and logs; `amends` by default. A random part is added.
+    #[must_use]
+    pub fn worker(mut self, name: impl Into<String>) -> Self {
+        self.worker = name.into();
+        self
+    }
+
+    /// Knows errors that the built-in adapters don't.
+    #[must_use]
+    pub fn classify(mut self, classify: impl Classify) -> Self {
+        self.classifier = self.classifier.with(classify);
+        self
+    }
+
+    /// How many runs are driven at once; 10,000 by default. A start beyond waits for its turn before it
+    /// writes anything. Runs that wait for a timer or an operator don't count.
+    #[must_use]
+    pub fn max_runs(mut self, most: usize) -> Self {
+        self.max_runs = Some(most.max(1));
+        self
+    }
+
+    /// How many attempts, of all steps and undos, are in flight at once; no limit by default.
+    #[must_use]
+    pub fn max_attempts(mut self, most: usize) -> Self {
+        self.max_attempts = Some(most.max(1));
+        self
+    }
+
+    /// How long [`Coordinator::shutdown`] waits for attempts in flight; 30 s by default.
+    #[must_use]
+    pub fn shutdown_grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
+        self
+    }
+
+    /// How long a run may wait with its state kept in memory; 100 ms by default. A run that waits for
+    /// longer costs a timer entry, and is read from its journal when it goes on.
+    #[must_use]
+    pub fn keep_resident(mut self, wait: Duration) -> Self {
+        self.resident = wait;
+        self
+    }
+
+    /// Another clock, for tests.
+    #[must_use]
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// Builds the coordinator and begins to take up every run that has not ended.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError::TwoDefinitions`], or what the store failed with.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    pub async fn build(self) -> Result<Coordinator, BuildError> {
+        let mut definitions: HashMap<String, BTreeMap<u32, Arc<Registered>>> = HashMap::new();
+        for definition in self.definitions {
+            let graph = &definition.graph;
+            self.store.remember(&Outline::of(graph)).await?;
+            let versions = definitions.entry(graph.saga.to_string()).or_default();
+            if let Some(other) = versions.get(&graph.version)
+                && other.definition.graph.fingerprint != graph.fingerprint
+            {
+                return Err(BuildError::TwoDefinitions {
+                    saga: graph.saga.to_string(),
+                    version: graph.version,
+                });
+            }
+            let limit =
+                |most: Option<u32>| most.map(|most| Arc::new(Semaphore::new(most as usize)));
+            let limits = graph
+                .steps
+                .iter()
+                .map(|step| limit(step.max_in_flight))
+                .collect();
+            versions.insert(graph.version, Arc::new(Registered { definition, limits }));
+        }
+        let shared = Arc::new(Shared::new(Setup {
+            store: self.store,
+            clock: self.clock,
+            // Two coordinators never have one name: who claims a run must be told from who had it.
+            worker: format!("{}-{:012x}", self.worker, random_u128() & 0xffff_ffff_ffff),
+            classifier: self.classifier,
+            definitions,
+            max_runs: self.max_runs,
+            max_attempts: self.max_attempts,
+            grace: self.grace,
+            resident: self.resident,
+        }));
+        let timers = tokio::spawn(timers::keep_time(Arc::downgrade(&shared)));
+        shared.keep(timers.abort_handle());
+        let resume = tokio::spawn(resume::take_up_open_runs(Arc::downgrade(&shared)));
+        shared.keep(resume.abort_handle());
+        Ok(Coordinator::new(shared))
+    }
+}
+
+impl fmt::Debug for CoordinatorBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CoordinatorBuilder")
+            .field("store", &self.store)
+            .field("worker", &self.worker)
+            .field("definitions", &self.definitions)
+            .field("max_runs", &self.max_runs)
+            .field("max_attempts", &self.max_attempts)
+            .finish_non_exhaustive()
+    }
+}

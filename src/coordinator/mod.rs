@@ -1,0 +1,200 @@
+//! The only place that awaits: drives machines, calls steps, keeps timers, carries out commands.
+//!
+//! One task drives one run. It asks the machine what to do, appends what that means, and only then does
+//! it. A run that waits for a timer or for an operator has no task: a timer entry is all that is left of
+//! it in memory, and its state is folded again from its journal when it goes on.
+
+mod attempt;
+mod builder;
+mod clock;
+mod commands;
+mod driver;
+mod error;
+mod handle;
+mod resume;
+mod shared;
+mod slot;
+mod start;
+mod timers;
+mod watch;
+
+pub use builder::CoordinatorBuilder;
+pub use clock::{Clock, SystemClock};
+pub use commands::Resolution;
+pub use error::{BuildError, CommandError, GetError, OutcomeError, StartError};
+pub use handle::RunHandle;
+pub use start::StartOptions;
+pub use watch::{Watch, WatchedEvent};
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+pub(crate) use crate::coordinator::shared::Shared;
+use crate::ids::RunId;
+use crate::partial::PartialResult;
+use crate::store::{RunEntry, RunFilter, Store, StoreError};
+
+/// Drives runs over one store.
+///
+/// Building it claims the store and takes up every run that has not ended. Cloning gives another handle
+/// to the same coordinator. Dropping the last one drops what is in flight, as a crash would: use
+/// [`shutdown`](Self::shutdown) to let attempts finish.
+///
+/// ```
+/// use amends::store::MemoryStore;
+/// use amends::{Coordinator, RunId, Saga, step_fn};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut saga = Saga::builder::<u64>("count");
+/// let n = saga.input();
+/// let more = saga.add(step_fn("add-one", async |_cx, n: &u64| Ok(n + 1), async |_cx, _n, _effect| Ok(())), n);
+/// let saga = saga.returns(more)?;
+///
+/// let coordinator = Coordinator::builder(MemoryStore::new()).register(&saga).build().await?;
+/// let run = coordinator.start(&saga, RunId::new("once"), 41).await?;
+/// assert_eq!(run.outcome().await?.completed(), Some(42));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Coordinator {
+    inner: Arc<Owner>,
+}
+
+/// Dropped with the last handle.
+struct Owner {
+    shared: Arc<Shared>,
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.shared.abort();
+    }
+}
+
+impl Coordinator {
+    /// Begins a coordinator over this store.
+    pub fn builder(store: impl Store) -> CoordinatorBuilder {
+        CoordinatorBuilder::new(Arc::new(store))
+    }
+
+    /// The same with a store that is shared.
+    #[must_use]
+    pub fn builder_shared(store: Arc<dyn Store>) -> CoordinatorBuilder {
+        CoordinatorBuilder::new(store)
+    }
+
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Coordinator {
+            inner: Arc::new(Owner { shared }),
+        }
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.inner.shared
+    }
+
+    /// This coordinator's name, with a random part: journals say who drove a run.
+    #[must_use]
+    pub fn worker(&self) -> &str {
+        &self.shared().worker
+    }
+
+    /// How many open runs were found at start and have been taken up so far: claimed, or given a timer.
+    /// Runs that were parked are not among them.
+    #[must_use]
+    pub fn resumed(&self) -> u64 {
+        self.shared().resumed.load(Ordering::Acquire)
+    }
+
+    /// Waits until all open runs that were found at start have been taken up.
+    pub async fn all_resumed(&self) -> u64 {
+        self.shared().scanned.wait().await;
+        self.resumed()
+    }
+
+    /// How many runs are being driven now.
+    #[must_use]
+    pub fn driving(&self) -> usize {
+        self.shared().registry.len()
+    }
+
+    /// All that is known of a run, or nothing where there is no such run.
+    ///
+    /// # Errors
+    ///
+    /// Where the journal can't be read.
+    pub async fn get(&self, run: &RunId) -> Result<Option<PartialResult>, GetError> {
+        Ok(self
+            .shared()
+            .snapshot(run)
+            .await?
+            .map(|snapshot| snapshot.partial()))
+    }
+
+    /// The next `limit` runs at most, after the run with the number `after`.
+    ///
+    /// # Errors
+    ///
+    /// Where the store fails.
+    pub async fn list(
+        &self,
+        filter: &RunFilter,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<RunEntry>, StoreError> {
+        self.shared().store.scan(filter, after, limit).await
+    }
+
+    /// Open runs whose saga and version are not registered here (rule I3): they wait for a coordinator
+    /// that has them.
+    ///
+    /// # Errors
+    ///
+    /// Where the store fails.
+    pub async fn without_definition(&self, limit: usize) -> Result<Vec<RunEntry>, StoreError> {
+        let (mut found, mut after) = (Vec::new(), None);
+        while found.len() < limit {
+            let page = self.list(&RunFilter::open(), after, 256).await?;
+            let Some(last) = page.last() else { break };
+            after = Some(last.number);
+            let unknown = page.into_iter().filter(|entry| {
+                self.shared()
+                    .definition(&entry.saga, entry.version)
+                    .is_none()
+            });
+            let room = limit - found.len();
+            found.extend(unknown.take(room));
+        }
+        Ok(found)
+    }
+
+    /// Runs whose journals could not be read when they were to be taken up, with the reason. They are
+    /// parked, in this coordinator's eyes, and hold up nobody.
+    #[must_use]
+    pub fn unreadable(&self) -> Vec<(RunId, String)> {
+        self.shared()
+            .unreadable
+            .collect(|run, why| Some((run.clone(), why.clone())))
+    }
+
+    /// Starts nothing more, waits for what is in flight, and closes the store.
+    ///
+    /// Attempts have the coordinator's grace period to finish (30 s unless the builder was told
+    /// otherwise); then they are dropped, and are in doubt for the next coordinator.
+    pub async fn shutdown(&self) {
+        self.shared().shutdown().await;
+    }
+}
+
+impl fmt::Debug for Coordinator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Coordinator")
+            .field("worker", &self.worker())
+            .field("store", &self.shared().store)
+            .field("driving", &self.driving())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,269 @@
+//! What all drivers of one coordinator share.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::task::AbortHandle;
+
+use crate::coordinator::clock::Clock;
+use crate::coordinator::slot::{Settled, Slot};
+use crate::coordinator::timers::Timers;
+use crate::failure::Classifier;
+use crate::ids::RunId;
+use crate::saga::Definition;
+use crate::sharded::Sharded;
+use crate::store::Store;
+
+pub(crate) struct Shared {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) worker: String,
+    pub(crate) classifier: Arc<Classifier>,
+    pub(crate) definitions: HashMap<String, BTreeMap<u32, Arc<Registered>>>,
+    pub(crate) registry: Sharded<RunId, Arc<Slot>>,
+    pub(crate) timers: Arc<Timers>,
+    /// Runs that may be driven at once; nothing where there is no limit.
+    pub(crate) runs: Option<Arc<Semaphore>>,
+    /// Attempts that may be in flight at once.
+    pub(crate) attempts: Option<Arc<Semaphore>>,
+    pub(crate) resumed: AtomicU64,
+    pub(crate) scanned: Flag,
+    pub(crate) unreadable: Sharded<RunId, String>,
+    pub(crate) grace: Duration,
+    /// A run that waits for longer than this has no task.
+    pub(crate) resident: Duration,
+    closing: AtomicU8,
+    why_closed: Mutex<Option<String>>,
+    drivers: AtomicUsize,
+    idle: Notify,
+    background: Mutex<Vec<AbortHandle>>,
+}
+
+/// A definition with the permits of its steps.
+pub(crate) struct Registered {
+    pub(crate) definition: Arc<Definition>,
+    pub(crate) limits: Vec<Option<Arc<Semaphore>>>,
+}
+
+/// Set once, waited for by many.
+#[derive(Debug, Default)]
+pub(crate) struct Flag {
+    set: AtomicBool,
+    told: Notify,
+}
+
+impl Flag {
+    pub(crate) fn set(&self) {
+        self.set.store(true, Ordering::Release);
+        self.told.notify_waiters();
+    }
+
+    pub(crate) async fn wait(&self) {
+        let told = self.told.notified();
+        tokio::pin!(told);
+        told.as_mut().enable();
+        if !self.set.load(Ordering::Acquire) {
+            told.await;
+        }
+    }
+}
+
+/// Closing has degrees: nothing new starts, then what is in flight is dropped.
+const OPEN: u8 = 0;
+const SHUTTING_DOWN: u8 = 1;
+const ABORTING: u8 = 2;
+
+/// What a builder decides about a [`Shared`].
+pub(crate) struct Setup {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) worker: String,
+    pub(crate) classifier: Classifier,
+    pub(crate) definitions: HashMap<String, BTreeMap<u32, Arc<Registered>>>,
+    pub(crate) max_runs: Option<usize>,
+    pub(crate) max_attempts: Option<usize>,
+    pub(crate) grace: Duration,
+    pub(crate) resident: Duration,
+}
+
+impl Shared {
+    pub(crate) fn new(setup: Setup) -> Self {
+        let semaphore = |most: Option<usize>| most.map(|most| Arc::new(Semaphore::new(most)));
+        Shared {
+            store: setup.store,
+            clock: setup.clock,
+            worker: setup.worker,
+            classifier: Arc::new(setup.classifier),
+            definitions: setup.definitions,
+            registry: Sharded::default(),
+            timers: Arc::default(),
+            runs: semaphore(setup.max_runs),
+            attempts: semaphore(setup.max_attempts),
+            resumed: AtomicU64::new(0),
+            scanned: Flag::default(),
+            unreadable: Sharded::default(),
+            grace: setup.grace,
+            resident: setup.resident,
+            closing: AtomicU8::new(OPEN),
+            why_closed: Mutex::default(),
+            drivers: AtomicUsize::new(0),
+            idle: Notify::new(),
+            background: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn definition(&self, saga: &str, version: u32) -> Option<&Arc<Registered>> {
+        self.definitions.get(saga)?.get(&version)
+    }
+
+    /// The run's slot, made where there is none.
+    pub(crate) fn slot(&self, run: &RunId) -> Arc<Slot> {
+        self.registry.change_or_insert(
+            run,
+            || Arc::new(Slot::new(run.clone())),
+            |slot| Arc::clone(slot),
+        )
+    }
+
+    /// Forgets a slot that nobody drives and nobody holds but its caller.
+    pub(crate) fn forget_slot(&self, slot: &Arc<Slot>) {
+        self.registry.remove_if(&slot.run, |held| {
+            // Clones are made under this shard's lock, or from a holder: two are the map's and the caller's.
+            Arc::ptr_eq(held, slot) && !held.is_active() && Arc::strong_count(held) <= 2
+        });
+    }
+
+    /// The right to drive one more run. Nothing where the coordinator is closing.
+    pub(crate) async fn run_permit(&self) -> Option<RunPermit> {
+        let permit = match &self.runs {
+            Some(runs) => Some(Arc::clone(runs).acquire_owned().await.ok()?),
+            None => None,
+        };
+        (!self.is_closing()).then_some(RunPermit(permit))
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire) != OPEN
+    }
+
+    pub(crate) fn is_aborting(&self) -> bool {
+        self.closing.load(Ordering::Acquire) == ABORTING
+    }
+
+    /// The store has stopped: nothing more starts, and nothing is acknowledged (rule W2).
+    pub(crate) fn store_died(&self, why: String) {
+        tracing::error!(%why, "the store has stopped: this coordinator drives nothing any more");
+        self.close(ABORTING, why);
+    }
+
+    pub(crate) fn abort(&self) {
+        self.close(ABORTING, "it was dropped".to_owned());
+        let background = std::mem::take(
+            &mut *self
+                .background
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
+        for task in background {
+            task.abort();
+        }
+    }
+
+    pub(crate) fn why_closed(&self) -> String {
+        let why = self
+            .why_closed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        why.clone()
+            .unwrap_or_else(|| "it is shutting down".to_owned())
+    }
+
+    fn close(&self, degree: u8, why: String) {
+        self.why_closed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get_or_insert(why);
+        self.closing.fetch_max(degree, Ordering::AcqRel);
+        if let Some(runs) = &self.runs {
+            runs.close();
+        }
+        if let Some(attempts) = &self.attempts {
+            attempts.close();
+        }
+        for slot in self.registry.collect(|_, slot| Some(Arc::clone(slot))) {
+            if slot.is_active() {
+                slot.waker.wake();
+            } else {
+                // Somebody may wait for a run that only waits.
+                drop(slot.retire(Settled::Closed(self.why_closed())));
+            }
+        }
+    }
+
+    pub(crate) async fn shutdown(&self) {
+        self.close(SHUTTING_DOWN, "it was shut down".to_owned());
+        if tokio::time::timeout(self.grace, self.no_drivers())
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                "attempts were still in flight at the end of the grace period: they are in doubt"
+            );
+            self.close(ABORTING, String::new());
+            self.no_drivers().await;
+        }
+        self.abort();
+        self.store.close().await;
+    }
+
+    async fn no_drivers(&self) {
+        loop {
+            let idle = self.idle.notified();
+            tokio::pin!(idle);
+            idle.as_mut().enable();
+            if self.drivers.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            idle.await;
+        }
+    }
+
+    pub(crate) fn keep(&self, task: AbortHandle) {
+        self.background
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(task);
+    }
+
+    pub(crate) fn driver_begins(shared: &Arc<Shared>) -> DriverGuard {
+        shared.drivers.fetch_add(1, Ordering::AcqRel);
+        DriverGuard(Arc::clone(shared))
+    }
+}
+
+/// The right to drive a run.
+#[derive(Debug)]
+pub(crate) struct RunPermit(
+    #[allow(dead_code, reason = "held for its drop")] Option<OwnedSemaphorePermit>,
+);
+
+/// Counts a driver for as long as it lives.
+pub(crate) struct DriverGuard(Arc<Shared>);
+
+impl Drop for DriverGuard {
+    fn drop(&mut self) {
+        if self.0.drivers.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.idle.notify_waiters();
+        }
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Shared({})", self.worker)
+    }
+}

@@ -1,0 +1,171 @@
+//! A run's place in the registry: where its driver, its waiters and its commands meet.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures_util::task::AtomicWaker;
+use tokio::sync::{Notify, oneshot};
+
+use crate::coordinator::commands::Verb;
+use crate::coordinator::error::CommandError;
+use crate::ids::RunId;
+use crate::partial::Snapshot;
+
+/// One run that somebody drives or waits for.
+pub(crate) struct Slot {
+    pub(crate) run: RunId,
+    inner: Mutex<Inner>,
+    /// Wakes the driver.
+    pub(crate) waker: AtomicWaker,
+    /// Wakes whoever waits for the run, or watches it.
+    pub(crate) changed: Notify,
+}
+
+#[derive(Default)]
+struct Inner {
+    /// Whether a driver has the run, or is about to.
+    active: bool,
+    /// Whether the start is durable, or what came of it.
+    started: Option<Started>,
+    commands: VecDeque<Command>,
+    settled: Option<Settled>,
+}
+
+/// What became of a start.
+#[derive(Clone, Debug)]
+pub(crate) enum Started {
+    Durable,
+    /// The id is taken in the store.
+    Taken,
+    Failed(String),
+}
+
+/// What those who wait for a run are told.
+#[derive(Clone, Debug)]
+pub(crate) enum Settled {
+    Ended(Arc<Snapshot>),
+    Parked(Arc<Snapshot>),
+    /// Another owner has it.
+    Lost,
+    /// Nobody here drives it any more.
+    Closed(String),
+}
+
+/// A command on its way to the driver, with where the answer goes.
+pub(crate) struct Command {
+    pub(crate) verb: Verb,
+    pub(crate) answer: oneshot::Sender<Result<Option<crate::journal::CancelTold>, CommandError>>,
+}
+
+impl Slot {
+    pub(crate) fn new(run: RunId) -> Self {
+        Slot {
+            run,
+            inner: Mutex::default(),
+            waker: AtomicWaker::new(),
+            changed: Notify::new(),
+        }
+    }
+
+    /// No code that can panic runs under this lock, and it is never held across an await.
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the right to drive the run, if nobody has it.
+    pub(crate) fn activate(&self) -> bool {
+        let mut inner = self.lock();
+        let free = !std::mem::replace(&mut inner.active, true);
+        if free {
+            inner.settled = None;
+        }
+        free
+    }
+
+    pub(crate) fn is_active(&self) -> bool {
+        self.lock().active
+    }
+
+    /// Gives the right back, unless a command came meanwhile.
+    pub(crate) fn deactivate_if_idle(&self, settled: Option<Settled>) -> bool {
+        let mut inner = self.lock();
+        if !inner.commands.is_empty() {
+            return false;
+        }
+        inner.active = false;
+        inner.settled = settled;
+        drop(inner);
+        self.changed.notify_waiters();
+        true
+    }
+
+    /// Gives the right back for good: pending commands are handed back to be refused.
+    pub(crate) fn retire(&self, settled: Settled) -> VecDeque<Command> {
+        let mut inner = self.lock();
+        inner.active = false;
+        inner.settled = Some(settled);
+        let commands = std::mem::take(&mut inner.commands);
+        drop(inner);
+        self.changed.notify_waiters();
+        commands
+    }
+
+    /// Gives the right back without an answer to those who wait: they ask the store.
+    pub(crate) fn retire_idle(&self) -> VecDeque<Command> {
+        let mut inner = self.lock();
+        inner.active = false;
+        let commands = std::mem::take(&mut inner.commands);
+        drop(inner);
+        self.changed.notify_waiters();
+        commands
+    }
+
+    /// Hands a command to the driver. Says whether somebody has to begin driving for it.
+    pub(crate) fn send(&self, command: Command) -> bool {
+        let mut inner = self.lock();
+        inner.commands.push_back(command);
+        let begins = !std::mem::replace(&mut inner.active, true);
+        if begins {
+            inner.settled = None;
+        }
+        drop(inner);
+        self.waker.wake();
+        begins
+    }
+
+    pub(crate) fn take_commands(&self) -> VecDeque<Command> {
+        std::mem::take(&mut self.lock().commands)
+    }
+
+    pub(crate) fn has_commands(&self) -> bool {
+        !self.lock().commands.is_empty()
+    }
+
+    /// Whether a cancel waits to be looked at: then announced calls aren't made (rule F1).
+    pub(crate) fn has_cancel(&self) -> bool {
+        self.lock()
+            .commands
+            .iter()
+            .any(|command| matches!(command.verb, Verb::Cancel { .. }))
+    }
+
+    pub(crate) fn settled(&self) -> Option<Settled> {
+        self.lock().settled.clone()
+    }
+
+    pub(crate) fn set_started(&self, started: Started) {
+        self.lock().started.get_or_insert(started);
+        self.changed.notify_waiters();
+    }
+
+    pub(crate) fn started(&self) -> Option<Started> {
+        self.lock().started.clone()
+    }
+}
+
+impl fmt::Debug for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Slot({})", self.run)
+    }
+}

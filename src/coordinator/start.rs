@@ -1,0 +1,273 @@
+//! Starting a run by its caller's id (rule I1).
+
+use std::collections::BTreeMap;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use crate::coordinator::driver::Driver;
+use crate::coordinator::error::StartError;
+use crate::coordinator::slot::{Slot, Started};
+use crate::coordinator::{Coordinator, RunHandle, Shared};
+use crate::ids::{RunId, random_u128};
+use crate::journal::{Event, RunStarted, digest};
+use crate::machine::State;
+use crate::saga::Saga;
+use crate::step::{Payload, Value};
+
+/// What may be said about a run besides its input.
+///
+/// ```
+/// use std::time::Duration;
+/// use amends::StartOptions;
+///
+/// let options = StartOptions::new().deadline(Duration::from_secs(60)).label("customer", "42");
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StartOptions {
+    deadline: Option<Duration>,
+    labels: BTreeMap<String, String>,
+    trace_id: Option<String>,
+    redo_of: Option<RunId>,
+}
+
+impl StartOptions {
+    /// Nothing said: the saga's deadline, no labels, a new trace.
+    #[must_use]
+    pub fn new() -> Self {
+        StartOptions::default()
+    }
+
+    /// How long the forward part may take, instead of what the saga says.
+    #[must_use]
+    pub fn deadline(mut self, limit: Duration) -> Self {
+        self.deadline = Some(limit);
+        self
+    }
+
+    /// Something to find the run by.
+    #[must_use]
+    pub fn label(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.labels.insert(name.into(), value.into());
+        self
+    }
+
+    /// The trace that the run belongs to; 32 hex digits by the standard (W3C Trace Context). A new one by default.
+    #[must_use]
+    pub fn trace_id(mut self, trace_id: impl Into<String>) -> Self {
+        self.trace_id = Some(trace_id.into());
+        self
+    }
+
+    /// The ended run that this one does again (rule O3).
+    #[must_use]
+    pub fn redo_of(mut self, run: RunId) -> Self {
+        self.redo_of = Some(run);
+        self
+    }
+}
+
+impl Coordinator {
+    /// Starts a run, and returns once its start is durable.
+    ///
+    /// The same id with the same input again gives the same run, whether it is under way or has ended;
+    /// nothing is executed twice. The first steps are polled on the caller's task: if all of them are
+    /// ready at once, the run is over when this returns.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError::OtherInput`] and [`StartError::OtherSaga`] where the id belongs to another run;
+    /// [`StartError::NotRegistered`]; what the store failed with.
+    ///
+    /// # Cancel safety
+    ///
+    /// Once polled, the run may have started. Starting it again with the same id gives that run.
+    pub async fn start<I: Payload, O: Payload>(
+        &self,
+        saga: &Saga<I, O>,
+        run: impl Into<RunId>,
+        input: I,
+    ) -> Result<RunHandle<O>, StartError> {
+        self.start_with(saga, run, input, StartOptions::default())
+            .await
+    }
+
+    /// Starts a run with [`StartOptions`]. They are not part of what makes two starts the same.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`start`](Self::start).
+    pub async fn start_with<I: Payload, O: Payload>(
+        &self,
+        saga: &Saga<I, O>,
+        run: impl Into<RunId>,
+        input: I,
+        options: StartOptions,
+    ) -> Result<RunHandle<O>, StartError> {
+        let (run, shared) = (run.into(), self.shared());
+        let length = run.as_str().len();
+        if length == 0 || length > RunId::MAX_LEN {
+            return Err(StartError::BadId { length });
+        }
+        let (name, version) = (saga.name(), saga.version());
+        let registered = shared
+            .definition(name, version)
+            .filter(|registered| *registered.definition.graph.fingerprint == *saga.fingerprint())
+            .ok_or_else(|| StartError::NotRegistered {
+                saga: name.to_owned(),
+                version,
+            })?;
+        let payload = |cause| StartError::Payload {
+            run: run.clone(),
+            cause,
+        };
+        let mut input = Value::typed(Arc::new(input));
+        let mut input_digest = None;
+        if !shared.store.keeps_values() {
+            input.encode().map_err(payload)?;
+            input_digest = Some(digest(&input).map_err(payload)?);
+        }
+        let closed = |why| StartError::Closed {
+            run: run.clone(),
+            why,
+        };
+        let Some(permit) = shared.run_permit().await else {
+            return Err(closed(shared.why_closed()));
+        };
+        let slot = Arc::new(Slot::new(run.clone()));
+        slot.activate();
+        if !shared.registry.insert_new(run.clone(), Arc::clone(&slot)) {
+            drop(permit);
+            return self.join_existing(name, run, &input).await;
+        }
+        let now = shared.clock.now();
+        let uid = random_u128();
+        let limit = options.deadline.or(registered.definition.deadline);
+        let started = RunStarted {
+            saga: name.to_owned(),
+            version,
+            fingerprint: saga.fingerprint().to_owned(),
+            uid: format!("{uid:032x}"),
+            trace_id: options
+                .trace_id
+                .unwrap_or_else(|| format!("{:032x}", random_u128())),
+            input: input.clone(),
+            input_digest,
+            deadline: limit.map(|limit| now.after(limit)),
+            labels: options.labels,
+            redo_of: options.redo_of.map(|run| run.to_string()),
+            worker: shared.worker.clone(),
+        };
+        let state = State::begin(&registered.definition.graph, &started, now);
+        let mut driver = Driver::new(
+            shared,
+            Arc::clone(&slot),
+            Arc::clone(registered),
+            state,
+            0,
+            permit,
+        );
+        driver.first(Event::RunStarted(Box::new(started)));
+        let handle = RunHandle::new(self.clone(), Arc::clone(&slot));
+        poll_then_spawn(Box::pin(driver.drive())).await;
+        match started_or_not(&slot).await {
+            Started::Durable => Ok(handle),
+            Started::Failed(why) => Err(closed(why)),
+            Started::Taken => {
+                drop(handle);
+                self.join_existing(name, run, &input).await
+            }
+        }
+    }
+
+    /// The id is taken: by the same start, or by something else.
+    async fn join_existing<O: Payload>(
+        &self,
+        saga: &str,
+        run: RunId,
+        input: &Value,
+    ) -> Result<RunHandle<O>, StartError> {
+        let shared = self.shared();
+        let slot = shared.slot(&run);
+        let handle = RunHandle::new(self.clone(), Arc::clone(&slot));
+        if slot.is_active() && slot.started().is_none() && shared.store.find(&run).await?.is_none()
+        {
+            // The other start is on its way: what becomes of it decides.
+            if let Started::Failed(why) = started_or_not(&slot).await {
+                return Err(StartError::Closed { run, why });
+            }
+        }
+        let journal = shared.store.load(&run).await?;
+        let first = journal
+            .as_ref()
+            .and_then(|journal| journal.records.first()?.events.first());
+        let Some(Event::RunStarted(started)) = first else {
+            return Err(StartError::Closed {
+                run,
+                why: "its id was taken, and then free again".to_owned(),
+            });
+        };
+        if started.saga != saga {
+            let (found, wanted) = (started.saga.clone(), saga.to_owned());
+            return Err(StartError::OtherSaga { run, found, wanted });
+        }
+        let payload = |cause| StartError::Payload {
+            run: run.clone(),
+            cause,
+        };
+        let theirs = match &started.input_digest {
+            Some(digest) => digest.clone(),
+            None => digest(&started.input).map_err(payload)?,
+        };
+        if theirs != digest(input).map_err(payload)? {
+            return Err(StartError::OtherInput { run });
+        }
+        Ok(handle)
+    }
+}
+
+async fn started_or_not(slot: &Slot) -> Started {
+    loop {
+        let changed = slot.changed.notified();
+        tokio::pin!(changed);
+        changed.as_mut().enable();
+        if let Some(started) = slot.started() {
+            return started;
+        }
+        if !slot.is_active() {
+            // It was resumed from the store, and was durable before.
+            return Started::Durable;
+        }
+        changed.await;
+    }
+}
+
+/// Polls once where the caller stands, and spawns only what then still waits: a run that never waits
+/// costs no task and no wake-up across threads.
+async fn poll_then_spawn(mut driving: Pin<Box<dyn Future<Output = ()> + Send>>) {
+    let done = poll_fn(|cx| Poll::Ready(driving.as_mut().poll(cx).is_ready())).await;
+    if !done {
+        tokio::spawn(driving);
+    }
+}
+
+impl Shared {
+    /// Spawns a driver for a slot that was activated for it.
+    pub(super) fn begin_driving(shared: &Arc<Shared>, slot: Arc<Slot>) {
+        let shared = Arc::clone(shared);
+        tokio::spawn(async move {
+            match shared.run_permit().await {
+                Some(permit) => Shared::load_and_drive(&shared, slot, permit).await,
+                None => drop(slot.retire(crate::coordinator::slot::Settled::Closed(
+                    shared.why_closed(),
+                ))),
+            }
+        });
+    }
+}

@@ -1,0 +1,259 @@
+//! What is to be done next.
+
+use crate::ids::Timestamp;
+use crate::journal::{Cause, Decision, End, Event, ParkReason, Parking};
+use crate::machine::state::{Direction, EffectNow, Phase, State, UndoStatus};
+use crate::policy::RecoveryStrategy;
+use crate::saga::{Graph, OnStop, Siblings};
+use crate::step::StepIx;
+
+/// The next thing to do. Whoever drives the machine does it, applies the events that belong to it, and
+/// asks again, until it says [`Todo::Wait`] or [`Todo::Rest`]; then it appends what it has gathered.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Todo {
+    /// Announce and call the step's `execute`.
+    Start(StepIx),
+    /// Announce and call the step's `compensate`.
+    Undo(StepIx),
+    /// Ask the step's probe.
+    Probe(StepIx),
+    /// Append this event.
+    Append(Event<StepIx>),
+    /// Make the saga's output and append the end.
+    Complete,
+    /// Wait for what is in flight, or until this instant.
+    Wait {
+        /// When there is something to do even if nothing happens.
+        until: Option<Timestamp>,
+    },
+    /// Nothing will happen by itself: the run is parked, or over.
+    Rest,
+}
+
+impl State {
+    /// What is to be done at `now`.
+    #[must_use]
+    pub fn decide(&self, graph: &Graph, now: Timestamp) -> Todo {
+        match self.phase {
+            Phase::Forward { hold } => self.decide_forward(graph, hold, now),
+            Phase::Draining => self.decide_drained(graph, now),
+            Phase::Unwinding => self.decide_unwinding(graph, now),
+            Phase::Parked | Phase::Ended => Todo::Rest,
+        }
+    }
+
+    /// Whether attempts in flight are to be told to stop, and how long they have.
+    #[must_use]
+    pub fn stops_siblings(&self, graph: &Graph) -> Option<std::time::Duration> {
+        match (graph.siblings, self.phase) {
+            (Siblings::Stop { grace }, Phase::Draining) => Some(grace),
+            _ => None,
+        }
+    }
+
+    /// Whether somebody asked for the run to end, so that attempts that look should hurry.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.cancel.as_ref().is_some_and(|cancel| cancel.pending)
+    }
+
+    fn decide_forward(&self, graph: &Graph, hold: Option<Timestamp>, now: Timestamp) -> Todo {
+        let deadline = self.deadline.filter(|_| !self.deadline_reported);
+        if deadline.is_some_and(|deadline| deadline <= now) {
+            return Todo::Append(Event::DeadlinePassed {
+                past_pivot: self.is_past_pivot(graph),
+            });
+        }
+        if let Some(hold) = hold.filter(|&hold| hold > now) {
+            return Todo::Wait {
+                until: earliest(Some(hold), deadline),
+            };
+        }
+        if let Some(step) = self.next_to_probe() {
+            return Todo::Probe(step);
+        }
+        // A timer that is due but whose probe is being asked is in flight, not due.
+        let due = self.timers.iter().take_while(|(until, _)| *until <= now);
+        for &(_, step) in due {
+            let node = self.seen(step);
+            if graph.step(step).probed && self.wants_probe(step) {
+                return Todo::Probe(step);
+            }
+            if !node.probing {
+                return Todo::Start(step);
+            }
+        }
+        if let Some(step) = self.next_ready() {
+            return Todo::Start(step);
+        }
+        if self.done as usize == self.nodes.len() && !self.has_in_flight() {
+            return Todo::Complete;
+        }
+        let timer = self
+            .timers
+            .iter()
+            .map(|(until, _)| *until)
+            .find(|until| *until > now);
+        Todo::Wait {
+            until: earliest(timer, deadline),
+        }
+    }
+
+    /// Rule D1: all attempts have come in, then all doubts are probed, then one decision is made.
+    fn decide_drained(&self, graph: &Graph, now: Timestamp) -> Todo {
+        if self.in_flight > 0 {
+            return Todo::Wait { until: None };
+        }
+        if let Some(step) = self.next_to_probe() {
+            return Todo::Probe(step);
+        }
+        if self.probes > 0 {
+            return Todo::Wait { until: None };
+        }
+        if self.cancel.as_ref().is_some_and(|cancel| cancel.pending) {
+            return self.carry_out_cancel(graph);
+        }
+        if let Some(reason) = &self.stop {
+            let unwinds = graph.on_stop == OnStop::Compensate && !self.is_past_pivot(graph);
+            let strategy = if unwinds {
+                RecoveryStrategy::Compensate
+            } else {
+                RecoveryStrategy::RetryFailed
+            };
+            let cause = Cause::Stop {
+                reason: reason.clone(),
+            };
+            return Todo::Append(self.plain_decision(cause, strategy, !unwinds));
+        }
+        if let Some(parking) = &self.park_wanted {
+            return Todo::Append(Event::Parked(Box::new(parking.clone())));
+        }
+        if self.time_is_up && self.is_past_pivot(graph) {
+            return Todo::Append(Event::DeadlinePassed { past_pivot: true });
+        }
+        Todo::Append(Event::Decided(Box::new(self.ask_policy(graph, now))))
+    }
+
+    /// Rule C1, once nothing is in flight.
+    fn carry_out_cancel(&self, graph: &Graph) -> Todo {
+        match graph.pivot.map(|pivot| self.seen(pivot).effect) {
+            Some(EffectNow::Done) => Todo::Append(Event::CancelTooLate),
+            Some(EffectNow::InDoubt) => {
+                let message =
+                    "the run was cancelled, and nobody knows whether its pivot took effect";
+                Todo::Append(Event::Parked(Box::new(Parking::new(
+                    ParkReason::Unsettled,
+                    message,
+                ))))
+            }
+            Some(EffectNow::NotDone) | None => Todo::Append(self.plain_decision(
+                Cause::Cancel,
+                RecoveryStrategy::Compensate,
+                false,
+            )),
+        }
+    }
+
+    /// A decision that no policy was asked about.
+    pub(super) fn plain_decision(
+        &self,
+        cause: Cause,
+        strategy: RecoveryStrategy,
+        stop: bool,
+    ) -> Event<StepIx> {
+        let failed = self.failures.clone();
+        Event::Decided(Box::new(Decision {
+            cause,
+            strategy,
+            stop,
+            failed,
+            why: Vec::new(),
+            recovery: 0,
+            resume_at: None,
+        }))
+    }
+
+    fn decide_unwinding(&self, graph: &Graph, now: Timestamp) -> Todo {
+        if let Some(parking) = &self.park_wanted {
+            if self.has_in_flight() {
+                return Todo::Wait { until: None };
+            }
+            return Todo::Append(Event::Parked(Box::new(parking.clone())));
+        }
+        let next = self.next_undo(graph, now);
+        if let Some(step) = next {
+            return if graph.step(step).probed && self.wants_probe(step) {
+                Todo::Probe(step)
+            } else {
+                Todo::Undo(step)
+            };
+        }
+        if self.unwind.remaining == 0 && !self.has_in_flight() {
+            return self.unwound();
+        }
+        let timer = self
+            .timers
+            .iter()
+            .map(|(until, _)| *until)
+            .find(|until| *until > now);
+        if !self.has_in_flight() && timer.is_none() {
+            return Todo::Append(Event::Parked(Box::new(self.stuck_unwinding(graph))));
+        }
+        Todo::Wait { until: timer }
+    }
+
+    /// All that was to be undone is undone.
+    fn unwound(&self) -> Todo {
+        let cancelled = self.cancel.as_ref().is_some_and(|cancel| cancel.pending);
+        match self.unwind.then {
+            Direction::Compensated => Todo::Append(Event::Ended(End::Compensated)),
+            // A cancel that came meanwhile: what was to be kept is undone too.
+            Direction::Stopped | Direction::Forward { .. } if cancelled => Todo::Append(
+                self.plain_decision(Cause::Cancel, RecoveryStrategy::Compensate, false),
+            ),
+            Direction::Stopped => Todo::Append(Event::Ended(End::Stopped {
+                reason: self.stop.clone().unwrap_or_default(),
+            })),
+            // Going forward is part of the last undo's event; this is never seen.
+            Direction::Forward { .. } => Todo::Wait { until: None },
+        }
+    }
+
+    fn stuck_unwinding(&self, graph: &Graph) -> Parking {
+        let failed: Vec<String> = graph
+            .steps
+            .iter()
+            .zip(&self.nodes)
+            .filter(|(_, node)| node.undo == UndoStatus::Failed)
+            .map(|(step, node)| match &node.undo_failure {
+                Some(failure) => format!("`{}` ({})", step.name, failure.message),
+                None => format!("`{}`", step.name),
+            })
+            .collect();
+        if failed.is_empty() {
+            let doubts: Vec<String> = graph
+                .steps
+                .iter()
+                .zip(&self.nodes)
+                .filter(|(_, node)| node.in_region && node.effect == EffectNow::InDoubt)
+                .map(|(step, _)| format!("`{}`", step.name))
+                .collect();
+            let message = format!(
+                "nobody knows what became of {}, and it can't be undone",
+                doubts.join(", ")
+            );
+            return Parking::new(ParkReason::Unsettled, message);
+        }
+        Parking::new(
+            ParkReason::CompensationFailed,
+            format!("the undo failed for good of {}", failed.join(", ")),
+        )
+    }
+}
+
+fn earliest(one: Option<Timestamp>, two: Option<Timestamp>) -> Option<Timestamp> {
+    match (one, two) {
+        (Some(one), Some(two)) => Some(one.min(two)),
+        (one, two) => one.or(two),
+    }
+}

@@ -1,0 +1,26 @@
+//! The heart: what a run's journal means, and what is to be done next.
+//!
+//! [`State::apply`] folds events, one by one; [`State::decide`] says what to do. Both are synchronous and
+//! deterministic, and know neither clock nor store nor runtime: the time is an argument, and jitter comes
+//! from the run's uid. Running and recovering are the same function over the same journal.
+//!
+//! The cost of an event does not depend on the size of the saga: each step counts what it still waits
+//! for, and what becomes possible is queued when the count reaches zero. Only a decision to unwind looks
+//! at the whole graph, once.
+//!
+//! The rules are those of `docs/rules.md`; comments name them by number.
+
+mod apply;
+mod attempt;
+mod command;
+mod decide;
+mod forward;
+mod recovery;
+mod state;
+mod unwind;
+
+pub use attempt::AttemptResult;
+pub use command::Refused;
+pub use decide::Todo;
+pub use state::State;
+pub(crate) use state::{EffectNow, NodeState, Status, UndoStatus};

@@ -1,0 +1,252 @@
+//! One decision over all failures, and what it does to the state.
+
+use crate::failure::{FailedEffect, FailureMode};
+use crate::ids::Timestamp;
+use crate::journal::{Cause, Decision, ParkReason, Parking};
+use crate::machine::state::{Direction, EffectNow, State, Status, UndoStatus};
+use crate::policy::{Explanation, RecoveryStrategy, Situation};
+use crate::saga::{Graph, StepKind, UndoRule};
+use crate::step::StepIx;
+
+impl State {
+    /// Puts every failure to the policy and takes the strictest answer that is available (rule D1).
+    pub(super) fn ask_policy(&self, graph: &Graph, now: Timestamp) -> Decision<StepIx> {
+        let policy = &graph.policy;
+        let mut why: Vec<Explanation> = self
+            .failures
+            .iter()
+            .map(|&step| policy.decide(&self.situation_of(graph, step)))
+            .collect();
+        if self.time_is_up {
+            let mut saw = self.situation(graph, String::new(), FailureMode::SystemTimeout);
+            saw.effect = FailedEffect::NotDone;
+            why.push(policy.decide(&saw));
+        }
+        let strictest = why
+            .iter()
+            .map(|why| why.says)
+            .max()
+            .unwrap_or(RecoveryStrategy::Manual);
+        let strategy = match self.unavailable(graph, strictest) {
+            None => strictest,
+            Some(because) => {
+                for why in why.iter_mut().filter(|why| why.says == strictest) {
+                    why.overruled = Some(because.clone());
+                }
+                RecoveryStrategy::Manual
+            }
+        };
+        let retries = matches!(
+            strategy,
+            RecoveryStrategy::RetryFailed
+                | RecoveryStrategy::RetryFromCheckpoint
+                | RecoveryStrategy::RetryAll
+        );
+        let recovery = if retries { self.recoveries + 1 } else { 0 };
+        let resume_at = retries.then(|| {
+            let step = self.failures.first().copied().unwrap_or(StepIx(0));
+            let seed = if graph.steps.is_empty() {
+                0
+            } else {
+                self.seed(graph, step)
+            };
+            now.after(policy.delay(recovery, seed))
+        });
+        let failed = self.failures.clone();
+        Decision {
+            cause: Cause::Failures,
+            strategy,
+            stop: false,
+            failed,
+            why,
+            recovery,
+            resume_at,
+        }
+    }
+
+    fn situation_of(&self, graph: &Graph, step: StepIx) -> Situation {
+        let node = self.seen(step);
+        let name = graph.step(step).name.to_string();
+        let Some(failure) = &node.failure else {
+            return self.situation(graph, name, FailureMode::StepLogic);
+        };
+        let mut saw = self.situation(graph, name, failure.mode.clone());
+        saw.retryable = failure.retryable;
+        saw.effect = match node.effect {
+            EffectNow::NotDone => FailedEffect::NotDone,
+            EffectNow::InDoubt | EffectNow::Done => FailedEffect::InDoubt,
+        };
+        saw
+    }
+
+    fn situation(&self, graph: &Graph, step: String, mode: FailureMode) -> Situation {
+        let total = u32::try_from(self.nodes.len()).unwrap_or(u32::MAX);
+        let mut saw = Situation::new(step, mode, self.done, total);
+        saw.past_pivot = self.is_past_pivot(graph);
+        saw.recoveries = self.recoveries;
+        saw.max_recoveries = graph.policy.recoveries();
+        saw.time_used_up = self.time_is_up;
+        saw
+    }
+
+    /// Why a strategy can't be taken now, if it can't (rules D2, D4, K5, S3).
+    pub(super) fn unavailable(&self, graph: &Graph, strategy: RecoveryStrategy) -> Option<String> {
+        if strategy.goes_back() && self.is_past_pivot(graph) {
+            return Some(format!(
+                "{strategy} is not available past the pivot: nothing goes back there"
+            ));
+        }
+        let again = match strategy {
+            RecoveryStrategy::RetryFailed
+            | RecoveryStrategy::RetryFromCheckpoint
+            | RecoveryStrategy::RetryAll => true,
+            RecoveryStrategy::Compensate | RecoveryStrategy::Manual => false,
+        };
+        for (step, node) in graph.steps.iter().zip(&self.nodes) {
+            if strategy.goes_back()
+                && step.kind == StepKind::Irreversible
+                && node.effect != EffectNow::NotDone
+            {
+                return Some(format!(
+                    "{strategy} is not available: `{}` can't be undone",
+                    step.name
+                ));
+            }
+            if again && step.at_most_once && node.effect == EffectNow::InDoubt {
+                return Some(format!(
+                    "{strategy} is not available: `{}` runs at most once and is in doubt",
+                    step.name
+                ));
+            }
+        }
+        None
+    }
+
+    /// Folds a decision.
+    pub(super) fn decided(&mut self, graph: &Graph, decision: &Decision<StepIx>, at: Timestamp) {
+        self.leave_parking(at);
+        if let Cause::Operator { .. } = decision.cause {
+            // An operator's word resets the count of recoveries (rule D6).
+            self.recoveries = 0;
+        }
+        if decision.cause == Cause::Cancel
+            && let Some(cancel) = &mut self.cancel
+        {
+            cancel.pending = false;
+        }
+        if decision.recovery > 0 {
+            self.recoveries = decision.recovery;
+            self.recoveries_total += 1;
+        }
+        self.last_decision = Some(Box::new(decision.clone()));
+        if decision.strategy == RecoveryStrategy::Manual {
+            let message = manual_message(graph, decision);
+            self.park_wanted = Some(Parking::new(ParkReason::Manual, message));
+            // The failures stay: an operator's retry is about them.
+            return;
+        }
+        self.park_wanted = None;
+        self.time_is_up = false;
+        self.failures.clear();
+        self.grant_anew();
+        let hold = decision.resume_at;
+        if decision.stop {
+            self.unwind_doubts(graph);
+            return;
+        }
+        match decision.strategy {
+            RecoveryStrategy::RetryFailed => {
+                let region = |state: &State, step: StepIx| {
+                    let always = graph.step(step).undo_rule == UndoRule::Always;
+                    let failed =
+                        matches!(state.seen(step).status, Status::Failed | Status::Dropped);
+                    always && failed && state.wants_undo(graph, step)
+                };
+                self.unwind_region(graph, region, Direction::Forward { hold });
+            }
+            RecoveryStrategy::RetryFromCheckpoint => {
+                let kept = self.kept(graph);
+                self.unwind_region(
+                    graph,
+                    |_, step| !kept[step.at()],
+                    Direction::Forward { hold },
+                );
+            }
+            RecoveryStrategy::RetryAll => {
+                self.unwind_region(graph, |_, _| true, Direction::Forward { hold });
+            }
+            RecoveryStrategy::Compensate => {
+                self.unwind_region(graph, |_, _| true, Direction::Compensated);
+            }
+            RecoveryStrategy::Manual => {}
+        }
+    }
+
+    /// What `retry_from_checkpoint` keeps: done checkpoints with all their ancestors; in a saga without
+    /// checkpoints, all that is done (rule S2).
+    fn kept(&self, graph: &Graph) -> Vec<bool> {
+        let mut kept: Vec<bool> = graph
+            .steps
+            .iter()
+            .zip(&self.nodes)
+            .map(|(step, node)| {
+                node.status == Status::Done && (step.checkpoint || !graph.has_checkpoints)
+            })
+            .collect();
+        let mut open: Vec<StepIx> = (0..kept.len())
+            .filter(|&index| kept[index])
+            .map(StepIx::new)
+            .collect();
+        while let Some(step) = open.pop() {
+            for &before in &graph.step(step).dependencies {
+                if !std::mem::replace(&mut kept[before.at()], true) {
+                    open.push(before);
+                }
+            }
+        }
+        kept
+    }
+
+    /// Each recovery grants attempts anew; totals are kept (rule D6).
+    fn grant_anew(&mut self) {
+        for node in &mut self.nodes {
+            node.charged = 0;
+            node.charged_since = None;
+            node.last_delay = None;
+            node.interruptions = 0;
+            node.undo_charged = 0;
+            node.undo_since = None;
+            node.undo_delay = None;
+            if node.undo == UndoStatus::Failed {
+                node.undo = UndoStatus::Idle;
+            }
+        }
+    }
+}
+
+fn manual_message(graph: &Graph, decision: &Decision<StepIx>) -> String {
+    let failed: Vec<String> = decision
+        .failed
+        .iter()
+        .map(|&step| format!("`{}`", graph.step(step).name))
+        .collect();
+    let failed = if failed.is_empty() {
+        "the run's time is up".to_owned()
+    } else {
+        format!("{} failed", failed.join(", "))
+    };
+    match decision
+        .why
+        .iter()
+        .find(|why| why.says == RecoveryStrategy::Manual || why.overruled.is_some())
+    {
+        Some(why) => match &why.overruled {
+            Some(overruled) => format!("{failed}; {overruled}"),
+            None => format!(
+                "{failed}; rule `{}` of policy `{}` says manual",
+                why.rule, why.policy
+            ),
+        },
+        None => failed,
+    }
+}

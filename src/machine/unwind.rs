@@ -1,0 +1,321 @@
+//! Undoing: what is undone, in which order, and what comes after.
+//!
+//! A region of the graph is unwound from its ends: a step is settled once all steps of the region that
+//! depend on it are. Steps without an effect are settled at once, so that the order holds through them
+//! (rule U1).
+
+use std::time::Duration;
+
+use crate::failure::Failure;
+use crate::ids::Timestamp;
+use crate::machine::state::{Compensation, Direction, EffectNow, Phase, State, Status, UndoStatus};
+use crate::saga::{Graph, StepKind, UndoRule};
+use crate::step::StepIx;
+
+impl State {
+    /// Whether the step's round has, or may have, an effect that has to be undone.
+    pub(super) fn wants_undo(&self, graph: &Graph, step: StepIx) -> bool {
+        let (node, definition) = (self.seen(step), graph.step(step));
+        match definition.kind {
+            StepKind::ReadOnly => false,
+            // Past the pivot nothing is unwound; a doubt that has to be settled can't be here.
+            StepKind::Irreversible => node.effect != EffectNow::NotDone,
+            StepKind::Compensatable => match (node.effect, definition.undo_rule) {
+                (EffectNow::Done, _)
+                | (EffectNow::InDoubt, UndoRule::InDoubt | UndoRule::Always) => true,
+                (EffectNow::NotDone, UndoRule::Always) => node.round_attempts > 0,
+                (EffectNow::InDoubt | EffectNow::NotDone, _) => false,
+            },
+        }
+    }
+
+    /// Unwinds the steps that `region` names, then goes on with `then`.
+    pub(super) fn unwind_region(
+        &mut self,
+        graph: &Graph,
+        region: impl Fn(&State, StepIx) -> bool,
+        then: Direction,
+    ) {
+        let steps: Vec<StepIx> = (0..self.nodes.len())
+            .map(StepIx::new)
+            .filter(|&step| region(self, step))
+            .collect();
+        self.unwind_steps(graph, &steps, then);
+    }
+
+    /// A graceful stop keeps what is done and settles what is in doubt (rules E7, F5).
+    pub(super) fn unwind_doubts(&mut self, graph: &Graph) {
+        let in_doubt = |state: &State, step: StepIx| state.seen(step).effect == EffectNow::InDoubt;
+        self.unwind_region(graph, in_doubt, Direction::Stopped);
+    }
+
+    fn unwind_steps(&mut self, graph: &Graph, steps: &[StepIx], then: Direction) {
+        self.phase = Phase::Unwinding;
+        for node in &mut self.nodes {
+            node.in_region = false;
+            node.undo = UndoStatus::Idle;
+        }
+        for &step in steps {
+            self.node(step).in_region = true;
+        }
+        self.unwind.then = then;
+        self.unwind.remaining = u32::try_from(steps.len()).unwrap_or(u32::MAX);
+        self.unwind.failed = 0;
+        self.unwind.ready.clear();
+        self.unwind.latest.clear();
+        let mut free = Vec::new();
+        for &step in steps {
+            let dependents = &graph.step(step).dependents;
+            let blockers = dependents
+                .iter()
+                .filter(|dependent| self.seen(**dependent).in_region)
+                .count();
+            self.node(step).blockers = u32::try_from(blockers).unwrap_or(u32::MAX);
+            if blockers == 0 {
+                free.push(step);
+            }
+        }
+        self.settle(graph, free);
+        if self.unwind.remaining == 0 {
+            self.after_unwinding(graph);
+        }
+    }
+
+    /// Settles steps that nothing in the region depends on any more: those with an effect are to be
+    /// undone, the others are done with, which may free what they depend on.
+    fn settle(&mut self, graph: &Graph, mut free: Vec<StepIx>) {
+        while let Some(step) = free.pop() {
+            if self.wants_undo(graph, step) {
+                self.undo_ready(graph, step);
+                continue;
+            }
+            if self.seen(step).effect == EffectNow::InDoubt {
+                // Rule `never` asserts that nothing is there; it is said so in the outcome.
+                let node = self.node(step);
+                node.effect = EffectNow::NotDone;
+                node.assumed_absent = true;
+            }
+            self.settled(graph, step, &mut free);
+        }
+    }
+
+    fn settled(&mut self, graph: &Graph, step: StepIx, free: &mut Vec<StepIx>) {
+        self.unwind.remaining = self.unwind.remaining.saturating_sub(1);
+        for &before in &graph.step(step).dependencies {
+            let node = self.node(before);
+            if node.in_region {
+                node.blockers = node.blockers.saturating_sub(1);
+                if node.blockers == 0 {
+                    free.push(before);
+                }
+            }
+        }
+    }
+
+    /// A probe said that there is nothing to undo.
+    pub(super) fn settle_without_undo(&mut self, graph: &Graph, step: StepIx) {
+        self.node(step).undo = UndoStatus::Idle;
+        self.settle(graph, vec![step]);
+        if self.unwind.remaining == 0 {
+            self.after_unwinding(graph);
+        }
+    }
+
+    pub(super) fn undo_ready(&mut self, graph: &Graph, step: StepIx) {
+        if graph.step(step).kind == StepKind::Irreversible {
+            // It can't be undone, so the run will be parked with it; a probe may still settle it.
+            let asks = graph.step(step).probed && self.wants_probe(step);
+            if !asks {
+                return;
+            }
+        }
+        let completed = self.seen(step).completed;
+        self.node(step).undo = UndoStatus::Ready;
+        if State::is_sequential(graph) {
+            self.unwind.latest.push((completed, step));
+        } else {
+            self.unwind.ready.push_back(step);
+        }
+    }
+
+    /// The undo that comes next, if one may start now.
+    pub(super) fn next_undo(&self, graph: &Graph, now: Timestamp) -> Option<StepIx> {
+        let due = self
+            .timers
+            .first()
+            .filter(|(until, _)| *until <= now)
+            .map(|(_, step)| *step);
+        if due.is_some() {
+            return due;
+        }
+        if State::is_sequential(graph) {
+            // One by one: an undo that waits for its retry holds the others up.
+            let busy = self.unwind.running > 0 || self.probes > 0 || !self.timers.is_empty();
+            return self
+                .unwind
+                .latest
+                .peek()
+                .filter(|_| !busy)
+                .map(|(_, step)| *step);
+        }
+        self.unwind.ready.front().copied()
+    }
+
+    /// The coordinator has taken the step out of the queue, to undo or to probe it.
+    pub(super) fn undo_taken(&mut self, step: StepIx) {
+        if let UndoStatus::Sleeping { until } = self.seen(step).undo {
+            self.timers.remove(&(until, step));
+        }
+        if self.unwind.ready.front() == Some(&step) {
+            self.unwind.ready.pop_front();
+        }
+        if self
+            .unwind
+            .latest
+            .peek()
+            .is_some_and(|(_, latest)| *latest == step)
+        {
+            self.unwind.latest.pop();
+        }
+    }
+
+    pub(super) fn undo_started(&mut self, step: StepIx, at: Timestamp) {
+        self.undo_taken(step);
+        let node = self.node(step);
+        node.undo = UndoStatus::Running;
+        node.undo_attempts += 1;
+        node.undo_charged += 1;
+        node.undo_since.get_or_insert(at);
+        self.unwind.running += 1;
+    }
+
+    pub(super) fn undo_over(&mut self, step: StepIx) {
+        self.node(step).undo = UndoStatus::Idle;
+        self.unwind.running = self.unwind.running.saturating_sub(1);
+    }
+
+    pub(super) fn undone(&mut self, graph: &Graph, step: StepIx, took: Duration, at: Timestamp) {
+        self.undo_over(step);
+        if self.seen(step).status == Status::Done {
+            self.done -= 1;
+        }
+        let node = self.node(step);
+        let record = Compensation {
+            step,
+            round: node.round,
+            attempts: node.undo_attempts,
+            ended_at: at,
+            took,
+            effect: node.effect,
+            failure: None,
+        };
+        node.status = Status::Undone;
+        node.effect = EffectNow::NotDone;
+        node.interruptions = 0;
+        node.undo_failure = None;
+        // The round is over, and its key with it (rule K2).
+        node.round += 1;
+        node.round_attempts = 0;
+        node.key = None;
+        node.mapped.clear();
+        node.output = None;
+        self.compensations.push(record);
+        let mut free = Vec::new();
+        self.settled(graph, step, &mut free);
+        self.settle(graph, free);
+        if self.unwind.remaining == 0 {
+            self.after_unwinding(graph);
+        }
+    }
+
+    pub(super) fn undo_failed(
+        &mut self,
+        step: StepIx,
+        failure: &Failure,
+        retry_at: Option<Timestamp>,
+        took: Duration,
+        at: Timestamp,
+    ) {
+        self.undo_over(step);
+        let node = self.node(step);
+        node.interruptions = 0;
+        node.undo_failure = Some(Box::new(failure.clone()));
+        if let Some(until) = retry_at {
+            node.undo_delay = Some(until.since(at));
+            node.undo = UndoStatus::Sleeping { until };
+            self.timers.insert((until, step));
+            return;
+        }
+        node.undo = UndoStatus::Failed;
+        let record = Compensation {
+            step,
+            round: node.round,
+            attempts: node.undo_attempts,
+            ended_at: at,
+            took,
+            effect: node.effect,
+            failure: Some(Box::new(failure.clone())),
+        };
+        self.unwind.failed += 1;
+        self.compensations.push(record);
+    }
+
+    /// The region is settled: where the run goes forward, its steps begin anew.
+    fn after_unwinding(&mut self, graph: &Graph) {
+        let Direction::Forward { hold } = self.unwind.then else {
+            return;
+        };
+        if self.is_cancelled() {
+            // It would be undone at once: the decision about the cancel comes first.
+            return;
+        }
+        let region: Vec<StepIx> = (0..self.nodes.len())
+            .map(StepIx::new)
+            .filter(|&step| self.seen(step).in_region)
+            .collect();
+        for &step in &region {
+            self.begin_anew(graph, step);
+        }
+        let mut ready = Vec::new();
+        for &step in &region {
+            let before = &graph.step(step).dependencies;
+            let unmet = before
+                .iter()
+                .filter(|before| self.seen(**before).status != Status::Done)
+                .count();
+            let node = self.node(step);
+            node.unmet = u32::try_from(unmet).unwrap_or(u32::MAX);
+            node.status = Status::Waiting;
+            if unmet == 0 {
+                node.status = Status::Ready;
+                ready.push(step);
+            }
+        }
+        self.phase = Phase::Forward { hold };
+        for step in ready {
+            self.in_doubt_again(graph, step);
+        }
+        self.go_forward(graph, hold);
+    }
+
+    fn begin_anew(&mut self, graph: &Graph, step: StepIx) {
+        let was_done = self.seen(step).status == Status::Done;
+        if was_done {
+            self.done -= 1;
+        }
+        let node = self.node(step);
+        node.in_region = false;
+        // What feeds it may have been undone: a `map` is asked again.
+        node.mapped.clear();
+        if was_done && graph.step(step).kind == StepKind::ReadOnly {
+            // A read-only step that runs again does so in a new round (rule K2).
+            node.round += 1;
+            node.round_attempts = 0;
+            node.effect = EffectNow::NotDone;
+            node.key = None;
+            node.output = None;
+        }
+        // So that its dependents see it as not done, whichever is looked at first.
+        node.status = Status::Waiting;
+    }
+}

@@ -1,0 +1,571 @@
+//! What a state says to people: [`PartialResult`], which every [`Outcome`] carries.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::failure::{Failure, FailureMode};
+use crate::ids::{RunId, Timestamp};
+use crate::journal::{CancelTold, Cause, End, Parking, Standing};
+use crate::machine::{EffectNow, NodeState, State, Status, UndoStatus};
+use crate::policy::{Explanation, RecoveryStrategy};
+use crate::saga::Graph;
+use crate::step::{Payload, PayloadError, StepIx, Value};
+
+/// How a run ended, or that it waits for somebody.
+///
+/// Exactly one of these is true of a run that isn't under way. `Parked` is not an end: whoever waits for
+/// the run learns of it, and can [wait on](crate::RunHandle::ended).
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Outcome<O> {
+    /// All steps are done.
+    Completed(Completed<O>),
+    /// All that was done is undone; nothing stands.
+    Compensated(PartialResult),
+    /// A step asked to end early; what is done is kept. [`PartialResult::stopped`] has the reason.
+    Stopped(PartialResult),
+    /// The run waits for an operator. [`PartialResult::parked`] has the reason.
+    Parked(PartialResult),
+    /// An operator gave up; [`PartialResult::outstanding`] lists what stands.
+    Abandoned(PartialResult),
+}
+
+/// A completed run's output, and what else there is to know of it.
+#[derive(Clone, Debug)]
+pub struct Completed<O> {
+    /// What the saga returns.
+    pub output: O,
+    pub(crate) snapshot: Arc<Snapshot>,
+}
+
+/// A state with the graph that gives it meaning.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    pub(crate) run: RunId,
+    pub(crate) state: State,
+    pub(crate) graph: Arc<Graph>,
+}
+
+impl Snapshot {
+    pub(crate) fn partial(&self) -> PartialResult {
+        PartialResult::of(&self.run, &self.state, &self.graph)
+    }
+}
+
+impl<O> Completed<O> {
+    /// The details: made when asked for, since most callers want the output only.
+    #[must_use]
+    pub fn partial(&self) -> PartialResult {
+        self.snapshot.partial()
+    }
+}
+
+impl<O> Outcome<O> {
+    /// The details, whatever the outcome is.
+    #[must_use]
+    pub fn partial(&self) -> PartialResult {
+        match self {
+            Outcome::Completed(completed) => completed.partial(),
+            Outcome::Compensated(partial)
+            | Outcome::Stopped(partial)
+            | Outcome::Parked(partial)
+            | Outcome::Abandoned(partial) => partial.clone(),
+        }
+    }
+
+    /// The output of a completed run.
+    pub fn completed(self) -> Option<O> {
+        match self {
+            Outcome::Completed(completed) => Some(completed.output),
+            Outcome::Compensated(_)
+            | Outcome::Stopped(_)
+            | Outcome::Parked(_)
+            | Outcome::Abandoned(_) => None,
+        }
+    }
+
+    /// The word for it: `completed`, `compensated`, `stopped`, `parked` or `abandoned`.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Outcome::Completed(_) => "completed",
+            Outcome::Compensated(_) => "compensated",
+            Outcome::Stopped(_) => "stopped",
+            Outcome::Parked(_) => "parked",
+            Outcome::Abandoned(_) => "abandoned",
+        }
+    }
+}
+
+/// Everything that a run has achieved so far. Always there, whatever happened.
+///
+/// It is derived from the journal and nothing else, so it is the same before and after a crash. As JSON
+/// it carries its schema version, and reads back to an equal value.
+///
+/// ```no_run
+/// # use amends::PartialResult;
+/// # fn show(partial: &PartialResult) {
+/// println!("{} of {} steps done ({} %)", partial.completed, partial.total, partial.percent());
+/// println!("{}", partial.hint());
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct PartialResult {
+    /// The version of this form: 1.
+    pub schema: u32,
+    /// The run.
+    pub run: RunId,
+    /// Its saga.
+    pub saga: String,
+    /// The saga's version.
+    pub version: u32,
+    /// The trace, kept over crash and recovery.
+    pub trace_id: String,
+    /// How the run stands.
+    pub standing: Standing,
+    /// The steps, in the order in which the definition has them.
+    pub steps: Vec<StepReport>,
+    /// How many are done.
+    pub completed: u32,
+    /// How many there are.
+    pub total: u32,
+    /// How many are neither done, nor failed, nor undone.
+    pub remaining: u32,
+    /// The first step that failed, of those that the last decision was about.
+    pub failing_step: Option<String>,
+    /// Its failure's class.
+    pub failure_mode: Option<FailureMode>,
+    /// What was decided last.
+    pub strategy: Option<RecoveryStrategy>,
+    /// What made that decision necessary.
+    pub cause: Option<Cause>,
+    /// Why it was decided so: one explanation per failure.
+    pub why: Vec<Explanation>,
+    /// Recoveries over the run's life.
+    pub recoveries: u32,
+    /// Undos that came to an end, in their order.
+    pub compensations: Vec<CompensationReport>,
+    /// Steps whose effect stands, or may stand, where the run did not complete. For a compensated run: none.
+    pub outstanding: Vec<Outstanding>,
+    /// Steps in doubt that [`UndoRule::Never`](crate::UndoRule::Never) asserts to have left nothing.
+    pub assumed_absent: Vec<String>,
+    /// Why the run is parked, if it is.
+    pub parked: Option<Parking>,
+    /// The reason of the step that asked to end, if one did.
+    pub stopped: Option<String>,
+    /// What a cancel was told, if there was one. `too_late` with `completed` is completed despite cancel.
+    pub cancel: Option<CancelReport>,
+    /// Whether the run's deadline passed.
+    pub deadline_passed: bool,
+    /// When the run was started.
+    pub started_at: Timestamp,
+    /// When it ended, if it did.
+    pub ended_at: Option<Timestamp>,
+    /// What the run can be found by.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// How a step stands: one word, so that counts can't disagree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum StepStatus {
+    /// It waits for its turn.
+    Pending,
+    /// Its `execute` is in flight.
+    Running,
+    /// Its next attempt waits.
+    Retrying,
+    /// Its attempt was interrupted, or its retry dropped.
+    Interrupted,
+    /// It is done.
+    Done,
+    /// It failed for good.
+    Failed,
+    /// It asked to end the run.
+    Stopped,
+    /// Its undo is under way.
+    Undoing,
+    /// Its effect was undone.
+    Undone,
+    /// Its undo failed for good.
+    UndoFailed,
+}
+
+/// What a step's round has left in the world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EffectReport {
+    /// Nothing.
+    NotDone,
+    /// Nobody knows.
+    InDoubt,
+    /// Its effect.
+    Done,
+}
+
+/// One step of a [`PartialResult`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct StepReport {
+    /// Its name.
+    pub name: String,
+    /// How it stands.
+    pub status: StepStatus,
+    /// What it has left.
+    pub effect: EffectReport,
+    /// Its round.
+    pub round: u32,
+    /// Calls of its `execute`, over the run's life.
+    pub attempts: u32,
+    /// Its output, if it is done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<Value>,
+    /// When its last attempt was announced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Timestamp>,
+    /// When the end of its last attempt was recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<Timestamp>,
+    /// How long its last attempt took, in microseconds, as measured around the call.
+    pub took_us: u64,
+    /// Its last failure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+    /// Attempts that did not succeed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<AttemptReport>,
+}
+
+impl StepReport {
+    /// How long the last attempt took.
+    #[must_use]
+    pub fn duration(&self) -> Duration {
+        Duration::from_micros(self.took_us)
+    }
+}
+
+/// An attempt that did not succeed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct AttemptReport {
+    /// Its number.
+    pub attempt: u32,
+    /// When it was announced.
+    pub started_at: Timestamp,
+    /// When its end was recorded.
+    pub ended_at: Timestamp,
+    /// How it failed; nothing where it was interrupted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+}
+
+/// One undo that came to an end.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct CompensationReport {
+    /// The step.
+    pub step: String,
+    /// The round that was undone.
+    pub round: u32,
+    /// What was undone.
+    pub effect: EffectReport,
+    /// Calls of its `compensate`, over the run's life.
+    pub attempts: u32,
+    /// When it ended.
+    pub ended_at: Timestamp,
+    /// How long its last call took, in microseconds.
+    pub took_us: u64,
+    /// How it failed; nothing where it succeeded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+}
+
+/// An effect that stands, or may stand.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Outstanding {
+    /// The step.
+    pub step: String,
+    /// Whether it stands for certain.
+    pub effect: EffectReport,
+    /// The key under which it was made, to look for at the participant.
+    pub key: Option<String>,
+}
+
+/// A cancel, and what it was told.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct CancelReport {
+    /// Who asked.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+    /// The answer, as far as it is known by now.
+    pub told: CancelTold,
+}
+
+impl PartialResult {
+    /// The version of the form.
+    pub const SCHEMA: u32 = 1;
+
+    /// What a state says.
+    #[must_use]
+    pub(crate) fn of(run: &RunId, state: &State, graph: &Graph) -> Self {
+        let name = |step: StepIx| {
+            graph
+                .steps()
+                .get(step.0 as usize)
+                .map_or("?", |step| step.name())
+                .to_owned()
+        };
+        let steps: Vec<StepReport> = graph
+            .steps()
+            .iter()
+            .zip(&state.nodes)
+            .map(|(step, node)| step_report(step.name(), node))
+            .collect();
+        let count = |wanted: fn(StepStatus) -> bool| {
+            u32::try_from(steps.iter().filter(|step| wanted(step.status)).count())
+                .unwrap_or(u32::MAX)
+        };
+        let completed = count(|status| status == StepStatus::Done);
+        let remaining = count(|status| {
+            matches!(
+                status,
+                StepStatus::Pending
+                    | StepStatus::Running
+                    | StepStatus::Retrying
+                    | StepStatus::Interrupted
+            )
+        });
+        let outstanding = graph
+            .steps()
+            .iter()
+            .zip(&state.nodes)
+            .filter(|_| !matches!(state.end, Some(End::Completed { .. })))
+            .filter(|(_, node)| node.effect != EffectNow::NotDone)
+            .filter(|(step, _)| step.kind() != crate::saga::StepKind::ReadOnly)
+            .map(|(step, node)| Outstanding {
+                step: step.name().to_owned(),
+                effect: node.effect.into(),
+                key: node.key.as_ref().map(ToString::to_string),
+            })
+            .collect();
+        let decision = state.last_decision.as_deref();
+        let failing = decision.and_then(|decision| decision.failed.first().copied());
+        let failing = failing.or_else(|| first_failed(state));
+        let failure_mode = failing
+            .and_then(|step| state.nodes.get(step.0 as usize)?.failure.as_ref())
+            .map(|failure| failure.mode.clone())
+            .or_else(|| {
+                decision
+                    .and_then(|decision| decision.why.first())
+                    .map(|why| why.saw.mode.clone())
+            });
+        PartialResult {
+            schema: PartialResult::SCHEMA,
+            run: run.clone(),
+            saga: graph.saga().to_owned(),
+            version: graph.version(),
+            trace_id: state.header.trace_id.clone(),
+            standing: state.standing(None),
+            total: u32::try_from(steps.len()).unwrap_or(u32::MAX),
+            completed,
+            remaining,
+            failing_step: failing.map(name),
+            failure_mode,
+            strategy: decision.map(|decision| decision.strategy),
+            cause: decision.map(|decision| decision.cause.clone()),
+            why: decision
+                .map(|decision| decision.why.clone())
+                .unwrap_or_default(),
+            recoveries: state.recoveries_total,
+            compensations: state
+                .compensations
+                .iter()
+                .map(|done| CompensationReport {
+                    step: name(done.step),
+                    round: done.round,
+                    effect: done.effect.into(),
+                    attempts: done.attempts,
+                    ended_at: done.ended_at,
+                    took_us: u64::try_from(done.took.as_micros()).unwrap_or(u64::MAX),
+                    failure: done.failure.as_deref().cloned(),
+                })
+                .collect(),
+            outstanding,
+            assumed_absent: graph
+                .steps()
+                .iter()
+                .zip(&state.nodes)
+                .filter(|(_, node)| node.assumed_absent)
+                .map(|(step, _)| step.name().to_owned())
+                .collect(),
+            parked: state.parked.clone(),
+            stopped: match &state.end {
+                Some(End::Stopped { reason }) => Some(reason.clone()),
+                _ => state.stop.clone(),
+            },
+            cancel: state.cancel.as_ref().map(|cancel| CancelReport {
+                by: cancel.by.clone(),
+                reason: cancel.reason.clone(),
+                told: cancel.told,
+            }),
+            deadline_passed: state.deadline_reported,
+            started_at: state.started_at,
+            ended_at: state.ended_at,
+            labels: state.header.labels.clone(),
+            steps,
+        }
+    }
+
+    /// The step with this name.
+    #[must_use]
+    pub fn step(&self, name: &str) -> Option<&StepReport> {
+        self.steps.iter().find(|step| step.name == name)
+    }
+
+    /// The output of a step that is done.
+    ///
+    /// # Errors
+    ///
+    /// [`PayloadError::Decode`] where it isn't a `T`.
+    pub fn output<T: Payload>(&self, step: &str) -> Result<Option<Arc<T>>, PayloadError> {
+        self.step(step)
+            .and_then(|step| step.output.as_ref())
+            .map(Value::get)
+            .transpose()
+    }
+
+    /// How much is done, in whole percent, rounded down; 100 for a saga without steps.
+    #[must_use]
+    pub fn percent(&self) -> u32 {
+        if self.total == 0 {
+            100
+        } else {
+            u32::try_from(u64::from(self.completed) * 100 / u64::from(self.total)).unwrap_or(100)
+        }
+    }
+
+    /// What happens next and what the reader can do, in one sentence, derived from what was decided.
+    #[must_use]
+    pub fn hint(&self) -> String {
+        let standing: Vec<&str> = self
+            .outstanding
+            .iter()
+            .map(|standing| standing.step.as_str())
+            .collect();
+        let standing = if standing.is_empty() {
+            "nothing".to_owned()
+        } else {
+            standing.join(", ")
+        };
+        match (self.standing, self.strategy) {
+            (Standing::Completed, _) => "all steps are done".to_owned(),
+            (Standing::Compensated, _) => "all that was done is undone".to_owned(),
+            (Standing::Stopped, _) => {
+                format!(
+                    "ended early ({}); kept: {standing}",
+                    self.stopped.as_deref().unwrap_or_default()
+                )
+            }
+            (Standing::Abandoned, _) => format!("given up; still standing: {standing}"),
+            (Standing::Parked, _) => {
+                let why = self
+                    .parked
+                    .as_ref()
+                    .map_or("", |parked| parked.message.as_str());
+                format!(
+                    "parked: {why}; standing: {standing}. Retry, compensate, resolve what is in doubt, or abandon it"
+                )
+            }
+            (_, Some(RecoveryStrategy::RetryFailed)) => {
+                format!(
+                    "keeps {} of {} steps and runs the others",
+                    self.completed, self.total
+                )
+            }
+            (_, Some(RecoveryStrategy::RetryFromCheckpoint)) => {
+                "goes back to its checkpoints and on from there".to_owned()
+            }
+            (_, Some(RecoveryStrategy::RetryAll)) => "undoes all and begins again".to_owned(),
+            (_, Some(RecoveryStrategy::Compensate)) => {
+                format!("is being undone; still standing: {standing}")
+            }
+            (_, Some(RecoveryStrategy::Manual)) => "is about to be parked".to_owned(),
+            (_, None) => format!("under way: {} of {} steps done", self.completed, self.total),
+        }
+    }
+}
+
+/// The failure that was recorded first, where no decision was made about it.
+fn first_failed(state: &State) -> Option<StepIx> {
+    let failed = state
+        .nodes
+        .iter()
+        .enumerate()
+        .filter(|(_, node)| node.status == Status::Failed);
+    failed
+        .min_by_key(|(_, node)| node.ended_at)
+        .map(|(index, _)| StepIx(u32::try_from(index).unwrap_or(u32::MAX)))
+}
+
+fn step_report(name: &str, node: &NodeState) -> StepReport {
+    let status = match (node.undo, node.status) {
+        (UndoStatus::Failed, _) => StepStatus::UndoFailed,
+        (UndoStatus::Ready | UndoStatus::Running | UndoStatus::Sleeping { .. }, _) => {
+            StepStatus::Undoing
+        }
+        (UndoStatus::Idle, status) => match status {
+            Status::Waiting | Status::Ready => StepStatus::Pending,
+            Status::Running => StepStatus::Running,
+            Status::Sleeping { .. } => StepStatus::Retrying,
+            Status::Dropped => StepStatus::Interrupted,
+            Status::Done => StepStatus::Done,
+            Status::Failed => StepStatus::Failed,
+            Status::Stopped => StepStatus::Stopped,
+            Status::Undone => StepStatus::Undone,
+        },
+    };
+    StepReport {
+        name: name.to_owned(),
+        status,
+        effect: node.effect.into(),
+        round: node.round,
+        attempts: node.attempts,
+        output: node.output.clone(),
+        started_at: node.started_at,
+        ended_at: node.ended_at,
+        took_us: u64::try_from(node.took.as_micros()).unwrap_or(u64::MAX),
+        failure: node
+            .undo_failure
+            .as_deref()
+            .or(node.failure.as_deref())
+            .cloned(),
+        history: node
+            .history
+            .iter()
+            .map(|taken| AttemptReport {
+                attempt: taken.attempt,
+                started_at: taken.started_at,
+                ended_at: taken.ended_at,
+                failure: taken.failure.as_deref().cloned(),
+            })
+            .collect(),
+    }
+}
+
+impl From<EffectNow> for EffectReport {
+    fn from(effect: EffectNow) -> Self {
+        match effect {
+            EffectNow::NotDone => EffectReport::NotDone,
+            EffectNow::InDoubt => EffectReport::InDoubt,
+            EffectNow::Done => EffectReport::Done,
+        }
+    }
+}

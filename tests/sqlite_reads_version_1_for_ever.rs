@@ -10,6 +10,7 @@
 #![cfg(feature = "sqlite")]
 #![allow(clippy::unwrap_used)] // Helpers of tests; the lint knows test functions only.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use amends::journal::{
@@ -216,6 +217,28 @@ async fn what_this_version_writes_is_read_back_word_for_word() {
     let file = dir.path().join("new.db");
     write(&file).await;
     read(&file).await;
+}
+
+#[test]
+fn every_kind_of_event_is_in_a_run_above_and_in_the_document() {
+    let document = include_str!("../docs/format.md");
+    let events = RUNS
+        .iter()
+        .flat_map(|run| run.records)
+        .flat_map(|(_, events)| serde_json::from_str::<Vec<serde_json::Value>>(events).unwrap());
+    let names: BTreeSet<String> = events
+        .map(|event| match event {
+            serde_json::Value::String(name) => name,
+            event => event.as_object().unwrap().keys().next().unwrap().clone(),
+        })
+        .collect();
+    assert_eq!(names.len(), 20, "an event is missing above: {names:?}");
+    for name in names {
+        assert!(
+            document.contains(&format!("| `{name}` |")),
+            "`{name}` is not in docs/format.md"
+        );
+    }
 }
 
 #[tokio::test]

@@ -536,3 +536,31 @@ fn k5_an_operators_word_lets_an_at_most_once_step_go_on() {
     assert_eq!(resolved(Resolution::Done(70)), (Some(70), vec![1]));
     assert_eq!(resolved(Resolution::NotDone), (Some(2), vec![1, 1]));
 }
+
+#[test]
+fn k5_an_operator_may_have_an_at_most_once_step_undone_and_executed_in_a_new_round() {
+    let world = World::new();
+    let saga = once(&world, always(RecoveryStrategy::Manual), false);
+    world.plan("do b", [Act::in_doubt()]);
+    assert_eq!(world.run_to_rest(&saga, 1).word(), "parked");
+    let output = world.life(&saga, async |coordinator| {
+        let run = "r".into();
+        let retried = coordinator.retry(&run, RecoveryStrategy::RetryAll, "ann", "again");
+        retried.await.unwrap();
+        let handle = coordinator.attach(&saga, &run).await.unwrap().unwrap();
+        handle.ended().await.unwrap().completed()
+    });
+    assert_eq!(output, Some(2));
+    assert_eq!(
+        world.log(),
+        [
+            "do a",
+            "do b",
+            "undo b (in doubt)",
+            "undo a (done 1)",
+            "do a",
+            "do b"
+        ]
+    );
+    assert_eq!(rounds(&world, "do b"), [1, 2]);
+}

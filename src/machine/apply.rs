@@ -205,6 +205,8 @@ impl State {
         node.status = Status::Done;
         node.effect = EffectNow::Done;
         node.output = Some(output);
+        // The same key took effect after all, and is accounted for by what is done.
+        node.assumed_absent = false;
         node.completed = completed;
         node.interruptions = 0;
         node.withheld = false;

@@ -34,7 +34,9 @@ impl State {
             .map(|why| why.says)
             .max()
             .unwrap_or(RecoveryStrategy::Manual);
-        let strategy = match self.unavailable(graph, strictest, AskedBy::Policy) {
+        let used_up = self.recoveries_used_up(graph, strictest);
+        let overruled = self.unavailable(graph, strictest, AskedBy::Policy);
+        let strategy = match overruled.or(used_up) {
             None => strictest,
             Some(because) => {
                 for why in why.iter_mut().filter(|why| why.says == strictest) {
@@ -94,6 +96,18 @@ impl State {
         saw.max_recoveries = graph.policy.recoveries();
         saw.time_used_up = self.time_is_up;
         saw
+    }
+
+    /// Recoveries are bounded, also where a policy has no rule for it (rule D6).
+    fn recoveries_used_up(&self, graph: &Graph, strategy: RecoveryStrategy) -> Option<String> {
+        let most = graph.policy.recoveries();
+        match strategy {
+            RecoveryStrategy::RetryFailed
+            | RecoveryStrategy::RetryFromCheckpoint
+            | RecoveryStrategy::RetryAll => (self.recoveries >= most)
+                .then(|| format!("{strategy} is not available: all {most} recoveries are used up")),
+            RecoveryStrategy::Compensate | RecoveryStrategy::Manual => None,
+        }
     }
 
     /// Why a strategy can't be taken now, if it can't (rules D2, D4, K5, S3).

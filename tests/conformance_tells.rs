@@ -1,7 +1,7 @@
 //! The suite for stores finds a store that breaks a promise: each test breaks one, and names the check
 //! that has to say so.
 #![cfg(feature = "testkit")]
-#![allow(clippy::unwrap_used)] // Helpers of tests; the lint knows test functions only.
+#![allow(clippy::unwrap_used, clippy::panic)] // Helpers of tests; the lints know test functions only.
 
 use std::collections::HashSet;
 use std::sync::Mutex;

@@ -1,6 +1,6 @@
 //! Every store keeps the promises of the trait, and the suite that says so can tell.
 #![cfg(all(feature = "testkit", feature = "sqlite"))]
-#![allow(clippy::unwrap_used)] // Helpers of tests; the lint knows test functions only.
+#![allow(clippy::unwrap_used, clippy::panic)] // Helpers of tests; the lints know test functions only.
 
 use amends::store::{MemoryStore, SqliteStore, Store as _};
 use amends::testkit::conformance::{self, MakeStore};

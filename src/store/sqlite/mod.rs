@@ -133,7 +133,10 @@ impl SqliteStore {
             // before anybody reads it and acts on it.
             .and_then(|_| wal::passive(&conn))
             .and_then(|()| wal::grow(&conn, &path, options.wal_bytes));
-        prepared.map_err(|error| StoreError::failed("preparing the journal file", error))?;
+        if let Err(error) = prepared {
+            wal::leave(&conn);
+            return Err(StoreError::failed("preparing the journal file", error));
+        }
 
         let readers = Readers::new(path.clone(), options.readers, options.busy_timeout);
         let (queue, counts) = (Arc::new(Queue::default()), Arc::new(Counts::default()));

@@ -11,6 +11,8 @@ pub mod saga;
 mod sharded;
 pub mod step;
 pub mod store;
+#[cfg(feature = "testkit")]
+pub mod testkit;
 
 pub use coordinator::*;
 pub use failure::FailureMode;

@@ -1,6 +1,7 @@
 //! Commands from outside: what is answered, and which events they become.
 
 use crate::journal::{CancelTold, Cause, Decision, End, Event};
+use crate::machine::recovery::AskedBy;
 use crate::machine::state::{Direction, EffectNow, Phase, State, Status};
 use crate::policy::RecoveryStrategy;
 use crate::saga::Graph;
@@ -92,7 +93,7 @@ impl State {
                  `retry_all` begins again after all is undone"
             )));
         }
-        if let Some(why) = self.unavailable(graph, strategy) {
+        if let Some(why) = self.unavailable(graph, strategy, AskedBy::Operator) {
             return Err(Refused::Unavailable(why));
         }
         let cause = Cause::Operator {

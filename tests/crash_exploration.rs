@@ -20,7 +20,9 @@ type Nodes = Vec<Node<String>>;
 
 /// Two attempts, 1 s apart: enough for a retry, and short journals.
 fn retry() -> Retry {
-    Retry::constant().initial(Duration::from_secs(1)).max_attempts(2)
+    Retry::constant()
+        .initial(Duration::from_secs(1))
+        .max_attempts(2)
 }
 
 /// A policy that recovers once only, so that journals stay short.
@@ -78,11 +80,24 @@ fn quick() {
     let began = Instant::now();
     let mut all = Explored::default();
     for seed in 0..2 {
-        for fault in [Fault::Rejected, Fault::NotDone, Fault::LostReply, Fault::Late, Fault::Panic] {
-            let e = Explorer::new("chain 3").explore(|| {
-                let world = if seed == 0 {World::new()} else {World::seeded(seed)}.fail_calls("s2", .., fault.clone());
-                Scenario::new(chain(&world, 3), 1, world)
-            }).unwrap();
+        for fault in [
+            Fault::Rejected,
+            Fault::NotDone,
+            Fault::LostReply,
+            Fault::Late,
+            Fault::Panic,
+        ] {
+            let e = Explorer::new("chain 3")
+                .explore(|| {
+                    let world = if seed == 0 {
+                        World::new()
+                    } else {
+                        World::seeded(seed)
+                    }
+                    .fail_calls("s2", .., fault.clone());
+                    Scenario::new(chain(&world, 3), 1, world)
+                })
+                .unwrap();
             println!("{fault:?}: {e}");
             all += e;
         }

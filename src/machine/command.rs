@@ -82,6 +82,9 @@ impl State {
         reason: &str,
     ) -> Result<Event<StepIx>, Refused> {
         self.must_be_parked()?;
+        if strategy == RecoveryStrategy::Manual {
+            return Err(Refused::Unavailable("the run is parked already".to_owned()));
+        }
         let unwinding = self.unwind.remaining > 0;
         let forward = matches!(
             strategy,

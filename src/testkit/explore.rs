@@ -7,6 +7,7 @@ use std::ops::AddAssign;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::Clock;
 use crate::coordinator::{Coordinator, OutcomeError, RunHandle, StartError};
 use crate::ids::{RunId, Timestamp};
 use crate::journal::Journal;
@@ -19,7 +20,6 @@ use crate::testkit::clock::VirtualClock;
 use crate::testkit::oracle::{self, Rest};
 use crate::testkit::store::{CrashSignal, CrashingStore, StoreFault};
 use crate::testkit::world::{Entry, World};
-use crate::Clock;
 
 /// What is explored: a saga, its input, and the world that its steps act upon.
 ///
@@ -452,7 +452,8 @@ impl<I: Payload, O: Payload> Path<'_, I, O> {
         }
         let same = before.len() == self.rests.len()
             && before.iter().zip(&self.rests).all(|(before, after)| {
-                before.word == after.word && before.journal.records.len() == after.journal.records.len()
+                before.word == after.word
+                    && before.journal.records.len() == after.journal.records.len()
             });
         if !same {
             return Err(self.violation("recovery is idempotent: a journal has changed"));
@@ -536,7 +537,11 @@ impl<I: Payload, O: Payload> Path<'_, I, O> {
             .map_err(Trouble::wrong)?;
         let handles = self.begin(&coordinator, disk).await?;
         let first = RunId::new("run-1");
-        if let Some(appends) = self.scenario.cancel.filter(|_| !self.cancelled && !self.quiet) {
+        if let Some(appends) = self
+            .scenario
+            .cancel
+            .filter(|_| !self.cancelled && !self.quiet)
+        {
             let seen = self.appends_so_far(disk).await?;
             tokio::select! {
                 biased;
@@ -558,7 +563,9 @@ impl<I: Payload, O: Payload> Path<'_, I, O> {
             {
                 let said = match operator {
                     Operator::Retries(strategy) => {
-                        coordinator.retry(&first, strategy, "tester", "planned").await
+                        coordinator
+                            .retry(&first, strategy, "tester", "planned")
+                            .await
                     }
                     Operator::Abandons => coordinator.abandon(&first, "tester", "planned").await,
                 };
@@ -582,7 +589,11 @@ impl<I: Payload, O: Payload> Path<'_, I, O> {
                     partial,
                     journal,
                 }),
-                _ => return Err(Trouble::Wrong(format!("run `{run}` is at rest and has no journal"))),
+                _ => {
+                    return Err(Trouble::Wrong(format!(
+                        "run `{run}` is at rest and has no journal"
+                    )));
+                }
             }
         }
         Ok(())

@@ -1,6 +1,7 @@
 //! Sagas in your own process.
 
 mod coordinator;
+pub mod diagram;
 pub mod failure;
 mod ids;
 pub mod journal;
@@ -19,3 +20,8 @@ pub use partial::*;
 pub use policy::{RecoveryPolicy, RecoveryStrategy, Retry};
 pub use saga::*;
 pub use step::*;
+
+/// The pages of `docs/`, so that their examples are compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/defining.md")]
+mod defining {}

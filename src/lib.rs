@@ -51,6 +51,7 @@
 //! they live. The names used most are here at the root.
 
 mod coordinator;
+pub mod diagram;
 pub mod failure;
 mod ids;
 pub mod journal;
@@ -87,3 +88,8 @@ pub use step::{Action, Effect, Payload, Probe, Probed, ResultExt, Step, StepCont
 #[cfg(all(doctest, feature = "sqlite"))]
 #[doc = include_str!("../README.md")]
 mod readme {}
+
+/// The pages of `docs/`, so that their examples are compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/defining.md")]
+mod defining {}

@@ -51,6 +51,8 @@ impl State {
 
     fn unwind_steps(&mut self, graph: &Graph, steps: &[StepIx], then: Direction) {
         self.phase = Phase::Unwinding;
+        // An undo that slept when the run was parked begins afresh: its timer must not ring for it again.
+        self.timers.clear();
         for node in &mut self.nodes {
             node.in_region = false;
             node.undo = UndoStatus::Idle;

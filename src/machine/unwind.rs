@@ -267,7 +267,7 @@ impl State {
         let Direction::Forward { hold } = self.unwind.then else {
             return;
         };
-        if self.is_cancelled() {
+        if self.is_cancelled() && !self.is_pivot_done(graph) {
             // It would be undone at once: the decision about the cancel comes first.
             return;
         }

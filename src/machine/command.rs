@@ -45,7 +45,7 @@ impl State {
         }
         let pivot = graph.pivot.map(|pivot| self.seen(pivot));
         let told = match pivot {
-            _ if self.phase == Phase::Unwinding && self.unwind.then != Direction::Stopped => {
+            _ if self.phase == Phase::Unwinding && self.unwind.then == Direction::Compensated => {
                 CancelTold::Accepted
             }
             Some(pivot) if pivot.effect == EffectNow::Done => CancelTold::TooLate,

@@ -45,7 +45,7 @@ impl State {
         }
         let pivot = graph.pivot.map(|pivot| self.seen(pivot));
         let told = match pivot {
-            _ if self.phase == Phase::Unwinding && self.unwind.then != Direction::Stopped => {
+            _ if self.phase == Phase::Unwinding && self.unwind.then == Direction::Compensated => {
                 CancelTold::Accepted
             }
             Some(pivot) if pivot.effect == EffectNow::Done => CancelTold::TooLate,
@@ -82,6 +82,9 @@ impl State {
         reason: &str,
     ) -> Result<Event<StepIx>, Refused> {
         self.must_be_parked()?;
+        if strategy == RecoveryStrategy::Manual {
+            return Err(Refused::Unavailable("the run is parked already".to_owned()));
+        }
         let unwinding = self.unwind.remaining > 0;
         let forward = matches!(
             strategy,

@@ -45,14 +45,14 @@ impl State {
                 RecoveryStrategy::Manual
             }
         };
-        let recovers = matches!(
+        let retries = matches!(
             strategy,
             RecoveryStrategy::RetryFailed
                 | RecoveryStrategy::RetryFromCheckpoint
                 | RecoveryStrategy::RetryAll
         );
-        let recovery = if recovers { self.recoveries + 1 } else { 0 };
-        let resume_at = recovers.then(|| {
+        let recovery = if retries { self.recoveries + 1 } else { 0 };
+        let resume_at = retries.then(|| {
             let step = self.failures.first().copied().unwrap_or(StepIx(0));
             let seed = if graph.steps.is_empty() {
                 0
@@ -204,10 +204,10 @@ impl State {
                 );
             }
             RecoveryStrategy::RetryAll => {
-                self.unwind_region(graph, |_, _| true, Direction::Forward { hold })
+                self.unwind_region(graph, |_, _| true, Direction::Forward { hold });
             }
             RecoveryStrategy::Compensate => {
-                self.unwind_region(graph, |_, _| true, Direction::Compensated)
+                self.unwind_region(graph, |_, _| true, Direction::Compensated);
             }
             RecoveryStrategy::Manual => {}
         }

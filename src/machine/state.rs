@@ -302,6 +302,13 @@ impl State {
             .is_some_and(|pivot| self.seen(pivot).effect != EffectNow::NotDone)
     }
 
+    /// Whether the pivot is done for certain: then a cancel comes too late (rule C1).
+    pub(super) fn is_pivot_done(&self, graph: &Graph) -> bool {
+        graph
+            .pivot
+            .is_some_and(|pivot| self.seen(pivot).effect == EffectNow::Done)
+    }
+
     /// Whether the run is over.
     #[must_use]
     pub fn is_ended(&self) -> bool {

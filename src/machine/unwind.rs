@@ -65,6 +65,8 @@ impl State {
 
     fn unwind_steps(&mut self, graph: &Graph, steps: &[StepIx], then: Direction) {
         self.phase = Phase::Unwinding;
+        // An undo that slept when the run was parked begins afresh: its timer must not ring for it again.
+        self.timers.clear();
         for node in &mut self.nodes {
             node.in_region = false;
             node.undo = UndoStatus::Idle;
@@ -275,7 +277,7 @@ impl State {
         let Direction::Forward { hold } = self.unwind.then else {
             return;
         };
-        if self.is_cancelled() {
+        if self.is_cancelled() && !self.is_pivot_done(graph) {
             // It would be undone at once: the decision about the cancel comes first.
             return;
         }
@@ -315,6 +317,8 @@ impl State {
         }
         let node = self.node(step);
         node.in_region = false;
+        // What feeds it may have been undone: a `map` is asked again.
+        node.mapped.clear();
         if was_done && graph.step(step).kind == StepKind::ReadOnly {
             // A read-only step that runs again does so in a new round (rule K2).
             node.effect = EffectNow::NotDone;

@@ -43,10 +43,8 @@ fn nothing_was_pulled_from_under(world: &World, edges: &[(&str, &str)]) {
                 }
             }
             Event::StepDone { step, .. } => drop(standing.insert(step)),
-            Event::StepFailed { step, failure, .. } => {
-                if failure.effect == FailedEffect::InDoubt {
-                    standing.insert(step);
-                }
+            Event::StepFailed { step, failure, .. } if failure.effect == FailedEffect::InDoubt => {
+                standing.insert(step);
             }
             Event::Undone { step, .. } => drop(standing.remove(&step)),
             _ => {}
@@ -302,14 +300,14 @@ fn s3_no_verb_executes_a_step_while_a_done_descendant_stands() {
         let saga = checkpointed(&world, always(Manual));
         world.plan("do fails", [Act::lost()]);
         assert_eq!(world.run_to_rest(&saga, 1).word(), "parked");
-        let word = world.life(&saga, async |coordinator| {
+        let end = world.life(&saga, async |coordinator| {
             let run = "r".into();
             let retried = coordinator.retry(&run, strategy, "ann", "go on").await;
             retried.unwrap();
             let handle = coordinator.attach(&saga, &run).await.unwrap().unwrap();
             handle.ended().await.unwrap().word()
         });
-        assert_eq!(word, "completed");
+        assert_eq!(end, "completed");
         nothing_was_pulled_from_under(&world, &CHECKPOINTED);
     }
 }
@@ -366,14 +364,14 @@ fn s4_a_run_is_never_called_compensated_while_something_stands() {
         ParkReason::CompensationFailed
     );
     // Once the undo works, the word is true.
-    let word = world.life(&saga, async |coordinator| {
+    let end = world.life(&saga, async |coordinator| {
         let run = "r".into();
         let retried = coordinator.retry(&run, Compensate, "ann", "it is up again");
         retried.await.unwrap();
         let handle = coordinator.attach(&saga, &run).await.unwrap().unwrap();
         handle.ended().await.unwrap().word()
     });
-    assert_eq!(word, "compensated");
+    assert_eq!(end, "compensated");
     let undone = world.log().into_iter().filter(|it| it.starts_with("undo"));
     let mut undone: Vec<_> = undone.collect();
     undone[..2].sort();

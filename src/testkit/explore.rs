@@ -7,7 +7,8 @@ use std::ops::AddAssign;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::coordinator::{Coordinator, OutcomeError, RunHandle, StartError};
+use crate::Clock;
+use crate::coordinator::{CommandError, Coordinator, OutcomeError, RunHandle, StartError};
 use crate::ids::{RunId, Timestamp};
 use crate::journal::Journal;
 use crate::partial::Outcome;
@@ -19,7 +20,6 @@ use crate::testkit::clock::VirtualClock;
 use crate::testkit::oracle::{self, Rest};
 use crate::testkit::store::{CrashSignal, CrashingStore, StoreFault};
 use crate::testkit::world::{Entry, World};
-use crate::Clock;
 
 /// What is explored: a saga, its input, and the world that its steps act upon.
 ///
@@ -333,7 +333,7 @@ impl Explorer {
                         path.disturbed((append, fault))?;
                         path.disturbed((second, fault_again))?;
                         path.undisturbed()?;
-                        path.finish(&mut explored)?;
+                        path.judge(&mut explored)?;
                         explored.runs += 1;
                         explored.crash_points += 1;
                     }
@@ -423,8 +423,8 @@ impl<I: Payload, O: Payload> Path<'_, I, O> {
         }
     }
 
-    /// Everything is at rest: asks the oracles, and recovers once more for nothing. Gives the words.
-    fn finish(&mut self, explored: &mut Explored) -> Result<Vec<&'static str>, Violation> {
+    /// Everything is at rest: asks the oracles. Gives the words.
+    fn judge(&mut self, explored: &mut Explored) -> Result<Vec<&'static str>, Violation> {
         let world = self.scenario.world.clone();
         world.deliver_late();
         oracle::check(self.scenario.saga.graph(), &world, &self.rests)
@@ -439,6 +439,13 @@ impl<I: Payload, O: Payload> Path<'_, I, O> {
         for word in &words {
             *explored.rests.entry(word).or_default() += 1;
         }
+        Ok(words)
+    }
+
+    /// Asks the oracles, and recovers once more, for nothing.
+    fn finish(&mut self, explored: &mut Explored) -> Result<Vec<&'static str>, Violation> {
+        let words = self.judge(explored)?;
+        let world = self.scenario.world.clone();
         let (happened, before) = (world.len(), std::mem::take(&mut self.rests));
         self.quiet = true;
         let (ended, appends) = self.process(None);
@@ -452,7 +459,8 @@ impl<I: Payload, O: Payload> Path<'_, I, O> {
         }
         let same = before.len() == self.rests.len()
             && before.iter().zip(&self.rests).all(|(before, after)| {
-                before.word == after.word && before.journal.records.len() == after.journal.records.len()
+                before.word == after.word
+                    && before.journal.records.len() == after.journal.records.len()
             });
         if !same {
             return Err(self.violation("recovery is idempotent: a journal has changed"));
@@ -536,13 +544,20 @@ impl<I: Payload, O: Payload> Path<'_, I, O> {
             .map_err(Trouble::wrong)?;
         let handles = self.begin(&coordinator, disk).await?;
         let first = RunId::new("run-1");
-        if let Some(appends) = self.scenario.cancel.filter(|_| !self.cancelled && !self.quiet) {
+        if let Some(appends) = self
+            .scenario
+            .cancel
+            .filter(|_| !self.cancelled && !self.quiet)
+        {
             let seen = self.appends_so_far(disk).await?;
             tokio::select! {
                 biased;
                 () = signal.acknowledged(appends.saturating_sub(seen)) => {
+                    let told = coordinator.cancel(&first, "tester", "planned").await;
+                    if let Err(CommandError::Closed { .. }) = told {
+                        return Err(Trouble::StoreDied);
+                    }
                     // A run that has ended refuses, and that is an answer too.
-                    drop(coordinator.cancel(&first, "tester", "planned").await);
                     self.cancelled = true;
                 }
                 rest = handles[0].outcome() => drop(rest),
@@ -558,10 +573,15 @@ impl<I: Payload, O: Payload> Path<'_, I, O> {
             {
                 let said = match operator {
                     Operator::Retries(strategy) => {
-                        coordinator.retry(&first, strategy, "tester", "planned").await
+                        coordinator
+                            .retry(&first, strategy, "tester", "planned")
+                            .await
                     }
                     Operator::Abandons => coordinator.abandon(&first, "tester", "planned").await,
                 };
+                if let Err(CommandError::Closed { .. }) = said {
+                    return Err(Trouble::StoreDied);
+                }
                 self.helped = true;
                 if said.is_ok() {
                     outcome = handle.outcome().await.map_err(Trouble::from)?;
@@ -582,7 +602,11 @@ impl<I: Payload, O: Payload> Path<'_, I, O> {
                     partial,
                     journal,
                 }),
-                _ => return Err(Trouble::Wrong(format!("run `{run}` is at rest and has no journal"))),
+                _ => {
+                    return Err(Trouble::Wrong(format!(
+                        "run `{run}` is at rest and has no journal"
+                    )));
+                }
             }
         }
         Ok(())

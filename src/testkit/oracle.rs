@@ -127,7 +127,12 @@ struct Watched<'a> {
 
 impl<'a> Watched<'a> {
     fn of(graph: &'a Graph, reach: &'a Reach, rest: &'a Rest) -> Self {
-        let uid = match rest.journal.records.first().and_then(|first| first.events.first()) {
+        let uid = match rest
+            .journal
+            .records
+            .first()
+            .and_then(|first| first.events.first())
+        {
             Some(Event::RunStarted(started)) => started.uid.clone(),
             _ => String::new(),
         };
@@ -366,12 +371,7 @@ impl<'a> Watched<'a> {
         Ok(())
     }
 
-    fn undo_called(
-        &mut self,
-        at: usize,
-        event: &WorldEvent,
-        undo_key: &str,
-    ) -> Result<(), String> {
+    fn undo_called(&mut self, at: usize, event: &WorldEvent, undo_key: &str) -> Result<(), String> {
         if self.undos[at] == 0 {
             return Err(format!(
                 "intent before undo: {event}, and no durable record announces this call"
@@ -419,7 +419,10 @@ impl<'a> Watched<'a> {
         let name = |at: usize| &*self.graph.steps[at].name;
         if word == "completed" {
             for (at, step) in self.graph.steps.iter().enumerate() {
-                let count = self.standing[at].values().filter(|times| **times > 0).count();
+                let count = self.standing[at]
+                    .values()
+                    .filter(|times| **times > 0)
+                    .count();
                 let wanted = usize::from(step.kind != StepKind::ReadOnly);
                 if count != wanted {
                     return Err(format!(
@@ -579,7 +582,10 @@ impl JournalFold {
             Event::Decided(_) => self.last_undo = None,
             Event::UndoStarted { step, .. } => {
                 if sequential && !self.undoing.is_empty() {
-                    return Err(format!("two undos at once, `{}` is one of them", name(step)));
+                    return Err(format!(
+                        "two undos at once, `{}` is one of them",
+                        name(step)
+                    ));
                 }
                 let done = self.completed.get(step).copied();
                 if sequential

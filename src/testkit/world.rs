@@ -9,9 +9,7 @@ use std::time::Duration;
 use crate::failure::FailureMode;
 use crate::ids::RunId;
 use crate::saga::{StepSpec, irreversible, read_only, step};
-use crate::step::{
-    Action, Effect, Payload, Probe, Probed, Step, StepContext, StepError, Value,
-};
+use crate::step::{Action, Effect, Payload, Probe, Probed, Step, StepContext, StepError, Value};
 use crate::testkit::fault::{Fault, Faults, Side};
 
 /// All the participants of a run in one: what happened to them survives a crash of the coordinator.
@@ -262,7 +260,8 @@ impl World {
         let mut then = None;
         match call.fault.clone() {
             Some(Fault::NotDone | Fault::Rejected | Fault::Stop) => {
-                self.lock().record(&call.step, &call.key, Happened::ToldNotDone);
+                self.lock()
+                    .record(&call.step, &call.key, Happened::ToldNotDone);
                 then = call.fault.clone();
             }
             Some(Fault::LostRequest | Fault::NoAnswer | Fault::Panic) => then = call.fault.clone(),
@@ -323,7 +322,8 @@ impl World {
                 | Fault::NoAnswer
                 | Fault::Panic,
             ) => {}
-            Some(Fault::LostReply | Fault::NoAnswerAfterEffect | Fault::PanicAfterEffect) | None => {
+            Some(Fault::LostReply | Fault::NoAnswerAfterEffect | Fault::PanicAfterEffect)
+            | None => {
                 self.lock().undo(&call.step, &call.key);
             }
             Some(Fault::Twice) => {
@@ -429,7 +429,10 @@ impl World {
     /// The steps whose effects stand, in the order in which they took place.
     #[must_use]
     pub fn standing(&self) -> Vec<String> {
-        self.standing_keys().into_iter().map(|(step, _)| step).collect()
+        self.standing_keys()
+            .into_iter()
+            .map(|(step, _)| step)
+            .collect()
     }
 
     /// How often `execute` of this step was called, in all runs.
@@ -472,7 +475,10 @@ impl World {
         for entry in inner.log.iter().rev() {
             if let Entry::World(event) = entry
                 && event.what == Happened::TookEffect
-                && inner.known.get(&event.key).is_some_and(|known| known.stands > 0)
+                && inner
+                    .known
+                    .get(&event.key)
+                    .is_some_and(|known| known.stands > 0)
                 && seen.insert(event.key.clone())
             {
                 standing.push((event.step.clone(), event.key.clone()));
@@ -504,10 +510,7 @@ impl World {
         let mut inner = self.lock();
         let effect_key = key.strip_suffix("/undo").unwrap_or(key);
         let (step, run) = step_of(effect_key);
-        let count = inner
-            .calls
-            .entry((run, step.clone(), side))
-            .or_default();
+        let count = inner.calls.entry((run, step.clone(), side)).or_default();
         *count += 1;
         let number = *count;
         inner.record(

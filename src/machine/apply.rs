@@ -209,6 +209,8 @@ impl State {
         let node = self.node(step);
         node.status = Status::Done;
         node.effect = EffectNow::Done;
+        // What was asserted to be absent is known now, and will be undone like any other effect.
+        node.assumed_absent = false;
         node.output = Some(output);
         node.completed = completed;
         node.interruptions = 0;

@@ -86,7 +86,7 @@ impl State {
             Event::Decided(decision) => self.decided(graph, decision, at),
             Event::UndoStarted { step, .. } => self.undo_started(*step, at),
             Event::Undone { step, took_us } => {
-                self.undone(graph, *step, Duration::from_micros(*took_us), at)
+                self.undone(graph, *step, Duration::from_micros(*took_us), at);
             }
             Event::UndoFailed {
                 step,
@@ -111,7 +111,7 @@ impl State {
                 self.undo_ready(graph, *step);
             }
             Event::CancelRequested { by, reason, told } => {
-                self.cancel_requested(graph, by, reason, *told, at)
+                self.cancel_requested(graph, by, reason, *told, at);
             }
             Event::CancelTooLate => {
                 if let Some(cancel) = &mut self.cancel {

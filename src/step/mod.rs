@@ -197,12 +197,12 @@ impl<S: Step> Step for Arc<S> {
     }
 }
 
-impl<A: Action> Action for Arc<A> {
-    type Input = A::Input;
-    type Output = A::Output;
+impl<T: Action> Action for Arc<T> {
+    type Input = T::Input;
+    type Output = T::Output;
 
-    async fn execute(&self, cx: &StepContext, input: &A::Input) -> Result<A::Output, StepError> {
-        A::execute(self, cx, input).await
+    async fn execute(&self, cx: &StepContext, input: &T::Input) -> Result<T::Output, StepError> {
+        T::execute(self, cx, input).await
     }
 }
 

@@ -212,6 +212,8 @@ impl State {
         // What was asserted to be absent is known now, and will be undone like any other effect.
         node.assumed_absent = false;
         node.output = Some(output);
+        // The same key took effect after all, and is accounted for by what is done.
+        node.assumed_absent = false;
         node.completed = completed;
         node.interruptions = 0;
         node.withheld = false;

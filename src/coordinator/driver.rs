@@ -127,7 +127,10 @@ impl Driver {
     /// Drives the run until it has ended, rests, or belongs to somebody else.
     pub(super) async fn drive(mut self) {
         loop {
-            self.take_commands();
+            // Until its start is durable the run may turn out to be another, whose commands they are.
+            if !self.starting {
+                self.take_commands();
+            }
             self.turn();
             if !self.batch.is_empty()
                 && let Err(gone) = self.append().await
@@ -228,7 +231,7 @@ impl Driver {
         };
         let made = mapped.and_then(|mut mapped| {
             if !self.shared.store.keeps_values() {
-                mapped.iter_mut().try_for_each(crate::Value::encode)?;
+                mapped.iter_mut().try_for_each(crate::step::Value::encode)?;
             }
             let input = wired.supply.supply(&self.state, &mapped)?;
             Ok((mapped, input))
@@ -717,11 +720,14 @@ impl Driver {
             Gone::NotStarted(why) => why.clone(),
             Gone::Closed => self.shared.why_closed(),
         };
+        if self.starting && matches!(gone, Gone::Lost) {
+            slot.set_started(Started::Taken);
+            // The run that has the id may be a waiting one, whose timer rang or that got a command while
+            // this driver had its slot: it is looked at as if it had been woken.
+            return Shared::begin_driving(&self.shared, Arc::clone(slot));
+        }
         if self.starting {
-            slot.set_started(match gone {
-                Gone::Lost => Started::Taken,
-                Gone::NotStarted(_) | Gone::Closed => Started::Failed(why.clone()),
-            });
+            slot.set_started(Started::Failed(why.clone()));
         }
         let settled = match gone {
             Gone::Lost => Settled::Lost,

@@ -37,7 +37,8 @@ use std::sync::Arc;
 ///
 /// # Cancel safety
 ///
-/// Both futures are dropped when their time-out passes. What had been sent by then is in doubt.
+/// Both futures are dropped when their time-out passes. What had been sent by then is in doubt. Work that
+/// `execute` has spawned elsewhere is not stopped with it: that is the step's own affair.
 ///
 /// # Example
 ///

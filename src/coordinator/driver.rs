@@ -722,9 +722,7 @@ impl Driver {
         };
         if self.starting && matches!(gone, Gone::Lost) {
             slot.set_started(Started::Taken);
-            // The run that has the id may be a waiting one, whose timer rang or that got a command while
-            // this driver had its slot: it is looked at as if it had been woken.
-            return Shared::begin_driving(&self.shared, Arc::clone(slot));
+            return Shared::look_again(&self.shared, Arc::clone(slot));
         }
         if self.starting {
             slot.set_started(Started::Failed(why.clone()));

@@ -251,7 +251,7 @@ fn settle(items: &mut [Item], row: &[usize], wanted: &[i64]) {
     let mut offsets = Vec::with_capacity(row.len());
     for (place, &item) in row.iter().enumerate() {
         if place > 0 {
-            offset += (items[row[place - 1]].width + items[item].width) / 2 + GAP;
+            offset += i64::midpoint(items[row[place - 1]].width, items[item].width) + GAP;
         }
         offsets.push(offset);
     }

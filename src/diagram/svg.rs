@@ -35,14 +35,14 @@ pub fn svg(graph: &Graph) -> String {
     let foot = if ordered { 28 } else { 0 };
     let pivot = graph.pivot.map(|pivot| placed.layer[pivot.at()]);
     // Under the last layer there are no lines, but there may be the point of no return.
-    let last = if pivot.is_some_and(|layer| layer + 1 == placed.layers) {
+    let below = if pivot.is_some_and(|layer| layer + 1 == placed.layers) {
         BETWEEN - 12
     } else {
         12
     };
     let (width, height) = (
         inner + 2 * MARGIN,
-        HEAD + MARGIN / 2 + (rows * (BOX + BETWEEN) - BETWEEN).max(0) + last + foot,
+        HEAD + MARGIN / 2 + (rows * (BOX + BETWEEN) - BETWEEN).max(0) + below + foot,
     );
     let mut out = String::new();
     // Writing to a String can't fail.
@@ -145,7 +145,7 @@ fn line(out: &mut String, edge: &Edge, passes: &[(usize, i64)], placed: &Placed,
     let mut path = format!("M{} {y}", placed.x[edge.from] + shift);
     let mut from = placed.x[edge.from] + shift;
     let bend = |path: &mut String, from: i64, x: i64, y: i64, to: i64| {
-        let half = (y + to) / 2;
+        let half = i64::midpoint(y, to);
         let _ = write!(path, "C{from} {half} {x} {half} {x} {to}");
     };
     for &(layer, x) in passes {

@@ -10,8 +10,8 @@ use tokio::time::Instant;
 
 use crate::failure::{Classifier, Failure, FailureMode};
 use crate::machine::AttemptResult;
-use crate::saga::{BoxFuture, panic_message};
-use crate::step::{ErrorKind, Probed, StepError, StepIx, StopSignal, Value};
+use crate::saga::BoxFuture;
+use crate::step::{ErrorKind, Probed, StepError, StepIx, StopSignal, Value, panic_message};
 
 /// A call that is over.
 #[derive(Debug)]

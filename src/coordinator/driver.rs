@@ -736,7 +736,9 @@ impl Driver {
 
 fn bad_input(error: &PayloadError) -> Failure {
     let mode = match error {
-        PayloadError::Panicked { .. } => FailureMode::StepLogic,
+        PayloadError::Panicked { .. } | PayloadError::ClonePanicked { .. } => {
+            FailureMode::StepLogic
+        }
         PayloadError::Encode { .. } | PayloadError::Decode { .. } => FailureMode::StepContract,
     };
     Failure::new(mode, format!("its input can't be made: {error}")).retryable(false)

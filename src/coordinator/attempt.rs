@@ -91,7 +91,7 @@ async fn guard<T>(
     };
     // Dropping it runs user code too.
     drop(std::panic::catch_unwind(AssertUnwindSafe(move || {
-        drop(caught)
+        drop(caught);
     })));
     ended
 }

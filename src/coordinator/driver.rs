@@ -127,7 +127,10 @@ impl Driver {
     /// Drives the run until it has ended, rests, or belongs to somebody else.
     pub(super) async fn drive(mut self) {
         loop {
-            self.take_commands();
+            // Until its start is durable the run may turn out to be another, whose commands they are.
+            if !self.starting {
+                self.take_commands();
+            }
             self.turn();
             if !self.batch.is_empty()
                 && let Err(gone) = self.append().await
@@ -220,9 +223,17 @@ impl Driver {
     fn prepare_start(&mut self, step: StepIx, permits: Permits, now: Timestamp) {
         let registered = Arc::clone(&self.registered);
         let wired = &registered.definition.bodies[step.at()].input;
-        let made = wired.wiring.map(&self.state).and_then(|mut mapped| {
+        // What a `map` made belongs to the round: an impure or redeployed closure must not give another
+        // input under the same key (rules K2, K3).
+        let begun = &self.state.nodes[step.at()].mapped;
+        let mapped = if begun.is_empty() {
+            wired.wiring.map(&self.state)
+        } else {
+            Ok(begun.clone())
+        };
+        let made = mapped.and_then(|mut mapped| {
             if !self.shared.store.keeps_values() {
-                mapped.iter_mut().try_for_each(crate::Value::encode)?;
+                mapped.iter_mut().try_for_each(crate::step::Value::encode)?;
             }
             let input = wired.supply.supply(&self.state, &mapped)?;
             Ok((mapped, input))
@@ -708,11 +719,12 @@ impl Driver {
             Gone::NotStarted(why) => why.clone(),
             Gone::Closed => self.shared.why_closed(),
         };
+        if self.starting && matches!(gone, Gone::Lost) {
+            slot.set_started(Started::Taken);
+            return Shared::look_again(&self.shared, Arc::clone(slot));
+        }
         if self.starting {
-            slot.set_started(match gone {
-                Gone::Lost => Started::Taken,
-                Gone::NotStarted(_) | Gone::Closed => Started::Failed(why.clone()),
-            });
+            slot.set_started(Started::Failed(why.clone()));
         }
         let settled = match gone {
             Gone::Lost => Settled::Lost,

@@ -56,8 +56,10 @@ pub(crate) async fn keep_time(shared: Weak<Shared>) {
         let (due, next) = alive.timers.due(now);
         for run in due {
             // One at a time, so that a thousand timers that ring at once don't load a thousand journals.
-            let permit = alive.run_permit().await;
-            Shared::wake_run(&alive, run, permit);
+            let Some(permit) = alive.run_permit().await else {
+                return;
+            };
+            Shared::wake_run(&alive, &run, permit);
         }
         let timers: Arc<Timers> = Arc::clone(&alive.timers);
         let sleep = next.map(|next| next.since(now));

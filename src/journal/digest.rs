@@ -10,7 +10,7 @@ use crate::step::{PayloadError, Value};
 
 /// SHA-256 of the canonical JSON: objects with sorted keys, no white space.
 ///
-/// Sorting is done here, since serde_json keeps the order of insertion where some crate of the build
+/// Sorting is done here, since `serde_json` keeps the order of insertion where some crate of the build
 /// turns on its feature `preserve_order`.
 ///
 /// # Errors

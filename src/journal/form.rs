@@ -55,9 +55,9 @@ pub fn decode_events(
     if version != FORM_VERSION {
         return Err(FormError::Version { found: version });
     }
-    let named: Vec<Event<String>> =
+    let read: Vec<Event<String>> =
         serde_json::from_str(text).map_err(|error| FormError::Decode(error.to_string()))?;
-    Ok(named
+    Ok(read
         .into_iter()
         .map(|event| event.map_step(|step| names.number(step)))
         .collect())

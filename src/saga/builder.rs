@@ -19,6 +19,12 @@ use crate::saga::{
 };
 use crate::step::{Payload, StepIx, StepTable};
 
+/// Names stand in every record and key of a run.
+const MOST_NAME_BYTES: usize = 255;
+
+/// Ten times what is tested to run well; a definition beyond it is a loop that got out of hand.
+const MOST_STEPS: usize = 100_000;
+
 /// A built definition: immutable, cheap to clone, safe to share.
 ///
 /// `I` is the type of its input, `O` of its output.
@@ -255,6 +261,13 @@ impl<I: Payload> SagaBuilder<I> {
         for draft in &self.drafts {
             draft.check_settings(&mut faults);
         }
+        if self.deadline.is_some_and(|limit| limit.is_zero()) {
+            faults.push(Fault::BadSetting {
+                step: self.name.clone(),
+                setting: "deadline",
+                why: "no run can end within 0 s".to_owned(),
+            });
+        }
         for why in self.policy.faults() {
             faults.push(Fault::BadSetting {
                 step: self.name.clone(),
@@ -286,8 +299,26 @@ impl<I: Payload> SagaBuilder<I> {
         if self.name.trim().is_empty() {
             faults.push(Fault::SagaWithoutName);
         }
+        if self.name.len() > MOST_NAME_BYTES {
+            faults.push(Fault::LongName {
+                step: self.name.clone(),
+                bytes: self.name.len(),
+            });
+        }
+        if let Some(character) = self.name.chars().find(|c| c.is_control()) {
+            faults.push(Fault::BadName {
+                step: self.name.clone(),
+                character,
+            });
+        }
         if self.version == 0 {
             faults.push(Fault::VersionZero);
+        }
+        if self.drafts.len() > MOST_STEPS {
+            faults.push(Fault::TooManySteps {
+                steps: self.drafts.len(),
+                most: MOST_STEPS,
+            });
         }
         let mut times: BTreeMap<&str, usize> = BTreeMap::new();
         for (index, draft) in self.drafts.iter().enumerate() {
@@ -302,7 +333,12 @@ impl<I: Payload> SagaBuilder<I> {
                 .name
                 .chars()
                 .find(|&c| matches!(c, '/' | '[' | ']') || c.is_control());
-            let bad = bad.or((draft.name.len() > 255).then_some(' '));
+            if draft.name.len() > MOST_NAME_BYTES {
+                faults.push(Fault::LongName {
+                    step: draft.name.clone(),
+                    bytes: draft.name.len(),
+                });
+            }
             if let Some(character) = bad {
                 faults.push(Fault::BadName {
                     step: draft.name.clone(),
@@ -555,12 +591,15 @@ fn reach(graph: &Graph, from: StepIx, edges: impl Fn(&GraphStep) -> &[StepIx]) -
 }
 
 /// The wiring in words: `input`, `map(reserve)`, `charge`.
+///
+/// A step whose name could be read as one of these forms stands in quotes, so that no two wirings share
+/// their words: the fingerprint is made of them.
 fn describe(wiring: &Wiring, drafts: &[Draft]) -> Vec<String> {
     let name = |source: &SourceNode| match source {
         SourceNode::Input => "input".to_owned(),
         SourceNode::Step(step) => drafts
             .get(step.at())
-            .map_or_else(|| "?".to_owned(), |draft| draft.name.clone()),
+            .map_or_else(|| "?".to_owned(), |draft| wired_name(&draft.name)),
     };
     let part = |(source, mapped): &(SourceNode, bool)| {
         let name = name(source);
@@ -571,6 +610,15 @@ fn describe(wiring: &Wiring, drafts: &[Draft]) -> Vec<String> {
         }
     };
     wiring.described.iter().map(part).collect()
+}
+
+/// A step's name as it stands in a wiring.
+pub(crate) fn wired_name(name: &str) -> String {
+    if name == "input" || name.contains(['(', ')', ',', '"']) {
+        format!("\"{}\"", name.replace('\\', "\\\\").replace('"', "\\\""))
+    } else {
+        name.to_owned()
+    }
 }
 
 /// The name as it stands in keys: what isn't printable ASCII, and what keys are spelled with, is percent-encoded.

@@ -2,6 +2,9 @@
 //!
 //! Each constructor asks for two bounds on the same closure: `AsyncFn` drives type inference, and the
 //! helper trait proves that the future is `Send`, which `AsyncFn` can't name in stable Rust.
+//!
+//! For an async closure with captures the compiler's own message takes the place of ours, but it quotes the
+//! line of the bound: the comments on those lines are there to be read in that message.
 
 use std::future::Future;
 use std::marker::PhantomData;
@@ -56,6 +59,10 @@ where
 }
 
 /// The same without shared state.
+#[diagnostic::on_unimplemented(
+    message = "this closure can't be the `execute` of a step",
+    note = "write `async |cx, input: &YourInput| ..` without captures, and with a future that is `Send`; shared state is the second argument of `step_with`"
+)]
 #[doc(hidden)]
 pub trait StatelessFn<'a, I: 'a, O>: Fn(&'a StepContext, &'a I) -> Self::Future {
     type Future: Future<Output = Result<O, StepError>> + Send + 'a;
@@ -70,6 +77,10 @@ where
 }
 
 /// The same without shared state.
+#[diagnostic::on_unimplemented(
+    message = "this closure can't be the `compensate` of a step",
+    note = "write `async |cx, input, effect| ..` without captures, and with a future that is `Send`; shared state is the second argument of `step_with`"
+)]
 #[doc(hidden)]
 pub trait StatelessUndoFn<'a, I: 'a, O: 'a>:
     Fn(&'a StepContext, &'a I, Effect<&'a O>) -> Self::Future
@@ -198,9 +209,9 @@ where
     I: Payload,
     O: Payload,
     E: AsyncFn(&S, &StepContext, &I) -> Result<O, StepError>,
-    E: for<'a> ExecuteFn<'a, S, I, O> + Send + Sync + 'static,
+    E: for<'a> ExecuteFn<'a, S, I, O> + Send + Sync + 'static, // captures? move it into `state`
     C: AsyncFn(&S, &StepContext, &I, Effect<&O>) -> Result<(), StepError>,
-    C: for<'a> CompensateFn<'a, S, I, O> + Send + Sync + 'static,
+    C: for<'a> CompensateFn<'a, S, I, O> + Send + Sync + 'static, // captures? move it into `state`
 {
     let step = WithState {
         state,
@@ -231,9 +242,9 @@ where
     I: Payload,
     O: Payload,
     E: AsyncFn(&StepContext, &I) -> Result<O, StepError>,
-    E: for<'a> StatelessFn<'a, I, O> + Send + Sync + 'static,
+    E: for<'a> StatelessFn<'a, I, O> + Send + Sync + 'static, // captures? give it to `step_with`
     C: AsyncFn(&StepContext, &I, Effect<&O>) -> Result<(), StepError>,
-    C: for<'a> StatelessUndoFn<'a, I, O> + Send + Sync + 'static,
+    C: for<'a> StatelessUndoFn<'a, I, O> + Send + Sync + 'static, // captures? give it to `step_with`
 {
     let step = Stateless {
         execute,
@@ -253,7 +264,7 @@ where
     I: Payload,
     O: Payload,
     E: AsyncFn(&StepContext, &I) -> Result<O, StepError>,
-    E: for<'a> StatelessFn<'a, I, O> + Send + Sync + 'static,
+    E: for<'a> StatelessFn<'a, I, O> + Send + Sync + 'static, // captures? implement `Action`
 {
     let action = ActionFn {
         execute,
@@ -272,7 +283,7 @@ where
     I: Payload,
     O: Payload,
     E: AsyncFn(&StepContext, &I) -> Result<O, StepError>,
-    E: for<'a> StatelessFn<'a, I, O> + Send + Sync + 'static,
+    E: for<'a> StatelessFn<'a, I, O> + Send + Sync + 'static, // captures? implement `Action`
 {
     let action = ActionFn {
         execute,

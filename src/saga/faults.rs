@@ -26,13 +26,29 @@ pub enum Fault {
         /// How many have it.
         times: usize,
     },
-    /// A name with characters that paths and keys need.
-    #[error("`{step}`: a name may not contain {character:?}, and may have 255 bytes at most")]
+    /// A name with a control character or, for a step, with one that spells paths: `/`, `[`, `]`.
+    #[error("{step:?}: a name may not contain {character:?}")]
     BadName {
-        /// The name.
+        /// The name; the saga's name for the saga itself.
         step: String,
-        /// The first character that isn't allowed; a blank for a name that is too long.
+        /// The first character that isn't allowed.
         character: char,
+    },
+    /// A name that would swell every record and key.
+    #[error("`{}..`: the name has {bytes} bytes, and 255 is the most", beginning(.step))]
+    LongName {
+        /// The name; the saga's name for the saga itself.
+        step: String,
+        /// Its length.
+        bytes: usize,
+    },
+    /// More steps than a run can be expected to carry.
+    #[error("{steps} steps: {most} is the most")]
+    TooManySteps {
+        /// How many there are.
+        steps: usize,
+        /// How many are allowed.
+        most: usize,
     },
     /// A node that another builder made.
     #[error("`{step}`: {role} is a node of another builder")]
@@ -87,7 +103,7 @@ pub enum Fault {
     /// A retry policy or another setting that can't work.
     #[error("`{step}`: {setting}: {why}")]
     BadSetting {
-        /// The step; the saga's name for its own policy.
+        /// The step; the saga's name for its own policy and deadline.
         step: String,
         /// The setting.
         setting: &'static str,
@@ -104,6 +120,10 @@ fn quoted(names: &[String]) -> String {
         .join(", ")
 }
 
+fn beginning(name: &str) -> String {
+    name.chars().take(32).collect()
+}
+
 /// A definition with faults: all of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SagaError {
@@ -118,7 +138,7 @@ impl SagaError {
         &self.saga
     }
 
-    /// The faults, in the order of the steps.
+    /// The faults: names first, then nodes, settings and the pivot, each in a fixed order.
     #[must_use]
     pub fn faults(&self) -> &[Fault] {
         &self.faults

@@ -9,9 +9,11 @@ use crate::saga::{GraphStep, StepKind};
 /// SHA-256 over a canonical text of the structure, cut to 128 bits.
 ///
 /// Steps are sorted by name: the order of adding them is not structure. Retries, time-outs, policies and
-/// Rust's type names are left out on purpose: changing them leaves a run's past valid.
+/// Rust's type names are left out on purpose: changing them leaves a run's past valid. Names stand with
+/// their length and byte for byte: how Rust escapes a name in `{:?}` changes with its Unicode tables, and
+/// a newer compiler must not park every run.
 pub(super) fn fingerprint(saga: &str, steps: &[GraphStep], returned: &[String]) -> String {
-    let mut text = format!("amends fingerprint 1\nsaga {saga:?}\n");
+    let mut text = format!("amends fingerprint 1\nsaga {}\n", counted(saga));
     let mut sorted: Vec<&GraphStep> = steps.iter().collect();
     sorted.sort_by(|one, two| one.name.cmp(&two.name));
     for step in sorted {
@@ -29,12 +31,26 @@ pub(super) fn fingerprint(saga: &str, steps: &[GraphStep], returned: &[String]) 
         // Writing to a String can't fail.
         let _ = writeln!(
             text,
-            "step {:?} {kind} pivot={} checkpoint={} input={:?} after={dependencies:?}",
-            step.name, step.pivot, step.checkpoint, step.wired,
+            "step {} {kind} pivot={} checkpoint={} input={} after={}",
+            counted(&step.name),
+            step.pivot,
+            step.checkpoint,
+            list(&step.wired),
+            list(&dependencies),
         );
     }
-    let _ = writeln!(text, "returns {returned:?}");
+    let _ = writeln!(text, "returns {}", list(returned));
     hex(&Sha256::digest(text.as_bytes())[..16])
+}
+
+/// A text that can't run into what follows it, whatever characters it has.
+fn counted(text: &str) -> String {
+    format!("{}:{text}", text.len())
+}
+
+fn list(texts: &[impl AsRef<str>]) -> String {
+    let texts: Vec<String> = texts.iter().map(|text| counted(text.as_ref())).collect();
+    format!("{}[{}]", texts.len(), texts.join(","))
 }
 
 /// Lower-case hexadecimal.

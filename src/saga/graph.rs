@@ -1,6 +1,7 @@
 //! A definition as the machine sees it: steps, edges and rules, without any code.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,16 @@ pub enum StepKind {
     ReadOnly,
     /// Can't be undone: the pivot, or after it (rule P1).
     Irreversible,
+}
+
+impl fmt::Display for StepKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            StepKind::Compensatable => "compensatable",
+            StepKind::ReadOnly => "read-only",
+            StepKind::Irreversible => "irreversible",
+        })
+    }
 }
 
 /// When a step that did not succeed is undone.

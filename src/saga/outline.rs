@@ -138,6 +138,12 @@ impl Outline {
         };
         let (before, now) = (index(self), index(other));
         let mut lines = Vec::new();
+        if self.saga != other.saga {
+            lines.push(format!(
+                "the saga was `{}` and is `{}`",
+                self.saga, other.saga
+            ));
+        }
         for (name, step) in &before {
             let Some(new) = now.get(name) else {
                 lines.push(format!("step `{name}` is gone"));
@@ -145,7 +151,7 @@ impl Outline {
             };
             if step.kind != new.kind {
                 lines.push(format!(
-                    "step `{name}` was {:?} and is {:?}",
+                    "step `{name}` was {} and is {}",
                     step.kind, new.kind
                 ));
             }

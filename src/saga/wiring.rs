@@ -171,13 +171,13 @@ pub(super) fn supply<T: Payload>(inputs: impl Inputs<T>) -> (Wiring, Box<dyn Sup
 }
 
 /// What can be wired into a step that wants a `T`: a node, a [mapped](Node::map) node, a tuple of up to
-/// eight of these, or `()`.
+/// eight of these (tuples too, so that `((a, b), c)` carries more), or `()`.
 ///
 /// Not to be implemented elsewhere.
 #[diagnostic::on_unimplemented(
     message = "the wiring carries `{Self}`, but `{T}` is wanted here",
     label = "does not give `{T}`",
-    note = "wire a node, a tuple of up to 8 nodes in the order of the step's `Input`, `()` for none, or convert with `node.map(|value| ..)`"
+    note = "wire a node, a tuple of up to 8 nodes in the order of the step's `Input` (tuples nest: `((a, b), c)`), `()` for none, or convert with `node.map(|value| ..)`"
 )]
 pub trait Inputs<T>: sealed::Sealed {
     #[doc(hidden)]

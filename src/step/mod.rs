@@ -38,7 +38,8 @@ use std::sync::Arc;
 ///
 /// # Cancel safety
 ///
-/// Both futures are dropped when their time-out passes. What had been sent by then is in doubt.
+/// Both futures are dropped when their time-out passes. What had been sent by then is in doubt. Work that
+/// `execute` has spawned elsewhere is not stopped with it: that is the step's own affair.
 ///
 /// # Example
 ///
@@ -198,12 +199,12 @@ impl<S: Step> Step for Arc<S> {
     }
 }
 
-impl<A: Action> Action for Arc<A> {
-    type Input = A::Input;
-    type Output = A::Output;
+impl<T: Action> Action for Arc<T> {
+    type Input = T::Input;
+    type Output = T::Output;
 
-    async fn execute(&self, cx: &StepContext, input: &A::Input) -> Result<A::Output, StepError> {
-        A::execute(self, cx, input).await
+    async fn execute(&self, cx: &StepContext, input: &T::Input) -> Result<T::Output, StepError> {
+        T::execute(self, cx, input).await
     }
 }
 

@@ -133,7 +133,10 @@ impl SqliteStore {
             // before anybody reads it and acts on it.
             .and_then(|_| wal::passive(&conn))
             .and_then(|()| wal::grow(&conn, &path, options.wal_bytes));
-        prepared.map_err(|error| StoreError::failed("preparing the journal file", error))?;
+        if let Err(error) = prepared {
+            wal::leave(&conn);
+            return Err(StoreError::failed("preparing the journal file", error));
+        }
 
         let readers = Readers::new(path.clone(), options.readers, options.busy_timeout);
         let (queue, counts) = (Arc::new(Queue::default()), Arc::new(Counts::default()));
@@ -205,10 +208,13 @@ impl Store for SqliteStore {
     }
 
     async fn load(&self, run: &RunId) -> Result<Option<Journal>, LoadError> {
+        self.load_after(run, 0).await
+    }
+
+    async fn load_after(&self, run: &RunId, seq: u64) -> Result<Option<Journal>, LoadError> {
         let run = run.clone();
-        self.readers
-            .read("loading a journal", move |conn| reader::load(conn, &run))
-            .await
+        let load = move |conn: &_| reader::load(conn, &run, seq);
+        self.readers.read("loading a journal", load).await
     }
 
     async fn find(&self, run: &RunId) -> Result<Option<RunEntry>, StoreError> {

@@ -69,7 +69,7 @@ impl From<Stopped> for AppendError {
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     state: Mutex<State>,
-    /// Told when there is work, or none will come any more.
+    /// Told when there is work, or none will come any more, or the store is closed.
     work: Condvar,
     /// Told when the writer has let go of everything.
     gone: Condvar,
@@ -78,7 +78,11 @@ pub(super) struct Queue {
 #[derive(Debug, Default)]
 struct State {
     jobs: Vec<Job>,
+    /// Why nothing is taken any more, if so.
     stopped: Option<Stopped>,
+    /// Whether the store's owner wants no more of it.
+    closed: bool,
+    /// Whether the writer has let go of everything.
     gone: bool,
 }
 
@@ -120,8 +124,17 @@ impl Queue {
 
     /// Takes nothing more. What is queued will still be written.
     pub(super) fn close(&self) {
-        self.lock().stopped.get_or_insert(Stopped::Closed);
+        let mut state = self.lock();
+        state.closed = true;
+        state.stopped.get_or_insert(Stopped::Closed);
+        drop(state);
         self.work.notify_one();
+    }
+
+    /// Waits until the store is closed.
+    pub(super) fn wait_closed(&self) {
+        let state = self.lock();
+        drop(self.work.wait_while(state, |state| !state.closed));
     }
 
     /// Takes nothing more, and answers what is queued that it was not acknowledged.

@@ -9,6 +9,7 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use rusqlite::Connection;
+use rusqlite::config::DbConfig;
 
 use super::harm::{self, Harm};
 
@@ -50,6 +51,12 @@ pub(super) fn passive(conn: &Connection) -> rusqlite::Result<()> {
         Err(error) if harm::of_checkpoint(&error) == Harm::Store => Err(error),
         _ => Ok(()),
     }
+}
+
+/// Lets the log be what it is when the connection is closed. SQLite would copy it into the database and
+/// sync both, which must not be tried again once a sync has failed.
+pub(super) fn leave(conn: &Connection) {
+    let _ = conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
 }
 
 /// The log's length and how much of it is in the database, in frames.

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rusqlite::Connection;
-use rusqlite::config::DbConfig;
 
 use crate::store::AppendError;
 
@@ -51,8 +50,10 @@ pub(super) fn run(
     let ended = served.and_then(|()| wal::passive(&conn).map_err(stopped_by));
     if let Err(why) = ended {
         presence.0.fail(&why);
-        // Closing would copy and sync the log once more, which is what must not be tried again.
-        let _ = conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
+        wal::leave(&conn);
+        // While this connection is open, readers see what was acknowledged and no more. Without it the next
+        // one would recover the log, and find there what the kernel has in memory and the disk may not have.
+        presence.0.wait_closed();
     }
 }
 

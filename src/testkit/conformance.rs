@@ -1,0 +1,234 @@
+//! One suite that every [`Store`] has to pass, for stores of other people too.
+//!
+//! ```
+//! use amends::store::MemoryStore;
+//! use amends::testkit::conformance;
+//!
+//! # #[tokio::main]
+//! # async fn main() {
+//! conformance::check(&async || MemoryStore::new()).await;
+//! # }
+//! ```
+//!
+//! A store that outlives its process also says how it is opened again: it implements [`MakeStore`] on a
+//! type of its own. Each check has a store to itself. The suite needs a clock that runs: not one that
+//! tokio has paused.
+
+mod appends;
+mod crowds;
+mod durable;
+mod pages;
+mod runs;
+mod sample;
+
+pub use sample::Sample;
+
+use std::fmt;
+use std::future::Future;
+use std::time::Duration;
+
+use crate::ids::RunId;
+use crate::journal::{AppendId, Event, Journal, Timestamp};
+use crate::store::{AppendError, Store};
+
+/// Makes the stores that are checked. Every `async || store` is one.
+pub trait MakeStore {
+    /// What it makes.
+    type Store: Store;
+
+    /// A new store that holds nothing.
+    fn make(&self) -> impl Future<Output = Self::Store>;
+
+    /// The same store again, after an orderly end: closed, and opened as a new process would. Nothing
+    /// where a store doesn't outlive its process, which is the default.
+    fn reopen(&self, store: Self::Store) -> impl Future<Output = Option<Self::Store>> {
+        async move {
+            store.close().await;
+            None
+        }
+    }
+}
+
+impl<S: Store, F: AsyncFn() -> S> MakeStore for F {
+    type Store = S;
+
+    async fn make(&self) -> S {
+        self().await
+    }
+}
+
+/// A check that a store did not pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Violation {
+    /// The check, by its name.
+    pub check: &'static str,
+    /// What the store did, and should have done.
+    pub what: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.check, self.what)
+    }
+}
+
+/// What one check says.
+type Checked = Result<(), String>;
+
+/// How long one check may take. A store that does not answer must not keep a test from ending.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+macro_rules! ensure {
+    ($condition:expr, $($message:tt)+) => {
+        if !$condition {
+            return Err(format!($($message)+));
+        }
+    };
+}
+use ensure;
+
+macro_rules! run_checks {
+    ($maker:ident, $($room:ident { $($check:ident),+ $(,)? })+) => {{
+        let mut found = Vec::new();
+        $($(
+            let checked = Box::pin($room::$check($maker));
+            let what = match tokio::time::timeout(PATIENCE, checked).await {
+                Ok(Ok(())) => None,
+                Ok(Err(what)) => Some(what),
+                Err(_) => Some(format!("no answer within {PATIENCE:?}")),
+            };
+            found.extend(what.map(|what| Violation { check: stringify!($check), what }));
+        )+)+
+        found
+    }};
+}
+
+/// Holds a store to all that the trait promises.
+///
+/// # Panics
+///
+/// Where it breaks a promise, with all that it breaks.
+#[allow(clippy::panic)] // It is made for tests, where a panic is the failure.
+pub async fn check(maker: &impl MakeStore) {
+    let found = violations(maker).await;
+    if !found.is_empty() {
+        let lines: Vec<String> = found
+            .iter()
+            .map(|violation| format!("- {violation}"))
+            .collect();
+        panic!(
+            "the store breaks {} of its promises:\n{}",
+            found.len(),
+            lines.join("\n")
+        );
+    }
+}
+
+/// The checks that a store does not pass; none where it keeps all promises.
+pub async fn violations(maker: &impl MakeStore) -> Vec<Violation> {
+    run_checks!(maker,
+        appends {
+            a_start_is_loaded_as_it_was_written,
+            a_start_sent_again_is_the_same_start,
+            another_start_of_the_same_id_is_a_conflict,
+            a_first_record_that_is_no_start_is_refused,
+            appends_follow_one_another,
+            a_gap_is_a_conflict,
+            an_append_to_an_unknown_run_is_a_conflict,
+            an_append_sent_again_succeeds_and_writes_nothing,
+            another_append_at_a_taken_place_is_a_conflict,
+            values_come_back_as_they_were,
+            a_value_that_cannot_be_written_stops_its_own_append_only,
+            an_append_that_nobody_awaits_is_written,
+            what_was_acknowledged_is_seen_at_once,
+            an_unknown_run_is_nothing,
+            the_rest_of_a_journal_is_what_follows,
+        }
+        runs {
+            a_run_stands_as_its_last_change_says,
+            a_run_that_waits_keeps_its_instant,
+            an_ended_run_says_when_it_ended,
+            numbers_grow_with_starts,
+            filters_give_what_matches,
+            prefixes_are_taken_literally,
+        }
+        pages {
+            pages_give_each_run_once,
+            pages_stay_in_order_while_runs_start,
+        }
+        crowds {
+            many_runs_at_once_each_keep_their_order,
+            of_two_owners_one_wins_each_place,
+            of_many_starts_one_wins,
+            the_same_append_twice_at_once_is_one_record,
+        }
+        durable {
+            outlines_are_kept_once,
+            a_store_that_is_opened_again_has_all,
+            closing_finishes_what_was_appended,
+        }
+    )
+}
+
+/// A journal in a form that can be compared: numbers of steps mean nothing outside their table.
+type Named = Vec<(u64, AppendId, Timestamp, Vec<Event<String>>)>;
+
+fn named(journal: &Journal) -> Named {
+    let name = |event: &Event| {
+        event
+            .clone()
+            .map_step(|step| journal.steps.name(step).to_owned())
+    };
+    let records = journal.records.iter();
+    records
+        .map(|record| {
+            (
+                record.seq,
+                record.append_id,
+                record.at,
+                record.events.iter().map(name).collect(),
+            )
+        })
+        .collect()
+}
+
+/// The journal of a run that has to be there.
+async fn loaded(store: &impl Store, run: &RunId) -> Result<Journal, String> {
+    match store.load(run).await {
+        Ok(Some(journal)) => Ok(journal),
+        Ok(None) => Err(format!("run `{run}` has no journal")),
+        Err(error) => Err(format!(
+            "the journal of run `{run}` can't be loaded: {}",
+            chain(&error)
+        )),
+    }
+}
+
+/// An append that has to succeed.
+fn written(what: &str, answer: Result<(), AppendError>) -> Checked {
+    answer.map_err(|error| format!("{what} was refused: {}", chain(&error)))
+}
+
+/// An append that has to be refused because its place is taken, or not the next one.
+fn conflict(what: &str, answer: Result<(), AppendError>) -> Checked {
+    match answer {
+        Err(AppendError::Conflict) => Ok(()),
+        Ok(()) => Err(format!("{what} was acknowledged, and is a conflict")),
+        Err(error) => Err(format!(
+            "{what} is a conflict, and was answered: {}",
+            chain(&error)
+        )),
+    }
+}
+
+/// An error with its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,36 @@
+use amends::{Effect, Saga, Step, StepContext, StepError};
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Serialize, Deserialize)]
+struct Order {
+    total: u64,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+struct Reservation;
+
+struct Reserve;
+
+impl Step for Reserve {
+    type Input = Order;
+    type Output = Reservation;
+
+    async fn execute(&self, _: &StepContext, _: &Order) -> Result<Reservation, StepError> {
+        Ok(Reservation)
+    }
+
+    async fn compensate(
+        &self,
+        _: &StepContext,
+        _: &Order,
+        _: Effect<&Reservation>,
+    ) -> Result<(), StepError> {
+        Ok(())
+    }
+}
+
+fn main() {
+    let mut saga = Saga::builder::<Order>("place-order");
+    let order = saga.input();
+    let _ = saga.add(Reserve, order);
+}

@@ -1529,3 +1529,223 @@ async fn a_shutdown_does_not_let_undos_past_their_limit() {
     undone.sort();
     assert_eq!(undone, ["a", "b", "c"]);
 }
+
+#[cfg(feature = "sqlite")]
+mod in_a_file {
+    use super::*;
+    use amends::store::SqliteStore;
+
+    /// A thousand runs that rest for a second, in a file.
+    fn resting() -> Saga<u64, u64> {
+        let mut b = Saga::builder::<u64>("resting");
+        let input = b.input();
+        let first = b.add(
+            step_fn(
+                "first",
+                async |_cx, n: &u64| Ok(*n),
+                async |_cx, _n: &u64, _effect| Ok(()),
+            ),
+            input,
+        );
+        let flaky = b.add(
+            step_fn(
+                "flaky",
+                async |cx: &StepContext, n: &u64| match cx.attempt() {
+                    1 => Err(StepError::not_done("later").with_mode(FailureMode::SystemNetwork)),
+                    _ => Ok(n + 1),
+                },
+                async |_cx, _n: &u64, _effect| Ok(()),
+            )
+            .retry(Retry::constant().initial(MS(1_000))),
+            first,
+        );
+        b.returns(flaky).unwrap()
+    }
+
+    #[tokio::test]
+    async fn one_damaged_row_among_a_thousand_runs_parks_its_run_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("runs.db");
+        let saga = resting();
+        let store = SqliteStore::open(&path).unwrap();
+        let coordinator = Coordinator::builder(store)
+            .register(&saga)
+            .build()
+            .await
+            .unwrap();
+        let mut starts = tokio::task::JoinSet::new();
+        for number in 0..MANY as u64 {
+            let (coordinator, saga) = (coordinator.clone(), saga.clone());
+            starts.spawn(async move {
+                coordinator
+                    .start(&saga, format!("run {number}"), number)
+                    .await
+                    .unwrap();
+            });
+        }
+        starts.join_all().await;
+        coordinator.shutdown().await;
+        drop(coordinator);
+
+        // One row is overwritten, and another is from the future.
+        let file = rusqlite::Connection::open(&path).unwrap();
+        for (run, change) in [
+            ("run 500", "events = replace(events, '500', '501')"),
+            ("run 700", "form = 99"),
+        ] {
+            let changed = file
+                .execute(
+                    &format!(
+                        "UPDATE journal SET {change} WHERE seq = 1 AND run = (SELECT run FROM runs WHERE id = ?)"
+                    ),
+                    [run],
+                )
+                .unwrap();
+            assert_eq!(changed, 1);
+        }
+        drop(file);
+
+        let store = SqliteStore::open(&path).unwrap();
+        let coordinator = Coordinator::builder(store)
+            .register(&saga)
+            .build()
+            .await
+            .unwrap();
+        coordinator.all_resumed().await;
+        for number in (0..MANY as u64).filter(|number| ![500, 700].contains(number)) {
+            let id = RunId::new(format!("run {number}"));
+            let run = coordinator.attach(&saga, &id).await.unwrap().unwrap();
+            assert_eq!(run.outcome().await.unwrap().completed(), Some(number + 1));
+        }
+        let mut unreadable: Vec<String> = coordinator
+            .unreadable()
+            .into_iter()
+            .map(|(run, _)| run.to_string())
+            .collect();
+        unreadable.sort();
+        // The timers of the two may not have rung yet; asking for them says the same.
+        for id in ["run 500", "run 700"] {
+            let error = coordinator.get(&id.into()).await.unwrap_err();
+            assert!(
+                error
+                    .to_string()
+                    .starts_with(&format!("record 1 of run `{id}` can't be read")),
+                "{error}"
+            );
+        }
+        assert!(
+            unreadable
+                .iter()
+                .all(|id| id == "run 500" || id == "run 700"),
+            "{unreadable:?}"
+        );
+        let open = coordinator
+            .list(&RunFilter::open(), None, 10)
+            .await
+            .unwrap();
+        let open: Vec<&str> = open.iter().map(|entry| entry.run.as_str()).collect();
+        assert_eq!(open, ["run 500", "run 700"]);
+        coordinator.shutdown().await;
+    }
+
+    #[tokio::test]
+    async fn an_output_of_64_mib_is_kept_and_read_again() {
+        const SIZE: usize = 64 << 20;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("runs.db");
+        let mut b = Saga::builder::<()>("large");
+        let large = b.add(
+            step_fn(
+                "large",
+                async |_cx, (): &()| Ok(Arc::new("x".repeat(SIZE))),
+                async |_cx, (): &(), _effect| Ok(()),
+            ),
+            (),
+        );
+        let length = b.add(
+            read_only_fn("length", async |_cx, text: &Arc<String>| Ok(text.len())),
+            large,
+        );
+        let saga = b.returns(length).unwrap();
+        for life in 1..=2 {
+            let store = SqliteStore::open(&path).unwrap();
+            let coordinator = Coordinator::builder(store)
+                .register(&saga)
+                .build()
+                .await
+                .unwrap();
+            let run = if life == 1 {
+                coordinator.start(&saga, "r", ()).await.unwrap()
+            } else {
+                let run = coordinator.attach(&saga, &"r".into()).await.unwrap();
+                run.unwrap()
+            };
+            let outcome = run.outcome().await.unwrap();
+            if life == 2 {
+                let text = outcome.partial().output::<String>("large").unwrap();
+                assert_eq!(text.unwrap().len(), SIZE);
+            }
+            assert_eq!(outcome.completed(), Some(SIZE));
+            coordinator.shutdown().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn an_output_that_no_record_can_hold_stalls_its_run_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = SqliteStore::options()
+            .max_record_bytes(10_000)
+            .open(dir.path().join("runs.db"))
+            .unwrap();
+        let mut b = Saga::builder::<usize>("sized");
+        let size = b.input();
+        let calls = Arc::new(AtomicUsize::new(0));
+        let made = b.add(
+            step_with(
+                "made",
+                Arc::clone(&calls),
+                async |calls: &Arc<AtomicUsize>, _cx, size: &usize| {
+                    calls.fetch_add(1, Ordering::SeqCst);
+                    tokio::task::yield_now().await;
+                    Ok("x".repeat(*size))
+                },
+                async |_calls: &Arc<AtomicUsize>, _cx, _size: &usize, _effect| Ok(()),
+            ),
+            size,
+        );
+        let saga = b.returns(made).unwrap();
+        let coordinator = Coordinator::builder(store)
+            .register(&saga)
+            .build()
+            .await
+            .unwrap();
+        let stalls = coordinator.start(&saga, "too large", 20_000).await.unwrap();
+        for number in 0..20 {
+            let run = coordinator
+                .start(&saga, format!("run {number}"), number)
+                .await
+                .unwrap();
+            assert_eq!(
+                run.outcome().await.unwrap().completed().unwrap().len(),
+                number
+            );
+        }
+        let partial = coordinator.get(stalls.id()).await.unwrap().unwrap();
+        assert_eq!(partial.steps[0].attempts, 1);
+        assert!(
+            partial.steps[0].failure.is_none(),
+            "a failed append is not the step's failure"
+        );
+        assert_eq!(calls.load(Ordering::SeqCst), 21);
+        coordinator.shutdown().await;
+    }
+
+    #[test]
+    fn sqlite_is_no_version_that_can_corrupt_its_log() {
+        assert!(
+            rusqlite::version_number() >= 3_051_003,
+            "{}",
+            rusqlite::version()
+        );
+    }
+}

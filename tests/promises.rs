@@ -955,7 +955,7 @@ fn promise_9_a_changed_definition_never_runs_by_accident() {
             1,
             "`c` came after [b] and comes after [renamed]; step `renamed` is new",
         ),
-        (2, "step `b` was Compensatable and is ReadOnly"),
+        (2, "step `b` was compensatable and is read-only"),
         (3, "step `b` was not a checkpoint and is"),
         (4, "`b` came after [a] and comes after []"),
         (5, "step `c` was not the pivot and is"),

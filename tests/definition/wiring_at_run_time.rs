@@ -338,6 +338,10 @@ async fn release(_: &StepContext, _: &u64, _: Effect<&String>) -> Result<(), Ste
     Ok(())
 }
 
+#[expect(
+    clippy::ptr_arg,
+    reason = "an input is borrowed as the type that it is"
+)]
 async fn read(_: &StepContext, text: &String) -> Result<usize, StepError> {
     Ok(text.len())
 }
@@ -347,6 +351,7 @@ struct Gateway;
 impl Gateway {
     async fn charge(&self, key: &str, amount: u64) -> Result<u64, std::io::Error> {
         assert!(!key.is_empty());
+        tokio::task::yield_now().await;
         Ok(amount * 2)
     }
 }

@@ -12,7 +12,7 @@ use crate::coordinator::error::StartError;
 use crate::coordinator::slot::{Slot, Started};
 use crate::coordinator::{Coordinator, RunHandle, Shared};
 use crate::ids::{RunId, random_u128};
-use crate::journal::{Event, RunStarted, Standing, digest};
+use crate::journal::{Event, RunStarted, digest};
 use crate::machine::State;
 use crate::saga::Saga;
 use crate::step::{Payload, Value};
@@ -227,33 +227,7 @@ impl Coordinator {
         if theirs != digest(input).map_err(payload)? {
             return Err(StartError::OtherInput { run });
         }
-        self.go_on_with(&slot).await?;
         Ok(handle)
-    }
-
-    /// Sees to it that a run that was found is driven: while this start held the run's slot, the run may
-    /// have been passed over by those who take runs up.
-    async fn go_on_with(&self, slot: &Arc<Slot>) -> Result<(), StartError> {
-        let shared = self.shared();
-        if slot.is_active() {
-            return Ok(());
-        }
-        let Some(entry) = shared.store.find(&slot.run).await? else {
-            return Ok(());
-        };
-        let here = shared.definition(&entry.saga, entry.version).is_some();
-        match entry.standing {
-            Standing::Waiting { until } if here && until > shared.clock.now() => {
-                shared.timers.add(until, entry.run);
-            }
-            Standing::Running | Standing::Waiting { .. } if here => {
-                if slot.activate() {
-                    Shared::begin_driving(shared, Arc::clone(slot));
-                }
-            }
-            _ => {}
-        }
-        Ok(())
     }
 }
 

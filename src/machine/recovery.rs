@@ -34,7 +34,10 @@ impl State {
             .map(|why| why.says)
             .max()
             .unwrap_or(RecoveryStrategy::Manual);
-        let strategy = match self.unavailable(graph, strictest, AskedBy::Policy) {
+        let unavailable = self
+            .unavailable(graph, strictest, AskedBy::Policy)
+            .or_else(|| self.used_up(graph, strictest));
+        let strategy = match unavailable {
             None => strictest,
             Some(because) => {
                 for why in why.iter_mut().filter(|why| why.says == strictest) {
@@ -94,6 +97,25 @@ impl State {
         saw.max_recoveries = graph.policy.recoveries();
         saw.time_used_up = self.time_is_up;
         saw
+    }
+
+    /// Why no policy may choose this any more: recoveries are bounded whatever its rules say (rule D6),
+    /// else one without a rule for it would retry for ever. An operator may.
+    fn used_up(&self, graph: &Graph, strategy: RecoveryStrategy) -> Option<String> {
+        match strategy {
+            RecoveryStrategy::RetryFailed
+            | RecoveryStrategy::RetryFromCheckpoint
+            | RecoveryStrategy::RetryAll => {}
+            RecoveryStrategy::Compensate | RecoveryStrategy::Manual => return None,
+        }
+        let most = graph.policy.recoveries();
+        if self.time_is_up {
+            return Some(format!(
+                "{strategy} is not available: the run's time is used up"
+            ));
+        }
+        (self.recoveries >= most)
+            .then(|| format!("{strategy} is not available: all {most} recoveries are used up"))
     }
 
     /// Why a strategy can't be taken now, if it can't (rules D2, D4, K5, S3).

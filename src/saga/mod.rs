@@ -22,5 +22,5 @@ pub(crate) use fingerprint::hex;
 pub use graph::{Graph, GraphStep, OnStop, Siblings, StepKind, UndoOrder, UndoRule};
 pub use outline::{Outline, OutlineStep};
 pub use part::{Part, StepSpec, irreversible, read_only, step};
-pub(crate) use wiring::{Feed, panic_message};
+pub(crate) use wiring::Feed;
 pub use wiring::{Inputs, Mapped, Node, SomeNode};

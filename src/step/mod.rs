@@ -16,6 +16,7 @@ pub use context::{Keys, StepContext};
 pub use effect::{Effect, Probed};
 pub(crate) use error::ErrorKind;
 pub use error::{ResultExt, StepError};
+pub(crate) use payload::panic_message;
 pub use payload::{Payload, PayloadError, Value};
 pub use table::{StepIx, StepTable};
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::Clock;
-use crate::coordinator::{Coordinator, OutcomeError, RunHandle, StartError};
+use crate::coordinator::{CommandError, Coordinator, OutcomeError, RunHandle, StartError};
 use crate::ids::{RunId, Timestamp};
 use crate::journal::Journal;
 use crate::partial::Outcome;
@@ -333,7 +333,7 @@ impl Explorer {
                         path.disturbed((append, fault))?;
                         path.disturbed((second, fault_again))?;
                         path.undisturbed()?;
-                        path.finish(&mut explored)?;
+                        path.judge(&mut explored)?;
                         explored.runs += 1;
                         explored.crash_points += 1;
                     }
@@ -423,8 +423,8 @@ impl<I: Payload, O: Payload> Path<'_, I, O> {
         }
     }
 
-    /// Everything is at rest: asks the oracles, and recovers once more for nothing. Gives the words.
-    fn finish(&mut self, explored: &mut Explored) -> Result<Vec<&'static str>, Violation> {
+    /// Everything is at rest: asks the oracles. Gives the words.
+    fn judge(&mut self, explored: &mut Explored) -> Result<Vec<&'static str>, Violation> {
         let world = self.scenario.world.clone();
         world.deliver_late();
         oracle::check(self.scenario.saga.graph(), &world, &self.rests)
@@ -439,6 +439,13 @@ impl<I: Payload, O: Payload> Path<'_, I, O> {
         for word in &words {
             *explored.rests.entry(word).or_default() += 1;
         }
+        Ok(words)
+    }
+
+    /// Asks the oracles, and recovers once more, for nothing.
+    fn finish(&mut self, explored: &mut Explored) -> Result<Vec<&'static str>, Violation> {
+        let words = self.judge(explored)?;
+        let world = self.scenario.world.clone();
         let (happened, before) = (world.len(), std::mem::take(&mut self.rests));
         self.quiet = true;
         let (ended, appends) = self.process(None);
@@ -546,8 +553,11 @@ impl<I: Payload, O: Payload> Path<'_, I, O> {
             tokio::select! {
                 biased;
                 () = signal.acknowledged(appends.saturating_sub(seen)) => {
+                    let told = coordinator.cancel(&first, "tester", "planned").await;
+                    if let Err(CommandError::Closed { .. }) = told {
+                        return Err(Trouble::StoreDied);
+                    }
                     // A run that has ended refuses, and that is an answer too.
-                    drop(coordinator.cancel(&first, "tester", "planned").await);
                     self.cancelled = true;
                 }
                 rest = handles[0].outcome() => drop(rest),
@@ -569,6 +579,9 @@ impl<I: Payload, O: Payload> Path<'_, I, O> {
                     }
                     Operator::Abandons => coordinator.abandon(&first, "tester", "planned").await,
                 };
+                if let Err(CommandError::Closed { .. }) = said {
+                    return Err(Trouble::StoreDied);
+                }
                 self.helped = true;
                 if said.is_ok() {
                     outcome = handle.outcome().await.map_err(Trouble::from)?;

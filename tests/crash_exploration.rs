@@ -217,6 +217,15 @@ const PARKED: &[&str] = &["parked"];
 const S1: &[(fn(World) -> World, &[&str])] = &[
     (|world| world.fail_calls("s1", .., Fault::Rejected), UNDONE),
     (|world| world.fail_calls("s1", .., Fault::LostReply), UNDONE),
+    // A refusal never clears an earlier doubt.
+    (
+        |world| {
+            world
+                .fail_at("s1", 1, Fault::LostReply)
+                .fail_calls("s1", 2.., Fault::Rejected)
+        },
+        UNDONE,
+    ),
     (|world| world.fail_at("s1", 1, Fault::NotDone), DONE),
     (|world| world.fail_at("s1", 1, Fault::Late), DONE),
     (
@@ -386,13 +395,15 @@ fn shapes() -> Vec<Shape> {
         Shape::new("two checkpoints and a branch").faults(
             |world| {
                 going_back(RecoveryStrategy::RetryFromCheckpoint)
-                    .add(world.step("s0").checkpoint(), &[])
+                    .add(world.step("s0"), &[])
                     .add(world.step("s1"), &[0])
                     .add(world.step("s2").checkpoint(), &[0])
-                    .add(world.step("s3"), &[1, 2])
+                    .add(world.step("s3").checkpoint(), &[1, 2])
+                    .add(world.step("s4"), &[3])
                     .build()
             },
             &[
+                (|world| world.fail_at("s4", 1, Fault::Rejected), DONE),
                 (|world| world.fail_at("s3", 1, Fault::Rejected), DONE),
                 (|world| world.fail_at("s1", 1, Fault::Rejected), DONE),
             ],

@@ -286,6 +286,19 @@ fn shapes() -> Vec<Shape> {
         ),
         Shape::new("diamond").faults(|world| diamond(world).build(), S1),
         Shape::new("diamond, each step").each_step(4, |world| diamond(world).build(), &ways()),
+        // While one branch fails, the other could still go on.
+        Shape::new("two branches, each step").each_step(
+            4,
+            |world| {
+                Graph::new()
+                    .add(world.step("s0"), &[])
+                    .add(world.step("s1"), &[])
+                    .add(world.step("s2"), &[0])
+                    .add(world.step("s3"), &[1])
+                    .build()
+            },
+            &ways()[..2],
+        ),
         Shape::new("chain of 5, each step").each_step(5, |world| chain(world, 5), &ways()),
         Shape::new("layers, each step").each_step(9, layers, &ways()[..2]),
         Shape::new("recovered, then undone").each_step(
@@ -728,9 +741,10 @@ fn mapped(world: &World) -> Built {
         world.step::<(String, u64)>("s1").retry(two_attempts()),
         (first, input),
     );
+    let third = world.step::<(usize, u64, String)>("s2");
     saga.add(
-        world.step::<(usize, String)>("s2").retry(two_attempts()),
-        (first.map(String::len), second),
+        third.retry(two_attempts()),
+        (first.map(String::len), input.map(|n| n * 10), second),
     );
     saga.returns(()).unwrap()
 }

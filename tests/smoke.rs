@@ -93,3 +93,31 @@ async fn sqlite() {
     let d = tempfile::tempdir().unwrap();
     go(Arc::new(SqliteStore::open(d.path().join("x.db")).unwrap())).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_watcher_that_came_first_and_a_second_start_of_a_waiting_run_do_no_harm() {
+    let log: Log = Arc::default();
+    let saga = saga(&log);
+    let coordinator = Coordinator::builder(MemoryStore::new())
+        .register(&saga)
+        .build()
+        .await
+        .unwrap();
+    let mut early = coordinator.watch(&"r".into());
+    assert!(early.next().await.unwrap().is_none());
+    let early = coordinator.watch(&"r".into());
+    let first = coordinator.start(&saga, "r", 1).await.unwrap();
+    drop(early);
+    // The run sleeps now, without a task; starting it again must not lose its timer.
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    let second = coordinator.start(&saga, "r", 1).await.unwrap();
+    assert!(matches!(
+        second.outcome().await.unwrap(),
+        Outcome::Completed(_)
+    ));
+    assert!(matches!(
+        first.outcome().await.unwrap(),
+        Outcome::Completed(_)
+    ));
+    assert_eq!(log.lock().unwrap().len(), 2);
+}

@@ -108,6 +108,41 @@ impl Shared {
         }
     }
 
+    /// Gives back a slot whose start found its id taken. The run that has the id may be a waiting one,
+    /// whose timer rang, or that was to be taken up or got a command, while the start had its slot.
+    pub(super) fn look_again(shared: &Arc<Shared>, slot: Arc<Slot>) {
+        if !slot.deactivate_if_idle(None) {
+            return Shared::begin_driving(shared, slot);
+        }
+        let shared = Arc::clone(shared);
+        tokio::spawn(async move {
+            match shared.store.find(&slot.run).await {
+                Ok(Some(entry)) if shared.definition(&entry.saga, entry.version).is_some() => {
+                    match entry.standing {
+                        Standing::Waiting { until } if until > shared.clock.now() => {
+                            shared.timers.add(until, entry.run);
+                        }
+                        Standing::Running | Standing::Waiting { .. } => {
+                            if slot.activate() {
+                                return Shared::begin_driving(&shared, slot);
+                            }
+                        }
+                        Standing::Parked
+                        | Standing::Completed
+                        | Standing::Compensated
+                        | Standing::Stopped
+                        | Standing::Abandoned => {}
+                    }
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::error!(run = %slot.run, %error, "the run is taken up at the next start");
+                }
+            }
+            shared.forget_slot(&slot);
+        });
+    }
+
     pub(super) async fn load_and_drive(shared: &Arc<Shared>, slot: Arc<Slot>, permit: RunPermit) {
         let run = slot.run.clone();
         match shared.load_state(&run).await {

@@ -143,6 +143,7 @@ pub async fn violations(maker: &impl MakeStore) -> Vec<Violation> {
             an_append_that_nobody_awaits_is_written,
             what_was_acknowledged_is_seen_at_once,
             an_unknown_run_is_nothing,
+            the_rest_of_a_journal_is_what_follows,
         }
         runs {
             a_run_stands_as_its_last_change_says,

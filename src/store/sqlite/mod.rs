@@ -208,10 +208,13 @@ impl Store for SqliteStore {
     }
 
     async fn load(&self, run: &RunId) -> Result<Option<Journal>, LoadError> {
+        self.load_after(run, 0).await
+    }
+
+    async fn load_after(&self, run: &RunId, seq: u64) -> Result<Option<Journal>, LoadError> {
         let run = run.clone();
-        self.readers
-            .read("loading a journal", move |conn| reader::load(conn, &run))
-            .await
+        let load = move |conn: &_| reader::load(conn, &run, seq);
+        self.readers.read("loading a journal", load).await
     }
 
     async fn find(&self, run: &RunId) -> Result<Option<RunEntry>, StoreError> {

@@ -112,8 +112,12 @@ impl Readers {
     }
 }
 
-/// A run's journal, read through one of the connections.
-pub(super) fn load(conn: &Connection, run: &RunId) -> Result<Option<Journal>, LoadError> {
+/// A run's journal after the record `after`, which is 0 for all of it.
+pub(super) fn load(
+    conn: &Connection,
+    run: &RunId,
+    after: u64,
+) -> Result<Option<Journal>, LoadError> {
     let failed = |error: rusqlite::Error| StoreError::failed("loading a journal", error);
     let number = conn
         .prepare_cached("SELECT run FROM runs WHERE id = ?")
@@ -126,26 +130,31 @@ pub(super) fn load(conn: &Connection, run: &RunId) -> Result<Option<Journal>, Lo
         return Ok(None);
     };
     let mut rows = conn
-        .prepare_cached("SELECT seq, form, append_id, at, events, checksum FROM journal WHERE run = ? ORDER BY seq")
+        .prepare_cached(
+            "SELECT seq, form, append_id, at, events, checksum FROM journal
+             WHERE run = ? AND seq > ? ORDER BY seq",
+        )
         .map_err(failed)?;
-    let mut rows = rows.query([number]).map_err(failed)?;
+    let after_seq = i64::try_from(after).unwrap_or(i64::MAX);
+    let mut rows = rows.query([number, after_seq]).map_err(failed)?;
     let mut names = Interner::default();
     let mut records = Vec::new();
     let mut damage = None;
+    let mut seq = after.saturating_add(1);
     while let Some(row) = rows.next().map_err(failed)? {
-        match record(row, run, records.len() as u64 + 1, &mut names).map_err(failed)? {
+        match record(row, run, seq, &mut names).map_err(failed)? {
             Ok(record) => records.push(record),
             Err(what) => {
                 damage = Some(what);
                 break;
             }
         }
+        seq += 1;
     }
-    if records.is_empty() && damage.is_none() {
+    if after == 0 && records.is_empty() && damage.is_none() {
         // The list has the run, and a run is never without its first record.
         damage = Some(Damage::Missing);
     }
-    let seq = records.len() as u64 + 1;
     let journal = Journal {
         run: run.clone(),
         steps: names.into_table(),

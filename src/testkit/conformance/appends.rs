@@ -353,3 +353,38 @@ pub(super) async fn an_unknown_run_is_nothing(maker: &impl MakeStore) -> Checked
     );
     Ok(())
 }
+
+pub(super) async fn the_rest_of_a_journal_is_what_follows(maker: &impl MakeStore) -> Checked {
+    let store = maker.make().await;
+    let mut sample = Sample::new("run");
+    let appends = [
+        sample.start(),
+        sample.step("one"),
+        sample.step("two"),
+        sample.step("three"),
+    ];
+    for append in &appends {
+        written("an append", store.append(append.clone()).await)?;
+    }
+    for after in 0..=5 {
+        let rest = store.load_after(sample.run(), after).await;
+        let Some(rest) = rest.map_err(|error| chain(&error))? else {
+            return Err(format!("after record {after} there is no run"));
+        };
+        let from = usize::try_from(after)
+            .unwrap_or(usize::MAX)
+            .min(appends.len());
+        let same = named(&rest) == expected(&appends[from..]);
+        ensure!(
+            same,
+            "after record {after} of 4 there is {:?}",
+            rest.records
+        );
+    }
+    let nobody = store.load_after(&RunId::new("nobody"), 0).await;
+    ensure!(
+        matches!(nobody, Ok(None)),
+        "of an unknown run there is {nobody:?}"
+    );
+    Ok(())
+}

@@ -161,7 +161,7 @@ fn step_started(step: u32) -> Event {
         round: 1,
         attempt: 1,
         key: format!("{}/{step}/1", "1".repeat(32)).into(),
-        fed_by: vec![2, 1],
+        fed_by: Vec::new(),
         mapped: Vec::new(),
     }
 }

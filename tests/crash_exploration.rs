@@ -217,6 +217,15 @@ const PARKED: &[&str] = &["parked"];
 const S1: &[(fn(World) -> World, &[&str])] = &[
     (|world| world.fail_calls("s1", .., Fault::Rejected), UNDONE),
     (|world| world.fail_calls("s1", .., Fault::LostReply), UNDONE),
+    // A refusal never clears an earlier doubt.
+    (
+        |world| {
+            world
+                .fail_at("s1", 1, Fault::LostReply)
+                .fail_calls("s1", 2.., Fault::Rejected)
+        },
+        UNDONE,
+    ),
     (|world| world.fail_at("s1", 1, Fault::NotDone), DONE),
     (|world| world.fail_at("s1", 1, Fault::Late), DONE),
     (
@@ -277,6 +286,19 @@ fn shapes() -> Vec<Shape> {
         ),
         Shape::new("diamond").faults(|world| diamond(world).build(), S1),
         Shape::new("diamond, each step").each_step(4, |world| diamond(world).build(), &ways()),
+        // While one branch fails, the other could still go on.
+        Shape::new("two branches, each step").each_step(
+            4,
+            |world| {
+                Graph::new()
+                    .add(world.step("s0"), &[])
+                    .add(world.step("s1"), &[])
+                    .add(world.step("s2"), &[0])
+                    .add(world.step("s3"), &[1])
+                    .build()
+            },
+            &ways()[..2],
+        ),
         Shape::new("chain of 5, each step").each_step(5, |world| chain(world, 5), &ways()),
         Shape::new("layers, each step").each_step(9, layers, &ways()[..2]),
         Shape::new("recovered, then undone").each_step(
@@ -386,13 +408,15 @@ fn shapes() -> Vec<Shape> {
         Shape::new("two checkpoints and a branch").faults(
             |world| {
                 going_back(RecoveryStrategy::RetryFromCheckpoint)
-                    .add(world.step("s0").checkpoint(), &[])
+                    .add(world.step("s0"), &[])
                     .add(world.step("s1"), &[0])
                     .add(world.step("s2").checkpoint(), &[0])
-                    .add(world.step("s3"), &[1, 2])
+                    .add(world.step("s3").checkpoint(), &[1, 2])
+                    .add(world.step("s4"), &[3])
                     .build()
             },
             &[
+                (|world| world.fail_at("s4", 1, Fault::Rejected), DONE),
                 (|world| world.fail_at("s3", 1, Fault::Rejected), DONE),
                 (|world| world.fail_at("s1", 1, Fault::Rejected), DONE),
             ],
@@ -717,9 +741,10 @@ fn mapped(world: &World) -> Built {
         world.step::<(String, u64)>("s1").retry(two_attempts()),
         (first, input),
     );
+    let third = world.step::<(usize, u64, String)>("s2");
     saga.add(
-        world.step::<(usize, String)>("s2").retry(two_attempts()),
-        (first.map(String::len), second),
+        third.retry(two_attempts()),
+        (first.map(String::len), input.map(|n| n * 10), second),
     );
     saga.returns(()).unwrap()
 }

@@ -308,6 +308,8 @@ impl Explorer {
         let mut path = self.path(&make);
         let appends = path.undisturbed()?;
         path.finish(&mut explored)?;
+        // Every single disturbance first: what a reader sees of a violation is its shortest way.
+        let mut recoveries = Vec::new();
         for append in 1..=appends {
             for fault in [StoreFault::CrashBefore, StoreFault::CrashAfter] {
                 let mut path = self.path(&make);
@@ -326,18 +328,7 @@ impl Explorer {
                         return Err(path.violation("recovery depends on the order of runs"));
                     }
                 }
-                let again = if self.once { 0 } else { recovery };
-                for second in 1..=again {
-                    for fault_again in [StoreFault::CrashBefore, StoreFault::CrashAfter] {
-                        let mut path = self.path(&make);
-                        path.disturbed((append, fault))?;
-                        path.disturbed((second, fault_again))?;
-                        path.undisturbed()?;
-                        path.judge(&mut explored)?;
-                        explored.runs += 1;
-                        explored.crash_points += 1;
-                    }
-                }
+                recoveries.push(((append, fault), recovery));
             }
             for fault in [
                 StoreFault::AnswerLost,
@@ -351,6 +342,19 @@ impl Explorer {
                 }
                 path.finish(&mut explored)?;
                 explored.runs += 1;
+            }
+        }
+        for (first, appends) in recoveries.into_iter().filter(|_| !self.once) {
+            for second in 1..=appends {
+                for fault in [StoreFault::CrashBefore, StoreFault::CrashAfter] {
+                    let mut path = self.path(&make);
+                    path.disturbed(first)?;
+                    path.disturbed((second, fault))?;
+                    path.undisturbed()?;
+                    path.judge(&mut explored)?;
+                    explored.runs += 1;
+                    explored.crash_points += 1;
+                }
             }
         }
         Ok(explored)

@@ -23,3 +23,8 @@ pub use explore::{Explored, Explorer, Operator, Reopen, Scenario, Violation};
 pub use fault::Fault;
 pub use store::{CrashSignal, CrashingStore, StoreFault};
 pub use world::{Happened, World, WorldEvent};
+
+/// The guide's examples are compiled and run like any other.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/testing.md")]
+mod guide {}

@@ -116,6 +116,8 @@ struct Watched<'a> {
     halted: Option<String>,
     /// Whether a decision was made from which undos can follow.
     decided: bool,
+    /// Whether the last decision was to stop, and to keep what is done.
+    stops: bool,
     /// Effects that stand, per step and key.
     standing: Vec<BTreeMap<String, u32>>,
     undo_keys: HashMap<String, String>,
@@ -150,6 +152,7 @@ impl<'a> Watched<'a> {
             failed: HashSet::new(),
             halted: None,
             decided: false,
+            stops: false,
             standing: vec![BTreeMap::new(); steps],
             undo_keys: HashMap::new(),
             gone: HashSet::new(),
@@ -225,6 +228,7 @@ impl<'a> Watched<'a> {
             Event::Decided(decision) => {
                 self.failed.clear();
                 self.decided = true;
+                self.stops = decision.stop;
                 self.halted = match decision.strategy {
                     _ if decision.stop => Some("the run is to stop".to_owned()),
                     RecoveryStrategy::Compensate => Some("the run is being undone".to_owned()),
@@ -392,11 +396,11 @@ impl<'a> Watched<'a> {
                 "no effect is undone under two keys: {event}, and {first} was used before"
             ));
         }
-        let past_pivot = self
-            .graph
-            .pivot
-            .is_some_and(|pivot| self.done[pivot.at()] && self.stands(pivot.at()));
-        if past_pivot && self.done[at] {
+        // A stop settles what is in doubt, past the pivot too (rule E7).
+        let goes_back = |pivot: StepIx| {
+            self.stands(pivot.at()) && !self.stops && (self.done[at] || at == pivot.at())
+        };
+        if self.graph.pivot.is_some_and(goes_back) {
             return Err(format!("nothing goes back past the pivot: {event}"));
         }
         Ok(())
@@ -445,7 +449,9 @@ impl<'a> Watched<'a> {
                 .outstanding
                 .iter()
                 .any(|listed| listed.step == name(at) && listed.key.as_deref() == Some(key));
-            if !listed && !partial.assumed_absent.iter().any(|step| step == name(at)) {
+            let assumed_absent = self.graph.steps[at].undo_rule == UndoRule::Never
+                && partial.assumed_absent.iter().any(|step| step == name(at));
+            if !listed && !assumed_absent {
                 return Err(format!(
                     "none is forgotten: `{}` stands under {key}, and the {word} run doesn't list it",
                     name(at)

@@ -760,9 +760,12 @@ async fn p2_a_stop_beside_a_pivot_in_doubt_parks_the_run_and_undoes_nothing() {
         },
     );
     let pivot = b.add(pivot.pivot().retry(amends::Retry::none()), ());
-    let stops = amends::read_only_fn("stops", async |_cx, _n: &()| -> Result<(), amends::StepError> {
-        Err(amends::StepError::stop("enough"))
-    });
+    let stops = amends::read_only_fn(
+        "stops",
+        async |_cx, _n: &()| -> Result<(), amends::StepError> {
+            Err(amends::StepError::stop("enough"))
+        },
+    );
     let stops = b.add(stops, ());
     let saga = b.returns((pivot, stops)).unwrap();
     let coordinator = amends::Coordinator::builder(amends::store::MemoryStore::new())

@@ -13,6 +13,10 @@ fn a_file_with_a_hot_rollback_journal_is_opened() {
     )
     .unwrap();
     std::fs::copy(&torn, &file).unwrap();
-    std::fs::copy(dir.path().join("torn.db-journal"), dir.path().join("sagas.db-journal")).unwrap();
+    std::fs::copy(
+        dir.path().join("torn.db-journal"),
+        dir.path().join("sagas.db-journal"),
+    )
+    .unwrap();
     SqliteStore::open(&file).unwrap();
 }

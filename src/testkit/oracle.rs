@@ -285,7 +285,7 @@ impl<'a> Watched<'a> {
                 self.called(at, event)?;
                 self.doubt[at] = true;
             }
-            Happened::ToldNotDone => self.doubt[at] = false,
+            Happened::ToldNotDone | Happened::Probed("never") => self.doubt[at] = false,
             Happened::TookEffect => {
                 let times = self.standing[at].entry(key.clone()).or_insert(0);
                 *times += 1;
@@ -315,7 +315,6 @@ impl<'a> Watched<'a> {
                 self.gone.insert(key.clone());
                 self.doubt[at] = false;
             }
-            Happened::Probed("never") => self.doubt[at] = false,
             Happened::Duplicate | Happened::Refused | Happened::Probed(_) | Happened::Looked => {}
         }
         Ok(())

@@ -288,7 +288,7 @@ impl World {
             self.lock().deliver(Some(&call.key));
         }
         match (given, then) {
-            (_, Some(fault)) => Err(fault.as_seen(&call.step).await),
+            (_, Some(fault)) => Err(fault.seen_by(&call.step).await),
             (Some(Some(value)), None) => Ok(Arc::unwrap_or_clone(value.get::<T>()?)),
             (Some(None) | None, None) => Err(StepError::rejected(format!(
                 "`{}` was undone under this key, so it is refused",
@@ -340,8 +340,8 @@ impl World {
         self.lock().deliver(Some(&call.key));
         match then {
             None | Some(Fault::Twice | Fault::Slow(_)) => Ok(()),
-            Some(Fault::Stop) => Err(Fault::NotDone.as_seen(&call.step).await),
-            Some(fault) => Err(fault.as_seen(&call.step).await),
+            Some(Fault::Stop) => Err(Fault::NotDone.seen_by(&call.step).await),
+            Some(fault) => Err(fault.seen_by(&call.step).await),
         }
     }
 
@@ -391,7 +391,7 @@ impl World {
                 tokio::time::sleep(longer).await;
                 Ok(())
             }
-            Some(fault) => Err(fault.as_seen(&call.step).await),
+            Some(fault) => Err(fault.seen_by(&call.step).await),
         }
     }
 
@@ -411,6 +411,7 @@ impl World {
     }
 
     /// Asks this world about a [`step`](Self::step).
+    #[must_use]
     pub fn asked<I: Payload>(&self) -> impl Probe<Input = I, Output = String> + use<I> {
         Participant::<I>::of(self)
     }
@@ -660,7 +661,7 @@ impl Known {
 
 impl Fault {
     /// What the caller sees of it.
-    async fn as_seen(self, step: &str) -> StepError {
+    async fn seen_by(self, step: &str) -> StepError {
         match self {
             Fault::NotDone => StepError::not_done(format!("`{step}` is not available"))
                 .with_mode(FailureMode::ApiUnavailable),

@@ -51,6 +51,7 @@
 //! they live. The names used most are here at the root.
 
 mod coordinator;
+pub mod diagram;
 pub mod failure;
 mod ids;
 pub mod journal;
@@ -77,13 +78,20 @@ pub use partial::{
 };
 pub use policy::{RecoveryPolicy, RecoveryStrategy, Retry};
 pub use saga::{
-    Inputs, Mapped, Node, OnStop, Part, Saga, SagaBuilder, SagaError, Siblings, StepSpec,
-    UndoOrder, UndoRule, irreversible, irreversible_fn, read_only, read_only_fn, step, step_fn,
-    step_with,
+    Fault, Graph, GraphStep, Inputs, Mapped, Node, OnStop, Outline, OutlineStep, Part, Saga,
+    SagaBuilder, SagaError, Siblings, SomeNode, StepKind, StepSpec, UndoOrder, UndoRule,
+    irreversible, irreversible_fn, read_only, read_only_fn, step, step_fn, step_with,
 };
-pub use step::{Action, Effect, Payload, Probe, Probed, ResultExt, Step, StepContext, StepError};
+pub use step::{
+    Action, Effect, Payload, Probe, Probed, ResultExt, Step, StepContext, StepError, StepIx, Value,
+};
 
 /// The README's example is compiled and run like any other.
 #[cfg(all(doctest, feature = "sqlite"))]
 #[doc = include_str!("../README.md")]
 mod readme {}
+
+/// The pages of `docs/`, so that their examples are compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/defining.md")]
+mod defining {}

@@ -465,20 +465,20 @@ fn probed_while_unwinding(answer: Probed<u64>) -> (World, &'static str) {
     let parked = world.recover(&other).partial();
     assert_eq!(parked.parked.unwrap().reason, ParkReason::DefinitionChanged);
     world.plan("probe b", [Act::Says(answer)]);
-    let word = world.life(&saga, async |coordinator| {
+    let end = world.life(&saga, async |coordinator| {
         let run = "r".into();
         let retried = coordinator.retry(&run, RecoveryStrategy::Compensate, "ann", "undo it");
         retried.await.unwrap();
         let handle = coordinator.attach(&saga, &run).await.unwrap().unwrap();
         handle.ended().await.unwrap().word()
     });
-    (world, word)
+    (world, end)
 }
 
 #[test]
 fn e4_once_unwinding_is_journalled_done_only_gives_the_undo_its_output() {
-    let (world, word) = probed_while_unwinding(Probed::Done(70));
-    assert_eq!(word, "compensated");
+    let (world, end) = probed_while_unwinding(Probed::Done(70));
+    assert_eq!(end, "compensated");
     assert_eq!(
         world.log(),
         [
@@ -489,11 +489,11 @@ fn e4_once_unwinding_is_journalled_done_only_gives_the_undo_its_output() {
             "undo a (done 1)"
         ]
     );
-    let (world, word) = probed_while_unwinding(Probed::Never);
-    assert_eq!(word, "compensated");
+    let (world, end) = probed_while_unwinding(Probed::Never);
+    assert_eq!(end, "compensated");
     assert_eq!(world.log(), ["do a", "do b", "probe b", "undo a (done 1)"]);
-    let (world, word) = probed_while_unwinding(Probed::Unknown);
-    assert_eq!(word, "compensated");
+    let (world, end) = probed_while_unwinding(Probed::Unknown);
+    assert_eq!(end, "compensated");
     assert_eq!(
         world.log(),
         [

@@ -10,8 +10,8 @@ use tokio::time::Instant;
 
 use crate::failure::{Classifier, Failure, FailureMode};
 use crate::machine::AttemptResult;
-use crate::saga::{BoxFuture, panic_message};
-use crate::step::{ErrorKind, Probed, StepError, StepIx, StopSignal, Value};
+use crate::saga::BoxFuture;
+use crate::step::{ErrorKind, Probed, StepError, StepIx, StopSignal, Value, panic_message};
 
 /// A call that is over.
 #[derive(Debug)]
@@ -36,6 +36,22 @@ pub(super) struct Permits {
     pub(super) step: Option<OwnedSemaphorePermit>,
     #[allow(dead_code, reason = "held for its drop")]
     pub(super) global: Option<OwnedSemaphorePermit>,
+}
+
+impl Permits {
+    /// Waits for the permits that are needed. Nothing where a limit was closed: its coordinator is
+    /// going away, and nothing more starts.
+    pub(super) async fn acquire([step, global]: [Option<Arc<Semaphore>>; 2]) -> Option<Permits> {
+        let step = match step {
+            Some(limit) => Some(limit.acquire_owned().await.ok()?),
+            None => None,
+        };
+        let global = match global {
+            Some(limit) => Some(limit.acquire_owned().await.ok()?),
+            None => None,
+        };
+        Some(Permits { step, global })
+    }
 }
 
 /// How a call is made.
@@ -139,10 +155,12 @@ impl Call {
         limits: [Option<Arc<Semaphore>>; 2],
     ) -> CallEnd {
         // An undo may wait for its permits here: calling it again after a crash is no doubt (rule U4).
-        let [step, global] = limits;
-        let _permits = Permits {
-            step: acquire(step).await,
-            global: acquire(global).await,
+        let Some(_permits) = Permits::acquire(limits).await else {
+            return CallEnd {
+                step: self.step,
+                came: Came::Undo(AttemptResult::NotStarted),
+                took: Duration::ZERO,
+            };
         };
         let began = Instant::now();
         let result = match guard(future, self.timeout, None).await {
@@ -187,13 +205,5 @@ impl Call {
             came: Came::Probe(answer, error),
             took: began.elapsed(),
         }
-    }
-}
-
-/// A permit, if there is a limit. A limit that was closed lets pass: its coordinator is going away.
-pub(super) async fn acquire(limit: Option<Arc<Semaphore>>) -> Option<OwnedSemaphorePermit> {
-    match limit {
-        Some(limit) => limit.acquire_owned().await.ok(),
-        None => None,
     }
 }

@@ -14,7 +14,7 @@ use futures_util::stream::{FuturesUnordered, Stream};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, Sleep};
 
-use crate::coordinator::attempt::{Call, CallEnd, Came, Permits, acquire};
+use crate::coordinator::attempt::{Call, CallEnd, Came, Permits};
 use crate::coordinator::error::CommandError;
 use crate::coordinator::shared::{DriverGuard, Registered, RunPermit, Shared};
 use crate::coordinator::slot::{Command, Settled, Slot, Started};
@@ -51,7 +51,7 @@ pub(super) struct Driver {
     calls: FuturesUnordered<BoxFuture<CallEnd>>,
     over: Vec<CallEnd>,
     /// Permits that were asked for, and those that came.
-    asked: FuturesUnordered<BoxFuture<(StepIx, Permits)>>,
+    asked: FuturesUnordered<BoxFuture<(StepIx, Option<Permits>)>>,
     granted: Vec<(StepIx, Permits)>,
     stop: Arc<StopSignal>,
     /// When attempts that were told to stop are dropped.
@@ -127,7 +127,10 @@ impl Driver {
     /// Drives the run until it has ended, rests, or belongs to somebody else.
     pub(super) async fn drive(mut self) {
         loop {
-            self.take_commands();
+            // Until its start is durable the run may turn out to be another, whose commands they are.
+            if !self.starting {
+                self.take_commands();
+            }
             self.turn();
             if !self.batch.is_empty()
                 && let Err(gone) = self.append().await
@@ -212,6 +215,8 @@ impl Driver {
                 }
             }
         }
+        // A permit that came when its step may not start any more is given back: an undo may wait for it.
+        self.granted.clear();
         self.tell_siblings();
     }
 
@@ -334,12 +339,9 @@ impl Driver {
 
     fn ask_for_permits(&mut self, step: StepIx) {
         self.state.withhold(step);
-        let [own, global] = self.limits(step);
+        let limits = self.limits(step);
         self.asked.push(Box::pin(async move {
-            let permits = Permits {
-                step: acquire(own).await,
-                global: acquire(global).await,
-            };
+            let permits = Permits::acquire(limits).await;
             (step, permits)
         }));
     }
@@ -671,7 +673,7 @@ impl Driver {
             let granted = self.granted.len();
             while let Poll::Ready(Some((step, permits))) = Pin::new(&mut self.asked).poll_next(cx) {
                 self.state.release(step);
-                self.granted.push((step, permits));
+                self.granted.extend(permits.map(|permits| (step, permits)));
             }
             if !self.over.is_empty() || self.granted.len() > granted || self.slot.has_commands() {
                 return Poll::Ready(Ok(()));
@@ -717,11 +719,12 @@ impl Driver {
             Gone::NotStarted(why) => why.clone(),
             Gone::Closed => self.shared.why_closed(),
         };
+        if self.starting && matches!(gone, Gone::Lost) {
+            slot.set_started(Started::Taken);
+            return Shared::look_again(&self.shared, Arc::clone(slot));
+        }
         if self.starting {
-            slot.set_started(match gone {
-                Gone::Lost => Started::Taken,
-                Gone::NotStarted(_) | Gone::Closed => Started::Failed(why.clone()),
-            });
+            slot.set_started(Started::Failed(why.clone()));
         }
         let settled = match gone {
             Gone::Lost => Settled::Lost,
@@ -744,7 +747,9 @@ impl Driver {
 
 fn bad_input(error: &PayloadError) -> Failure {
     let mode = match error {
-        PayloadError::Panicked { .. } => FailureMode::StepLogic,
+        PayloadError::Panicked { .. } | PayloadError::ClonePanicked { .. } => {
+            FailureMode::StepLogic
+        }
         PayloadError::Encode { .. } | PayloadError::Decode { .. } => FailureMode::StepContract,
     };
     Failure::new(mode, format!("its input can't be made: {error}")).retryable(false)

@@ -118,7 +118,9 @@ impl Coordinator {
     /// How many runs are being driven now.
     #[must_use]
     pub fn driving(&self) -> usize {
-        self.shared().registry.len()
+        // The registry also holds runs that somebody only waits for.
+        let driven = |slot: &Arc<slot::Slot>| slot.is_active().then_some(());
+        self.shared().registry.collect(|_, slot| driven(slot)).len()
     }
 
     /// All that is known of a run, or nothing where there is no such run.

@@ -83,13 +83,17 @@ enum Found {
     },
     /// Its definition is known from the store only.
     Outline(Arc<Graph>),
+    /// A record of its journal can't be read: the state is that of the records before.
+    Damaged { graph: Arc<Graph>, why: String },
 }
 
 impl Found {
     fn graph(&self) -> Arc<Graph> {
         match self {
             Found::Here(registered) => Arc::clone(&registered.definition.graph),
-            Found::Changed { graph, .. } | Found::Outline(graph) => Arc::clone(graph),
+            Found::Changed { graph, .. } | Found::Outline(graph) | Found::Damaged { graph, .. } => {
+                Arc::clone(graph)
+            }
         }
     }
 }
@@ -102,6 +106,41 @@ impl Shared {
             let shared = Arc::clone(shared);
             tokio::spawn(async move { Shared::load_and_drive(&shared, slot, permit).await });
         }
+    }
+
+    /// Gives back a slot whose start found its id taken. The run that has the id may be a waiting one,
+    /// whose timer rang, or that was to be taken up or got a command, while the start had its slot.
+    pub(super) fn look_again(shared: &Arc<Shared>, slot: Arc<Slot>) {
+        if !slot.deactivate_if_idle(None) {
+            return Shared::begin_driving(shared, slot);
+        }
+        let shared = Arc::clone(shared);
+        tokio::spawn(async move {
+            match shared.store.find(&slot.run).await {
+                Ok(Some(entry)) if shared.definition(&entry.saga, entry.version).is_some() => {
+                    match entry.standing {
+                        Standing::Waiting { until } if until > shared.clock.now() => {
+                            shared.timers.add(until, entry.run);
+                        }
+                        Standing::Running | Standing::Waiting { .. } => {
+                            if slot.activate() {
+                                return Shared::begin_driving(&shared, slot);
+                            }
+                        }
+                        Standing::Parked
+                        | Standing::Completed
+                        | Standing::Compensated
+                        | Standing::Stopped
+                        | Standing::Abandoned => {}
+                    }
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::error!(run = %slot.run, %error, "the run is taken up at the next start");
+                }
+            }
+            shared.forget_slot(&slot);
+        });
     }
 
     pub(super) async fn load_and_drive(shared: &Arc<Shared>, slot: Arc<Slot>, permit: RunPermit) {
@@ -144,11 +183,20 @@ impl Shared {
                 shared.refuse(&slot, &why);
                 drop(state);
             }
+            Ok(Some(Loaded {
+                state,
+                found: Found::Damaged { graph, why },
+                ..
+            })) => {
+                tracing::error!(%run, %why, "the run is parked: it holds up nobody else");
+                shared.unreadable.insert_new(run, why.clone());
+                shared.settle_parked(&slot, state, graph, &why);
+            }
             Ok(None) => shared.refuse(&slot, "there is no such run"),
             Err(error) => {
                 tracing::error!(%run, %error, "the run can't be taken up: it holds up nobody else");
-                shared.unreadable.insert_new(run, describe(&error));
-                shared.refuse(&slot, &describe(&error));
+                shared.unreadable.insert_new(run, error.to_string());
+                shared.refuse(&slot, &error.to_string());
             }
         }
     }
@@ -212,17 +260,17 @@ impl Shared {
                 tracing::error!(run = %slot.run, %error, "the run could not be parked: the next start tries again");
             }
         }
-        let snapshot = Snapshot {
-            run: slot.run.clone(),
-            state,
-            graph: Arc::clone(graph),
-        };
+        let why = "its definition has changed under the same version";
+        self.settle_parked(slot, state, Arc::clone(graph), why);
+    }
+
+    /// Tells whoever waits that the run is parked, and why no command can be carried out.
+    fn settle_parked(&self, slot: &Arc<Slot>, state: State, graph: Arc<Graph>, why: &str) {
+        let run = slot.run.clone();
+        let snapshot = Snapshot { run, state, graph };
         for command in slot.retire(Settled::Parked(Arc::new(snapshot))) {
-            let why = "its definition has changed under the same version".to_owned();
-            drop(command.answer.send(Err(CommandError::Closed {
-                run: slot.run.clone(),
-                why,
-            })));
+            let (run, why) = (slot.run.clone(), why.to_owned());
+            drop(command.answer.send(Err(CommandError::Closed { run, why })));
         }
         self.forget_slot(slot);
     }
@@ -237,8 +285,21 @@ impl Shared {
     }
 
     async fn load_state(&self, run: &RunId) -> Result<Option<Loaded>, GetError> {
-        let Some(journal) = self.store.load(run).await? else {
-            return Ok(None);
+        let (journal, damage) = match self.store.load(run).await {
+            Ok(Some(journal)) => (journal, None),
+            Ok(None) => return Ok(None),
+            // What comes before the damage still tells what the run has achieved.
+            Err(error @ LoadError::Unreadable { .. }) => {
+                let why = error.to_string();
+                let LoadError::Unreadable { ref before, .. } = error else {
+                    return Err(error.into());
+                };
+                if before.records.is_empty() {
+                    return Err(error.into());
+                }
+                ((**before).clone(), Some(why))
+            }
+            Err(error) => return Err(error.into()),
         };
         let no_start = || GetError::NoStart { run: run.clone() };
         let first = journal
@@ -248,10 +309,18 @@ impl Shared {
         let Some(Event::RunStarted(started)) = first else {
             return Err(no_start());
         };
-        let found = self.find_definition(run, started).await?;
+        let mut found = self.find_definition(run, started).await?;
         let graph = found.graph();
-        let seq = journal.records.last().map_or(0, |record| record.seq);
-        let state = fold(journal, &graph)?.ok_or_else(no_start)?;
+        let (seq, at) = journal
+            .records
+            .last()
+            .map_or_else(Default::default, |record| (record.seq, record.at));
+        let mut state = fold(journal, &graph)?.ok_or_else(no_start)?;
+        if let Some(why) = damage {
+            let parking = Parking::new(ParkReason::Unreadable, why.clone());
+            state.apply(&graph, &Event::Parked(Box::new(parking)), at);
+            found = Found::Damaged { graph, why };
+        }
         Ok(Some(Loaded { state, seq, found }))
     }
 
@@ -315,13 +384,4 @@ fn fold(journal: Journal, graph: &Graph) -> Result<Option<State>, GetError> {
         }
     }
     Ok(state)
-}
-
-fn describe(error: &GetError) -> String {
-    match error {
-        GetError::Load(LoadError::Unreadable { .. }) => {
-            format!("its journal can't be read: {error}")
-        }
-        other => other.to_string(),
-    }
 }

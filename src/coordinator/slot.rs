@@ -83,6 +83,15 @@ impl Slot {
         free
     }
 
+    /// The same for a start: what came of an earlier one is forgotten.
+    pub(crate) fn activate_for_start(&self) -> bool {
+        let free = self.activate();
+        if free {
+            self.lock().started = None;
+        }
+        free
+    }
+
     pub(crate) fn is_active(&self) -> bool {
         self.lock().active
     }

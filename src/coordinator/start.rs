@@ -140,9 +140,8 @@ impl Coordinator {
         let Some(permit) = shared.run_permit().await else {
             return Err(closed(shared.why_closed()));
         };
-        let slot = Arc::new(Slot::new(run.clone()));
-        slot.activate();
-        if !shared.registry.insert_new(run.clone(), Arc::clone(&slot)) {
+        let slot = shared.slot(&run);
+        if !slot.activate_for_start() {
             drop(permit);
             return self.join_existing(name, run, &input).await;
         }

@@ -62,7 +62,12 @@ impl State {
                 took_us,
             } => {
                 self.attempt_over(*step, *took_us, at);
-                self.node(*step).status = Status::Stopped;
+                // An end like any other: an earlier doubt is undone by when its round came to an end.
+                self.completions += 1;
+                let completed = self.completions;
+                let node = self.node(*step);
+                node.completed = completed;
+                node.status = Status::Stopped;
                 self.stop.get_or_insert_with(|| reason.clone());
                 self.in_doubt_again(graph, *step);
                 self.drain(graph);
@@ -204,7 +209,11 @@ impl State {
         let node = self.node(step);
         node.status = Status::Done;
         node.effect = EffectNow::Done;
+        // What was asserted to be absent is known now, and will be undone like any other effect.
+        node.assumed_absent = false;
         node.output = Some(output);
+        // The same key took effect after all, and is accounted for by what is done.
+        node.assumed_absent = false;
         node.completed = completed;
         node.interruptions = 0;
         node.withheld = false;

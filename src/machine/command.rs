@@ -1,6 +1,7 @@
 //! Commands from outside: what is answered, and which events they become.
 
 use crate::journal::{CancelTold, Cause, Decision, End, Event};
+use crate::machine::recovery::AskedBy;
 use crate::machine::state::{Direction, EffectNow, Phase, State, Status};
 use crate::policy::RecoveryStrategy;
 use crate::saga::Graph;
@@ -44,7 +45,7 @@ impl State {
         }
         let pivot = graph.pivot.map(|pivot| self.seen(pivot));
         let told = match pivot {
-            _ if self.phase == Phase::Unwinding && self.unwind.then != Direction::Stopped => {
+            _ if self.phase == Phase::Unwinding && self.unwind.then == Direction::Compensated => {
                 CancelTold::Accepted
             }
             Some(pivot) if pivot.effect == EffectNow::Done => CancelTold::TooLate,
@@ -81,6 +82,9 @@ impl State {
         reason: &str,
     ) -> Result<Event<StepIx>, Refused> {
         self.must_be_parked()?;
+        if strategy == RecoveryStrategy::Manual {
+            return Err(Refused::Unavailable("the run is parked already".to_owned()));
+        }
         let unwinding = self.unwind.remaining > 0;
         let forward = matches!(
             strategy,
@@ -92,7 +96,7 @@ impl State {
                  `retry_all` begins again after all is undone"
             )));
         }
-        if let Some(why) = self.unavailable(graph, strategy) {
+        if let Some(why) = self.unavailable(graph, strategy, AskedBy::Operator) {
             return Err(Refused::Unavailable(why));
         }
         let cause = Cause::Operator {

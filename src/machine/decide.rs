@@ -58,6 +58,10 @@ impl State {
     }
 
     fn decide_forward(&self, graph: &Graph, hold: Option<Timestamp>, now: Timestamp) -> Todo {
+        if self.is_cancelled() && self.is_pivot_done(graph) {
+            // An operator, or an undo that ended, let the run go on: whoever cancelled it is told.
+            return Todo::Append(Event::CancelTooLate);
+        }
         let deadline = self.deadline.filter(|_| !self.deadline_reported);
         if deadline.is_some_and(|deadline| deadline <= now) {
             return Todo::Append(Event::DeadlinePassed {
@@ -114,6 +118,15 @@ impl State {
             return self.carry_out_cancel(graph);
         }
         if let Some(reason) = &self.stop {
+            // Past the pivot nothing goes back, and a stop starts nothing: a pivot in doubt can't be settled.
+            if self.is_past_pivot(graph) && !self.is_pivot_done(graph) {
+                let message =
+                    "a step asked to end the run, and nobody knows whether its pivot took effect";
+                return Todo::Append(Event::Parked(Box::new(Parking::new(
+                    ParkReason::Unsettled,
+                    message,
+                ))));
+            }
             let unwinds = graph.on_stop == OnStop::Compensate && !self.is_past_pivot(graph);
             let strategy = if unwinds {
                 RecoveryStrategy::Compensate
@@ -189,7 +202,7 @@ impl State {
             };
         }
         if self.unwind.remaining == 0 && !self.has_in_flight() {
-            return self.unwound();
+            return self.unwound(graph);
         }
         let timer = self
             .timers
@@ -203,14 +216,14 @@ impl State {
     }
 
     /// All that was to be undone is undone.
-    fn unwound(&self) -> Todo {
+    fn unwound(&self, graph: &Graph) -> Todo {
         let cancelled = self.cancel.as_ref().is_some_and(|cancel| cancel.pending);
         match self.unwind.then {
             Direction::Compensated => Todo::Append(Event::Ended(End::Compensated)),
             // A cancel that came meanwhile: what was to be kept is undone too.
-            Direction::Stopped | Direction::Forward { .. } if cancelled => Todo::Append(
-                self.plain_decision(Cause::Cancel, RecoveryStrategy::Compensate, false),
-            ),
+            Direction::Stopped | Direction::Forward { .. } if cancelled => {
+                self.carry_out_cancel(graph)
+            }
             Direction::Stopped => Todo::Append(Event::Ended(End::Stopped {
                 reason: self.stop.clone().unwrap_or_default(),
             })),

@@ -8,6 +8,13 @@ use crate::policy::{Explanation, RecoveryStrategy, Situation};
 use crate::saga::{Graph, StepKind, UndoRule};
 use crate::step::StepIx;
 
+/// Who wants a strategy: an operator may do more than a policy (rule K5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AskedBy {
+    Policy,
+    Operator,
+}
+
 impl State {
     /// Puts every failure to the policy and takes the strictest answer that is available (rule D1).
     pub(super) fn ask_policy(&self, graph: &Graph, now: Timestamp) -> Decision<StepIx> {
@@ -27,7 +34,10 @@ impl State {
             .map(|why| why.says)
             .max()
             .unwrap_or(RecoveryStrategy::Manual);
-        let strategy = match self.unavailable(graph, strictest) {
+        let unavailable = self
+            .unavailable(graph, strictest, AskedBy::Policy)
+            .or_else(|| self.used_up(graph, strictest));
+        let strategy = match unavailable {
             None => strictest,
             Some(because) => {
                 for why in why.iter_mut().filter(|why| why.says == strictest) {
@@ -89,8 +99,32 @@ impl State {
         saw
     }
 
+    /// Why no policy may choose this any more: recoveries are bounded whatever its rules say (rule D6),
+    /// else one without a rule for it would retry for ever. An operator may.
+    fn used_up(&self, graph: &Graph, strategy: RecoveryStrategy) -> Option<String> {
+        match strategy {
+            RecoveryStrategy::RetryFailed
+            | RecoveryStrategy::RetryFromCheckpoint
+            | RecoveryStrategy::RetryAll => {}
+            RecoveryStrategy::Compensate | RecoveryStrategy::Manual => return None,
+        }
+        let most = graph.policy.recoveries();
+        if self.time_is_up {
+            return Some(format!(
+                "{strategy} is not available: the run's time is used up"
+            ));
+        }
+        (self.recoveries >= most)
+            .then(|| format!("{strategy} is not available: all {most} recoveries are used up"))
+    }
+
     /// Why a strategy can't be taken now, if it can't (rules D2, D4, K5, S3).
-    pub(super) fn unavailable(&self, graph: &Graph, strategy: RecoveryStrategy) -> Option<String> {
+    pub(super) fn unavailable(
+        &self,
+        graph: &Graph,
+        strategy: RecoveryStrategy,
+        asked_by: AskedBy,
+    ) -> Option<String> {
         if strategy.goes_back() && self.is_past_pivot(graph) {
             return Some(format!(
                 "{strategy} is not available past the pivot: nothing goes back there"
@@ -102,7 +136,7 @@ impl State {
             | RecoveryStrategy::RetryAll => true,
             RecoveryStrategy::Compensate | RecoveryStrategy::Manual => false,
         };
-        for (step, node) in graph.steps.iter().zip(&self.nodes) {
+        for (index, (step, node)) in graph.steps.iter().zip(&self.nodes).enumerate() {
             if strategy.goes_back()
                 && step.kind == StepKind::Irreversible
                 && node.effect != EffectNow::NotDone
@@ -112,7 +146,12 @@ impl State {
                     step.name
                 ));
             }
-            if again && step.at_most_once && node.effect == EffectNow::InDoubt {
+            // An operator may have it undone first, and then executed in a new round.
+            let undone_first = asked_by == AskedBy::Operator
+                && strategy.goes_back()
+                && self.wants_undo(graph, StepIx::new(index));
+            let in_doubt = node.effect == EffectNow::InDoubt;
+            if again && step.at_most_once && in_doubt && !undone_first {
                 return Some(format!(
                     "{strategy} is not available: `{}` runs at most once and is in doubt",
                     step.name

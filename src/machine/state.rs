@@ -168,6 +168,8 @@ pub(crate) struct NodeState {
     /// Steps that depended on it and are to be undone first.
     pub(super) blockers: u32,
     pub(crate) undo: UndoStatus,
+    /// Whether an undo of this round was announced: its execute key is spent then (rule K2).
+    pub(super) undo_begun: bool,
     pub(crate) undo_attempts: u32,
     pub(super) undo_charged: u32,
     pub(super) undo_since: Option<Timestamp>,
@@ -300,6 +302,13 @@ impl State {
             .is_some_and(|pivot| self.seen(pivot).effect != EffectNow::NotDone)
     }
 
+    /// Whether the pivot is done for certain: then a cancel comes too late (rule C1).
+    pub(super) fn is_pivot_done(&self, graph: &Graph) -> bool {
+        graph
+            .pivot
+            .is_some_and(|pivot| self.seen(pivot).effect == EffectNow::Done)
+    }
+
     /// Whether the run is over.
     #[must_use]
     pub fn is_ended(&self) -> bool {
@@ -381,6 +390,7 @@ impl NodeState {
             in_region: false,
             blockers: 0,
             undo: UndoStatus::Idle,
+            undo_begun: false,
             undo_attempts: 0,
             undo_charged: 0,
             undo_since: None,

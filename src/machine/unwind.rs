@@ -8,9 +8,23 @@ use std::time::Duration;
 
 use crate::failure::Failure;
 use crate::ids::Timestamp;
-use crate::machine::state::{Compensation, Direction, EffectNow, Phase, State, Status, UndoStatus};
+use crate::machine::state::{
+    Compensation, Direction, EffectNow, NodeState, Phase, State, Status, UndoStatus,
+};
 use crate::saga::{Graph, StepKind, UndoRule};
 use crate::step::StepIx;
+
+impl NodeState {
+    /// The round is over, and its key with it (rule K2).
+    fn next_round(&mut self) {
+        self.round += 1;
+        self.round_attempts = 0;
+        self.undo_begun = false;
+        self.key = None;
+        self.mapped.clear();
+        self.output = None;
+    }
+}
 
 impl State {
     /// Whether the step's round has, or may have, an effect that has to be undone.
@@ -51,6 +65,8 @@ impl State {
 
     fn unwind_steps(&mut self, graph: &Graph, steps: &[StepIx], then: Direction) {
         self.phase = Phase::Unwinding;
+        // An undo that slept when the run was parked begins afresh: its timer must not ring for it again.
+        self.timers.clear();
         for node in &mut self.nodes {
             node.in_region = false;
             node.undo = UndoStatus::Idle;
@@ -183,6 +199,7 @@ impl State {
         self.undo_taken(step);
         let node = self.node(step);
         node.undo = UndoStatus::Running;
+        node.undo_begun = true;
         node.undo_attempts += 1;
         node.undo_charged += 1;
         node.undo_since.get_or_insert(at);
@@ -213,12 +230,7 @@ impl State {
         node.effect = EffectNow::NotDone;
         node.interruptions = 0;
         node.undo_failure = None;
-        // The round is over, and its key with it (rule K2).
-        node.round += 1;
-        node.round_attempts = 0;
-        node.key = None;
-        node.mapped.clear();
-        node.output = None;
+        node.next_round();
         self.compensations.push(record);
         let mut free = Vec::new();
         self.settled(graph, step, &mut free);
@@ -265,7 +277,7 @@ impl State {
         let Direction::Forward { hold } = self.unwind.then else {
             return;
         };
-        if self.is_cancelled() {
+        if self.is_cancelled() && !self.is_pivot_done(graph) {
             // It would be undone at once: the decision about the cancel comes first.
             return;
         }
@@ -309,11 +321,12 @@ impl State {
         node.mapped.clear();
         if was_done && graph.step(step).kind == StepKind::ReadOnly {
             // A read-only step that runs again does so in a new round (rule K2).
-            node.round += 1;
-            node.round_attempts = 0;
             node.effect = EffectNow::NotDone;
-            node.key = None;
-            node.output = None;
+            node.next_round();
+        } else if node.undo_begun {
+            // Its undo was called and failed, and then somebody said that nothing was there: what the
+            // undo did may have the participant refuse the old key for ever (rule K2).
+            node.next_round();
         }
         // So that its dependents see it as not done, whichever is looked at first.
         node.status = Status::Waiting;

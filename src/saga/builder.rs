@@ -599,7 +599,7 @@ fn describe(wiring: &Wiring, drafts: &[Draft]) -> Vec<String> {
         SourceNode::Input => "input".to_owned(),
         SourceNode::Step(step) => drafts
             .get(step.at())
-            .map_or_else(|| "?".to_owned(), |draft| plain_or_quoted(&draft.name)),
+            .map_or_else(|| "?".to_owned(), |draft| wired_name(&draft.name)),
     };
     let part = |(source, mapped): &(SourceNode, bool)| {
         let name = name(source);
@@ -612,7 +612,8 @@ fn describe(wiring: &Wiring, drafts: &[Draft]) -> Vec<String> {
     wiring.described.iter().map(part).collect()
 }
 
-fn plain_or_quoted(name: &str) -> String {
+/// A step's name as it stands in a wiring.
+pub(crate) fn wired_name(name: &str) -> String {
     if name == "input" || name.contains(['(', ')', ',', '"']) {
         format!("\"{}\"", name.replace('\\', "\\\\").replace('"', "\\\""))
     } else {

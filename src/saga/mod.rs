@@ -14,7 +14,7 @@ mod part;
 mod wiring;
 
 pub(crate) use body::{BoxFuture, Erased};
-pub(crate) use builder::Definition;
+pub(crate) use builder::{Definition, wired_name};
 pub use builder::{Saga, SagaBuilder};
 pub use closures::{CompensateFn, ExecuteFn, irreversible_fn, read_only_fn, step_fn, step_with};
 pub use faults::{Fault, SagaError};
@@ -22,5 +22,5 @@ pub(crate) use fingerprint::hex;
 pub use graph::{Graph, GraphStep, OnStop, Siblings, StepKind, UndoOrder, UndoRule};
 pub use outline::{Outline, OutlineStep};
 pub use part::{Part, StepSpec, irreversible, read_only, step};
-pub(crate) use wiring::{Feed, panic_message};
+pub(crate) use wiring::Feed;
 pub use wiring::{Inputs, Mapped, Node, SomeNode};

@@ -1,13 +1,12 @@
 //! Typed wiring: what a step's input is made of.
 
-use std::any::Any;
 use std::fmt;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use crate::saga::Erased;
-use crate::step::{Payload, PayloadError, StepIx, Value};
+use crate::step::{Payload, PayloadError, StepIx, Value, panic_message};
 
 /// The output of one step (or the saga's input), to be wired into others. A `Copy` handle.
 ///
@@ -80,15 +79,6 @@ impl<T: Payload> Node<T> {
     }
 }
 
-/// What a panic said.
-pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
-    panic
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned())
-        .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "a panic without a message".to_owned())
-}
-
 type Convert = Arc<dyn Fn(&Value) -> Result<Value, PayloadError> + Send + Sync>;
 
 /// A node with a conversion: see [`Node::map`].
@@ -155,11 +145,22 @@ struct Supplied<T>(Box<dyn Source<T>>);
 
 impl<T: Payload> Supply for Supplied<T> {
     fn supply(&self, feed: &dyn Feed, mapped: &[Value]) -> Result<Erased, PayloadError> {
-        self.0.get(feed, mapped).map(|input| input as Erased)
+        self.made(feed, mapped).map(|input| input as Erased)
     }
 
     fn supply_value(&self, feed: &dyn Feed, mapped: &[Value]) -> Result<Value, PayloadError> {
-        self.0.get(feed, mapped).map(Value::typed)
+        self.made(feed, mapped).map(Value::typed)
+    }
+}
+
+impl<T: Payload> Supplied<T> {
+    /// A tuple clones its parts, which is user code: a panic there is a failed step like any other.
+    fn made(&self, feed: &dyn Feed, mapped: &[Value]) -> Result<Arc<T>, PayloadError> {
+        catch_unwind(AssertUnwindSafe(|| self.0.get(feed, mapped))).unwrap_or_else(|panic| {
+            Err(PayloadError::ClonePanicked {
+                message: panic_message(&*panic),
+            })
+        })
     }
 }
 

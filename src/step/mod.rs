@@ -16,6 +16,7 @@ pub use context::{Keys, StepContext};
 pub use effect::{Effect, Probed};
 pub(crate) use error::ErrorKind;
 pub use error::{ResultExt, StepError};
+pub(crate) use payload::panic_message;
 pub use payload::{Payload, PayloadError, Value};
 pub use table::{StepIx, StepTable};
 
@@ -37,7 +38,8 @@ use std::sync::Arc;
 ///
 /// # Cancel safety
 ///
-/// Both futures are dropped when their time-out passes. What had been sent by then is in doubt.
+/// Both futures are dropped when their time-out passes. What had been sent by then is in doubt. Work that
+/// `execute` has spawned elsewhere is not stopped with it: that is the step's own affair.
 ///
 /// # Example
 ///

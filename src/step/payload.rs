@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
@@ -42,6 +43,30 @@ pub enum PayloadError {
         /// The panic's message.
         message: String,
     },
+    /// A part of an input panicked when it was cloned.
+    #[error("a part of the input panicked when it was cloned: {message}")]
+    ClonePanicked {
+        /// The panic's message.
+        message: String,
+    },
+}
+
+/// What a panic said.
+pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
+    panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a panic without a message".to_owned())
+}
+
+/// Calls a payload's own code. A panic there must not take a driver down with it (promise 10): it
+/// becomes the message of an error.
+fn guarded<T, E: fmt::Display>(code: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
+    match catch_unwind(AssertUnwindSafe(code)) {
+        Ok(result) => result.map_err(|error| error.to_string()),
+        Err(panic) => Err(format!("it panicked: {}", panic_message(&*panic))),
+    }
 }
 
 /// A typed value behind an object: it can be written as JSON and be downcast.
@@ -52,9 +77,9 @@ trait Carried: Any + Send + Sync {
 
 impl<T: Payload> Carried for T {
     fn to_json(&self) -> Result<Box<RawValue>, PayloadError> {
-        serde_json::value::to_raw_value(self).map_err(|error| PayloadError::Encode {
+        guarded(|| serde_json::value::to_raw_value(self)).map_err(|message| PayloadError::Encode {
             type_name: std::any::type_name::<T>(),
-            message: error.to_string(),
+            message,
         })
     }
 
@@ -102,11 +127,11 @@ impl Value {
             return Ok(value);
         }
         let decode = |json: &str| {
-            serde_json::from_str(json)
+            guarded(|| serde_json::from_str(json))
                 .map(Arc::new)
-                .map_err(|error| PayloadError::Decode {
+                .map_err(|message| PayloadError::Decode {
                     type_name: std::any::type_name::<T>(),
-                    message: error.to_string(),
+                    message,
                 })
         };
         match (&self.json, &self.typed) {

@@ -187,6 +187,10 @@ impl Store for TakingTime {
 /// When the world began, for journals.
 pub const EPOCH: Timestamp = Timestamp::from_micros(1_700_000_000_000_000);
 
+/// So long a life may take: the clock moves on by itself when everybody waits, so a run that nothing will
+/// ever wake fails its test instead of hanging it.
+const LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
+
 pub const SECOND: Duration = Duration::from_secs(1);
 
 impl Default for World {
@@ -235,7 +239,8 @@ impl World {
             let builder = settings(builder.clock(WorldClock(self.clone())));
             let coordinator = builder.build().await.unwrap();
             // This handle keeps the coordinator alive until nothing can be noticed any more.
-            let told = body(coordinator.clone()).await;
+            let told = tokio::time::timeout(LIFETIME, body(coordinator.clone())).await;
+            let told = told.expect("a run that stands still for ever");
             let lived = self.began.lock().unwrap().take().unwrap().elapsed();
             *self.before.lock().unwrap() += lived;
             told

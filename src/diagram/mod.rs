@@ -1,0 +1,125 @@
+//! Pictures of a definition: [`text`] for the terminal, [`svg`] for pages, [`mermaid`] for documents that
+//! render it.
+//!
+//! All three show the same thing: steps in layers, each below all that it waits for; what each is made
+//! of; which can be undone; checkpoints, and the point of no return. Nothing is told by colour alone, and
+//! the same definition always gives the same picture, byte for byte, so that one can be kept in a
+//! repository and compared.
+//!
+//! ```
+//! use amends::{Saga, StepContext, diagram, irreversible_fn, step_fn};
+//!
+//! let mut saga = Saga::builder::<u64>("sale");
+//! let amount = saga.input();
+//! let held = saga.add(
+//!     step_fn("hold", async |_: &StepContext, n: &u64| Ok(*n), async |_, _, _| Ok(())),
+//!     amount,
+//! );
+//! let sent = saga.add(
+//!     irreversible_fn("send", async |_: &StepContext, n: &u64| Ok(*n)).pivot(),
+//!     held,
+//! );
+//! let saga: Saga<u64, u64> = saga.returns(sent)?;
+//!
+//! assert_eq!(diagram::text(saga.graph()), "\
+//! sale, version 1: 2 steps
+//!
+//! 1 ─── ● hold  ◂─ input
+//! │
+//! 2 ─── ■ send  ◂─ hold  [pivot, irreversible]
+//! ╞════ point of no return
+//! ");
+//! # Ok::<(), amends::SagaError>(())
+//! ```
+
+mod layers;
+mod mermaid;
+mod place;
+mod svg;
+mod text;
+
+pub use mermaid::mermaid;
+pub use svg::svg;
+pub use text::text;
+
+use crate::saga::{GraphStep, StepKind};
+
+/// What is said of a step beside its name, in words.
+fn marks(step: &GraphStep) -> Vec<&'static str> {
+    let mut marks = Vec::new();
+    if step.is_pivot() {
+        marks.push("pivot");
+    }
+    match step.kind() {
+        StepKind::Compensatable => {}
+        StepKind::ReadOnly => marks.push("read-only"),
+        StepKind::Irreversible => marks.push("irreversible"),
+    }
+    if step.is_checkpoint() {
+        marks.push("checkpoint");
+    }
+    marks
+}
+
+/// A name for people: an outline read from a journal may hold anything, and control characters would
+/// command the terminal or break the document.
+fn readable(name: &str) -> String {
+    name.chars()
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect()
+}
+
+/// How many columns a text takes in a terminal, as near as it can be told without tables: East Asian
+/// letters and most pictographs take two.
+fn columns(text: &str) -> usize {
+    text.chars()
+        .map(|c| match u32::from(c) {
+            0x0300..=0x036f | 0x200b..=0x200f | 0xfe00..=0xfe0f => 0,
+            0x1100..=0x115f
+            | 0x2e80..=0xa4cf
+            | 0xac00..=0xd7a3
+            | 0xf900..=0xfaff
+            | 0xfe30..=0xfe6f
+            | 0xff00..=0xff60
+            | 0x1f300..=0x1faff
+            | 0x20000..=0x3fffd => 2,
+            _ => 1,
+        })
+        .sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::saga::{Outline, OutlineStep};
+
+    #[test]
+    fn a_foreign_outline_neither_commands_the_terminal_nor_runs_in_a_circle() {
+        let step = |name: &str, after: &str| OutlineStep {
+            name: name.to_owned(),
+            kind: StepKind::Compensatable,
+            wired: Vec::new(),
+            dependencies: vec![after.to_owned()],
+            pivot: false,
+            checkpoint: false,
+        };
+        let outline = Outline {
+            saga: "s\u{1b}[2J".to_owned(),
+            version: 1,
+            fingerprint: String::new(),
+            steps: vec![step("a\u{7}", "b"), step("b", "a\u{7}"), step("c", "c")],
+        };
+        let graph = outline.to_graph();
+        for picture in [text(&graph), svg(&graph), mermaid(&graph)] {
+            assert!(!picture.contains(['\u{1b}', '\u{7}']));
+        }
+        assert_eq!(
+            text(&graph),
+            "s\u{fffd}[2J, version 1: 3 steps\n\n\
+             1 ─┬─ ● a\u{fffd}\n\
+             │  └─ ● c\n\
+             │\n\
+             2 ─── ● b   ◂┄ a\u{fffd}\n"
+        );
+    }
+}

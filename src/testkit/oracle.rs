@@ -1,0 +1,629 @@
+//! What has to hold of every run, whatever happened to it.
+//!
+//! The oracles know nothing of the machine. They read the journal as it is, and the world's log, into
+//! which acknowledged appends are written in their order among everything else.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use crate::ids::RunId;
+use crate::journal::{CancelTold, Event, Journal, Record};
+use crate::partial::{EffectReport, PartialResult, StepStatus};
+use crate::policy::RecoveryStrategy;
+use crate::saga::{Graph, StepKind, UndoOrder, UndoRule};
+use crate::step::{Probed, StepIx};
+use crate::testkit::world::{Entry, Happened, World, WorldEvent, step_of};
+
+/// A run that has come to rest.
+#[derive(Clone, Debug)]
+pub(super) struct Rest {
+    pub(super) run: RunId,
+    pub(super) word: &'static str,
+    pub(super) partial: PartialResult,
+    pub(super) journal: Journal,
+}
+
+/// Says what is wrong, if something is.
+pub(super) fn check(graph: &Graph, world: &World, rests: &[Rest]) -> Result<(), String> {
+    if let Some(complaint) = world.complaints().first() {
+        return Err(complaint.clone());
+    }
+    let reach = Reach::of(graph);
+    for rest in rests {
+        check_journal(graph, &rest.journal)
+            .map_err(|what| format!("journal of `{}`: {what}", rest.run))?;
+    }
+    let mut watched: Vec<Watched<'_>> = rests
+        .iter()
+        .map(|rest| Watched::of(graph, &reach, rest))
+        .collect();
+    let by_uid: HashMap<String, usize> = watched
+        .iter()
+        .enumerate()
+        .map(|(at, watched)| (watched.uid.clone(), at))
+        .collect();
+    for entry in world.entries() {
+        match entry {
+            Entry::Acknowledged { run, seq } => {
+                if let Some(watched) = watched.iter_mut().find(|watched| watched.rest.run == run) {
+                    watched.acknowledged(seq);
+                }
+            }
+            Entry::World(event) => {
+                let (_, uid) = step_of(&event.key);
+                let Some(&at) = by_uid.get(&uid) else {
+                    return Err(format!(
+                        "intent before effect: {event}, and no run with that key has a journal"
+                    ));
+                };
+                watched[at]
+                    .happened(&event)
+                    .map_err(|what| format!("run `{}`: {what}", rests[at].run))?;
+            }
+            Entry::Crash(_) | Entry::Process => {}
+        }
+    }
+    for watched in &watched {
+        watched
+            .at_the_end()
+            .map_err(|what| format!("run `{}`: {what}", watched.rest.run))?;
+    }
+    Ok(())
+}
+
+/// Which steps depend on which, however indirectly.
+struct Reach(Vec<Vec<usize>>);
+
+impl Reach {
+    fn of(graph: &Graph) -> Self {
+        let mut below: Vec<HashSet<usize>> = vec![HashSet::new(); graph.steps.len()];
+        // Steps come after what they depend on, so from the back each set is complete when it is read.
+        for index in (0..graph.steps.len()).rev() {
+            let mut all: HashSet<usize> = below[index].clone();
+            all.insert(index);
+            for dependency in &graph.steps[index].dependencies {
+                below[dependency.at()].extend(&all);
+            }
+        }
+        Reach(
+            below
+                .into_iter()
+                .map(|set| {
+                    let mut dependents: Vec<usize> = set.into_iter().collect();
+                    dependents.sort_unstable();
+                    dependents
+                })
+                .collect(),
+        )
+    }
+}
+
+/// One run, followed through the log.
+struct Watched<'a> {
+    graph: &'a Graph,
+    reach: &'a Reach,
+    rest: &'a Rest,
+    uid: String,
+    /// How many records are durable, and known to be.
+    durable: usize,
+    /// The step and round of each key that was announced.
+    keys: HashMap<String, StepIx>,
+    /// Calls that were announced in this process and not made yet.
+    starts: Vec<u32>,
+    undos: Vec<u32>,
+    done: Vec<bool>,
+    failed: HashSet<usize>,
+    /// Why nothing may be executed now.
+    halted: Option<String>,
+    /// Whether a decision was made from which undos can follow.
+    decided: bool,
+    /// Whether the last decision was to stop, and to keep what is done.
+    stops: bool,
+    /// Effects that stand, per step and key.
+    standing: Vec<BTreeMap<String, u32>>,
+    undo_keys: HashMap<String, String>,
+    /// Keys whose undo has succeeded at the participant.
+    gone: HashSet<String>,
+    /// Whether the last call left a doubt.
+    doubt: Vec<bool>,
+}
+
+impl<'a> Watched<'a> {
+    fn of(graph: &'a Graph, reach: &'a Reach, rest: &'a Rest) -> Self {
+        let uid = match rest
+            .journal
+            .records
+            .first()
+            .and_then(|first| first.events.first())
+        {
+            Some(Event::RunStarted(started)) => started.uid.clone(),
+            _ => String::new(),
+        };
+        let steps = graph.steps.len();
+        Watched {
+            graph,
+            reach,
+            rest,
+            uid,
+            durable: 0,
+            keys: HashMap::new(),
+            starts: vec![0; steps],
+            undos: vec![0; steps],
+            done: vec![false; steps],
+            failed: HashSet::new(),
+            halted: None,
+            decided: false,
+            stops: false,
+            standing: vec![BTreeMap::new(); steps],
+            undo_keys: HashMap::new(),
+            gone: HashSet::new(),
+            doubt: vec![false; steps],
+        }
+    }
+
+    fn acknowledged(&mut self, seq: u64) {
+        let upto = usize::try_from(seq).unwrap_or(usize::MAX);
+        let rest = self.rest;
+        while self.durable < upto && self.durable < rest.journal.records.len() {
+            for event in &rest.journal.records[self.durable].events {
+                self.durable_event(event);
+            }
+            self.durable += 1;
+        }
+    }
+
+    fn step(&self, step: StepIx) -> usize {
+        let name = self.rest.journal.steps.name(step);
+        self.graph.step_named(name).map_or(usize::MAX, StepIx::at)
+    }
+
+    fn durable_event(&mut self, event: &Event<StepIx>) {
+        match event {
+            Event::StepStarted { step, key, .. } => {
+                let at = self.step(*step);
+                self.keys.insert(key.to_string(), StepIx::new(at));
+                self.starts[at] += 1;
+            }
+            Event::StepDone { step, .. }
+            | Event::Probed {
+                step,
+                answer: Probed::Done(_),
+                ..
+            }
+            | Event::Resolved {
+                step,
+                answer: Probed::Done(_),
+                ..
+            } => {
+                let at = self.step(*step);
+                self.done[at] = true;
+                self.failed.remove(&at);
+            }
+            Event::StepFailed { step, retry_at, .. } => {
+                if retry_at.is_none() {
+                    let at = self.step(*step);
+                    self.failed.insert(at);
+                }
+            }
+            Event::StepNotStarted { step } => {
+                let at = self.step(*step);
+                self.starts[at] = 0;
+            }
+            Event::UndoStarted { step, .. } => {
+                let at = self.step(*step);
+                self.undos[at] += 1;
+            }
+            Event::UndoNotStarted { step } => {
+                let at = self.step(*step);
+                self.undos[at] = 0;
+            }
+            Event::Undone { step, .. } => {
+                let at = self.step(*step);
+                self.done[at] = false;
+            }
+            Event::Claimed { .. } => {
+                // What another process announced, this one may not do.
+                self.starts.fill(0);
+                self.undos.fill(0);
+            }
+            Event::Decided(decision) => {
+                self.failed.clear();
+                self.decided = true;
+                self.stops = decision.stop;
+                self.halted = match decision.strategy {
+                    _ if decision.stop => Some("the run is to stop".to_owned()),
+                    RecoveryStrategy::Compensate => Some("the run is being undone".to_owned()),
+                    RecoveryStrategy::Manual => Some("the run is to be parked".to_owned()),
+                    RecoveryStrategy::RetryFailed
+                    | RecoveryStrategy::RetryFromCheckpoint
+                    | RecoveryStrategy::RetryAll => None,
+                };
+            }
+            Event::CancelRequested { told, .. } => {
+                if *told != CancelTold::TooLate {
+                    self.halted = Some("the run is cancelled".to_owned());
+                }
+            }
+            Event::CancelTooLate => self.halted = None,
+            Event::DeadlinePassed { past_pivot: false } => {
+                self.halted = Some("the run's time is up".to_owned());
+            }
+            Event::StepStopped { .. } => {
+                self.halted = Some("a step asked to end the run".to_owned());
+            }
+            Event::Parked(_) => self.halted = Some("the run is parked".to_owned()),
+            Event::Ended(_) => self.halted = Some("the run has ended".to_owned()),
+            Event::RunStarted(_)
+            | Event::StepInterrupted { .. }
+            | Event::Probed { .. }
+            | Event::Resolved { .. }
+            | Event::UndoFailed { .. }
+            | Event::DeadlinePassed { past_pivot: true } => {}
+        }
+    }
+
+    fn stands(&self, at: usize) -> bool {
+        self.standing[at].values().any(|times| *times > 0)
+    }
+
+    /// A dependent whose effect stands, and isn't assumed to be absent.
+    fn standing_dependent(&self, at: usize) -> Option<&str> {
+        self.reach.0[at]
+            .iter()
+            .find(|&&below| {
+                self.stands(below) && self.graph.steps[below].undo_rule != UndoRule::Never
+            })
+            .map(|&below| &*self.graph.steps[below].name)
+    }
+
+    fn happened(&mut self, event: &WorldEvent) -> Result<(), String> {
+        let Some(at) = self.graph.step_named(&event.step).map(StepIx::at) else {
+            return Err(format!("{event}, and the saga has no such step"));
+        };
+        let key = &event.key;
+        match &event.what {
+            Happened::Called => {
+                self.called(at, event)?;
+                self.doubt[at] = true;
+            }
+            Happened::ToldNotDone | Happened::Probed("never") => self.doubt[at] = false,
+            Happened::TookEffect => {
+                let times = self.standing[at].entry(key.clone()).or_insert(0);
+                *times += 1;
+                if *times > 1 {
+                    return Err(format!(
+                        "each key takes effect at most once: {event}, for the {times}. time"
+                    ));
+                }
+                if self.gone.contains(key) {
+                    return Err(format!("an effect is gone once it is undone: {event}"));
+                }
+            }
+            Happened::UndoCalled { undo_key } => self.undo_called(at, event, undo_key)?,
+            Happened::Undone => {
+                if let Some(dependent) = self.standing_dependent(at) {
+                    return Err(format!(
+                        "nothing is undone before what depended on it: {event}, and `{dependent}` stands"
+                    ));
+                }
+                if let Some(times) = self.standing[at].get_mut(key) {
+                    *times = times.saturating_sub(1);
+                }
+                self.gone.insert(key.clone());
+                self.doubt[at] = false;
+            }
+            Happened::NothingToUndo => {
+                self.gone.insert(key.clone());
+                self.doubt[at] = false;
+            }
+            Happened::Duplicate | Happened::Refused | Happened::Probed(_) | Happened::Looked => {}
+        }
+        Ok(())
+    }
+
+    fn called(&mut self, at: usize, event: &WorldEvent) -> Result<(), String> {
+        let step = &self.graph.steps[at];
+        if self.starts[at] == 0 || self.keys.get(&event.key) != Some(&StepIx::new(at)) {
+            return Err(format!(
+                "intent before effect: {event}, and no durable record announces this call"
+            ));
+        }
+        self.starts[at] -= 1;
+        if let Some(why) = &self.halted {
+            return Err(format!("nothing starts now: {event}, and {why}"));
+        }
+        if let Some(&failed) = self.failed.iter().next() {
+            let failed = &self.graph.steps[failed].name;
+            return Err(format!(
+                "nothing starts after a failure for good: {event}, and `{failed}` has failed"
+            ));
+        }
+        for dependency in &step.dependencies {
+            if !self.done[dependency.at()] {
+                let name = &self.graph.step(*dependency).name;
+                return Err(format!(
+                    "result before dependents: {event}, and `{name}` has no durable result"
+                ));
+            }
+        }
+        if step.kind == StepKind::ReadOnly {
+            return Ok(());
+        }
+        if let Some(dependent) = self.standing_dependent(at) {
+            return Err(format!(
+                "no step is executed again under what depends on it: {event}, and `{dependent}` stands"
+            ));
+        }
+        let other = self.standing[at]
+            .iter()
+            .find(|(key, times)| **times > 0 && **key != event.key);
+        if let Some((other, _)) = other {
+            return Err(format!(
+                "no execute has a new key while its earlier effect stands: {event}, and {other} stands"
+            ));
+        }
+        if self.undo_keys.contains_key(&event.key) {
+            return Err(format!(
+                "a key is never used again once an undo has started: {event}"
+            ));
+        }
+        if step.at_most_once && self.doubt[at] {
+            return Err(format!(
+                "`at_most_once` in doubt is never executed again: {event}"
+            ));
+        }
+        Ok(())
+    }
+
+    fn undo_called(&mut self, at: usize, event: &WorldEvent, undo_key: &str) -> Result<(), String> {
+        if self.undos[at] == 0 {
+            return Err(format!(
+                "intent before undo: {event}, and no durable record announces this call"
+            ));
+        }
+        self.undos[at] -= 1;
+        if !self.decided {
+            return Err(format!(
+                "the decision to unwind comes before the first undo: {event}"
+            ));
+        }
+        let first = self
+            .undo_keys
+            .entry(event.key.clone())
+            .or_insert_with(|| undo_key.to_owned());
+        if first != undo_key {
+            return Err(format!(
+                "no effect is undone under two keys: {event}, and {first} was used before"
+            ));
+        }
+        // A stop settles what is in doubt, past the pivot too (rule E7).
+        let goes_back = |pivot: StepIx| {
+            self.stands(pivot.at()) && !self.stops && (self.done[at] || at == pivot.at())
+        };
+        if self.graph.pivot.is_some_and(goes_back) {
+            return Err(format!("nothing goes back past the pivot: {event}"));
+        }
+        Ok(())
+    }
+
+    fn at_the_end(&self) -> Result<(), String> {
+        let partial = &self.rest.partial;
+        if usize::try_from(partial.total).ok() != Some(self.graph.steps.len()) {
+            return Err(format!("the partial result counts {} steps", partial.total));
+        }
+        let word = self.rest.word;
+        let standing: Vec<(usize, &String)> = self
+            .standing
+            .iter()
+            .enumerate()
+            .flat_map(|(at, keys)| keys.iter().map(move |(key, times)| (at, key, *times)))
+            .filter(|(.., times)| *times > 0)
+            .map(|(at, key, _)| (at, key))
+            .collect();
+        let name = |at: usize| &*self.graph.steps[at].name;
+        if word == "completed" {
+            for (at, step) in self.graph.steps.iter().enumerate() {
+                let count = self.standing[at]
+                    .values()
+                    .filter(|times| **times > 0)
+                    .count();
+                let wanted = usize::from(step.kind != StepKind::ReadOnly);
+                if count != wanted {
+                    return Err(format!(
+                        "`Completed` is true: `{}` stands {count} times, not {wanted}",
+                        step.name
+                    ));
+                }
+            }
+            if partial.completed != partial.total {
+                return Err(format!(
+                    "`Completed` is true: {} of {} steps are said to be done",
+                    partial.completed, partial.total
+                ));
+            }
+            return Ok(());
+        }
+        // Whatever the word is, what stands is listed with its key, and what is listed as done stands.
+        for &(at, key) in &standing {
+            let listed = partial
+                .outstanding
+                .iter()
+                .any(|listed| listed.step == name(at) && listed.key.as_deref() == Some(key));
+            let assumed_absent = self.graph.steps[at].undo_rule == UndoRule::Never
+                && partial.assumed_absent.iter().any(|step| step == name(at));
+            if !listed && !assumed_absent {
+                return Err(format!(
+                    "none is forgotten: `{}` stands under {key}, and the {word} run doesn't list it",
+                    name(at)
+                ));
+            }
+        }
+        for listed in &partial.outstanding {
+            if word == "compensated" {
+                return Err(format!(
+                    "`Compensated` is true: `{}` is said to stand",
+                    listed.step
+                ));
+            }
+            let undo_failed = partial
+                .step(&listed.step)
+                .is_some_and(|step| step.status == StepStatus::UndoFailed);
+            let stands = standing
+                .iter()
+                .any(|&(at, key)| name(at) == listed.step && listed.key.as_ref() == Some(key));
+            if listed.effect == EffectReport::Done && !stands && !undo_failed {
+                return Err(format!(
+                    "exactly what stands is listed: `{}` is said to stand and doesn't",
+                    listed.step
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What holds of a journal by itself.
+fn check_journal(graph: &Graph, journal: &Journal) -> Result<(), String> {
+    let mut folded = JournalFold::default();
+    for (index, record) in journal.records.iter().enumerate() {
+        let wanted = u64::try_from(index).unwrap_or(u64::MAX).saturating_add(1);
+        if record.seq != wanted {
+            return Err(format!("record {wanted} has number {}", record.seq));
+        }
+        if record.events.is_empty() {
+            return Err(format!("record {wanted} is empty"));
+        }
+        folded.record(graph, journal, record)?;
+    }
+    Ok(())
+}
+
+#[derive(Default)]
+struct JournalFold {
+    begun: bool,
+    ended: bool,
+    fence: u64,
+    at: crate::Timestamp,
+    appends: HashSet<[u8; 16]>,
+    /// The key of each step's round, and the highest round.
+    rounds: HashMap<(StepIx, u32), String>,
+    highest: HashMap<StepIx, u32>,
+    undone: HashMap<StepIx, u32>,
+    /// When each step was done, for the order of its undo.
+    completed: HashMap<StepIx, usize>,
+    count: usize,
+    undoing: HashSet<StepIx>,
+    last_undo: Option<usize>,
+}
+
+impl JournalFold {
+    fn record(&mut self, graph: &Graph, journal: &Journal, record: &Record) -> Result<(), String> {
+        let seq = record.seq;
+        if record.at < self.at {
+            return Err(format!("record {seq} is older than the one before it"));
+        }
+        self.at = record.at;
+        if !self.appends.insert(record.append_id.to_bytes()) {
+            return Err(format!("record {seq} was written twice"));
+        }
+        for event in &record.events {
+            if self.ended {
+                return Err(format!("one end: record {seq} goes on after it"));
+            }
+            self.event(graph, journal, event)
+                .map_err(|what| format!("record {seq}: {what}"))?;
+        }
+        Ok(())
+    }
+
+    fn event(
+        &mut self,
+        graph: &Graph,
+        journal: &Journal,
+        event: &Event<StepIx>,
+    ) -> Result<(), String> {
+        let name = |step: &StepIx| journal.steps.name(*step).to_owned();
+        let sequential = graph.undo_order == UndoOrder::Sequential;
+        match event {
+            Event::RunStarted(_) if std::mem::replace(&mut self.begun, true) => {
+                return Err("the run starts a second time".to_owned());
+            }
+            _ if !self.begun => return Err("it doesn't begin with the start".to_owned()),
+            Event::Claimed { fence, .. } => {
+                if *fence <= self.fence {
+                    return Err(format!("fence {fence} after {}", self.fence));
+                }
+                self.fence = *fence;
+                self.undoing.clear();
+            }
+            Event::StepStarted {
+                step, round, key, ..
+            } => {
+                let known = self
+                    .rounds
+                    .entry((*step, *round))
+                    .or_insert_with(|| key.to_string());
+                if **known != **key {
+                    return Err(format!("round {round} of `{}` has two keys", name(step)));
+                }
+                let highest = self.highest.entry(*step).or_insert(1);
+                if round < highest {
+                    return Err(format!("`{}` goes back to round {round}", name(step)));
+                }
+                *highest = *round;
+                if self.undone.get(step).is_some_and(|undone| undone >= round) {
+                    return Err(format!(
+                        "round {round} of `{}` was undone, and runs again",
+                        name(step)
+                    ));
+                }
+            }
+            Event::StepDone { step, .. } => {
+                self.count += 1;
+                self.completed.insert(*step, self.count);
+            }
+            Event::StepFailed { step, .. } | Event::StepInterrupted { step, .. } => {
+                self.completed.remove(step);
+            }
+            Event::Decided(_) => self.last_undo = None,
+            Event::UndoStarted { step, .. } => {
+                if sequential && !self.undoing.is_empty() {
+                    return Err(format!(
+                        "two undos at once, `{}` is one of them",
+                        name(step)
+                    ));
+                }
+                let done = self.completed.get(step).copied();
+                if sequential
+                    && let (Some(done), Some(last)) = (done, self.last_undo)
+                    && done > last
+                {
+                    return Err(format!(
+                        "`{}` is undone after a step that completed before it",
+                        name(step)
+                    ));
+                }
+                self.last_undo = done.or(self.last_undo);
+                self.undoing.insert(*step);
+            }
+            Event::UndoFailed { step, .. } | Event::UndoNotStarted { step } => {
+                self.undoing.remove(step);
+            }
+            Event::Undone { step, .. } => {
+                self.undoing.remove(step);
+                let round = self.highest.get(step).copied().unwrap_or(1);
+                self.undone.insert(*step, round);
+            }
+            Event::Ended(_) => self.ended = true,
+            Event::RunStarted(_)
+            | Event::StepStopped { .. }
+            | Event::StepNotStarted { .. }
+            | Event::Probed { .. }
+            | Event::CancelRequested { .. }
+            | Event::CancelTooLate
+            | Event::DeadlinePassed { .. }
+            | Event::Resolved { .. }
+            | Event::Parked(_) => {}
+        }
+        Ok(())
+    }
+}

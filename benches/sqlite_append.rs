@@ -129,7 +129,7 @@ fn bare(file: &Path, batch: usize) -> f64 {
     let mut record = conn
         .prepare("INSERT INTO journal (run, seq, form, append_id, at, events, checksum) VALUES (?, ?, 1, ?, ?, ?, ?)")
         .unwrap();
-    let mut begin = conn
+    let mut start = conn
         .prepare("INSERT INTO runs (id, saga, version, started_at) VALUES (?, 'sample', 1, ?)")
         .unwrap();
     let mut open = conn
@@ -148,7 +148,7 @@ fn bare(file: &Path, batch: usize) -> f64 {
         for (number, next) in &mut runs {
             let (seq, at, events) = &rows[*next];
             if *next == 0 {
-                begin
+                start
                     .execute(params![RunId::random().as_str(), at])
                     .unwrap();
                 *number = conn.last_insert_rowid();

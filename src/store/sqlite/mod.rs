@@ -182,8 +182,8 @@ impl SqliteStore {
         &self.path
     }
 
-    /// How many transactions this store has committed: each is one sync of the disk. Checkpoints, about one
-    /// in a hundred commits, come on top with two each.
+    /// How many transactions this store has committed: each is one sync of the disk. A checkpoint, about one
+    /// in a hundred commits, costs three more: of the log, of the database, and of the log that begins anew.
     #[must_use]
     pub fn commits(&self) -> u64 {
         self.counts.commits.load(Ordering::Relaxed)

@@ -8,8 +8,8 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use amends::{
-    Action, Effect, GraphStep, Probe, Probed, RecoveryPolicy, Retry, Saga, Step, StepContext, StepError,
-    irreversible, step,
+    Action, Effect, GraphStep, Probe, Probed, RecoveryPolicy, Retry, Saga, Step, StepContext,
+    StepError, irreversible, step,
 };
 
 use crate::Error;

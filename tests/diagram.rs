@@ -185,9 +185,7 @@ fn long_lists_are_broken_under_their_arrow_and_wide_letters_keep_the_columns() {
     let n = saga.input();
     let names = (1..=14).map(|index| format!("倉庫-{index:02}"));
     let all: Vec<SomeNode> = names.map(|name| saga.add(work(&name), n).into()).collect();
-    let last = all
-        .into_iter()
-        .fold(work("load"), |step, node| step.after(node));
+    let last = all.into_iter().fold(work("load"), StepSpec::after);
     saga.add(last.pivot(), n);
     let drawn = diagram::text(saga.returns::<()>(()).unwrap().graph());
     let tail: Vec<&str> = drawn.lines().skip(14).collect();

@@ -795,7 +795,7 @@ fn eventful(world: &Arc<World>, ends_well: bool) -> Saga<(), String> {
 #[test]
 fn promise_8_a_crash_at_every_write_is_a_pause() {
     for ends_well in [true, false] {
-        let word = if ends_well {
+        let expected = if ends_well {
             "completed"
         } else {
             "compensated"
@@ -812,7 +812,7 @@ fn promise_8_a_crash_at_every_write_is_a_pause() {
                 .await
                 .unwrap();
             let run = coordinator.start(&saga, "r", ()).await.unwrap();
-            assert_eq!(run.outcome().await.unwrap().word(), word);
+            assert_eq!(run.outcome().await.unwrap().word(), expected);
         });
         let writes = store.sent().len() as u64;
         assert!(writes > 8, "{writes}");
@@ -858,7 +858,7 @@ fn promise_8_a_crash_at_every_write_is_a_pause() {
                             .unwrap();
                         let run = coordinator.start(&saga, "r", ()).await.unwrap();
                         let outcome = run.outcome().await.unwrap();
-                        assert_eq!(outcome.word(), word, "{dies_at} {dies:?}");
+                        assert_eq!(outcome.word(), expected, "{dies_at} {dies:?}");
                     });
                 }
                 check_effects(&world, ends_well, &format!("{dies_at} {dies:?}"));
@@ -955,7 +955,7 @@ fn promise_9_a_changed_definition_never_runs_by_accident() {
             1,
             "`c` came after [b] and comes after [renamed]; step `renamed` is new",
         ),
-        (2, "step `b` was Compensatable and is ReadOnly"),
+        (2, "step `b` was compensatable and is read-only"),
         (3, "step `b` was not a checkpoint and is"),
         (4, "`b` came after [a] and comes after []"),
         (5, "step `c` was not the pivot and is"),

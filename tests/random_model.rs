@@ -23,9 +23,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use amends::journal::{Journal, Timestamp};
+use amends::saga::StepKind;
 use amends::store::{MemoryStore, Store};
 use amends::{
-    Clock, Coordinator, Node, Outcome, Saga, StartOptions, StepKind, irreversible, read_only, step,
+    Clock, Coordinator, Node, Outcome, Saga, StartOptions, irreversible, read_only, step,
 };
 use tokio::time::Instant;
 

@@ -8,8 +8,8 @@ mod undo;
 use std::sync::Arc;
 use std::time::Duration;
 
-use amends::journal::{AppendId, Event, Record, Standing};
-use amends::store::{Append, AppendError, Damage, LoadError, MemoryStore, Store};
+use amends::journal::{AppendId, Event, ParkReason, Record, Standing};
+use amends::store::{Append, AppendError, Damage, MemoryStore, Store};
 use amends::{CommandError, OutcomeError, Retry, RunId, Saga, StartError};
 use undo::{Act, Answer, TestStore, World, events, life, records};
 
@@ -541,7 +541,7 @@ async fn w3_other_attempts_in_flight_of_a_run_that_is_lost_are_dropped() {
 }
 
 #[test]
-fn a_journal_that_cannot_be_read_is_an_error_with_its_place_and_what_is_wrong() {
+fn a_journal_that_cannot_be_read_is_given_as_parked_with_its_place_and_what_is_wrong() {
     let world = World::new();
     let store = TestStore::new();
     let saga = chain(&world);
@@ -560,13 +560,14 @@ fn a_journal_that_cannot_be_read_is_an_error_with_its_place_and_what_is_wrong() 
             .await
             .unwrap();
         store.damage("r", Damage::Checksum);
-        let error = coordinator.get(&"r".into()).await.unwrap_err();
-        assert!(matches!(
-            error,
-            amends::GetError::Load(LoadError::Unreadable { seq: 4, .. })
-        ));
+        let partial = coordinator.get(&"r".into()).await.unwrap().unwrap();
+        assert_eq!(partial.standing, Standing::Parked);
+        // What comes before the damage is still told.
+        assert_eq!(partial.completed, 2);
+        let parking = partial.parked.unwrap();
+        assert_eq!(parking.reason, ParkReason::Unreadable);
         assert_eq!(
-            error.to_string(),
+            parking.message,
             "record 4 of run `r` can't be read: its checksum does not match, so the row was changed or damaged"
         );
     });

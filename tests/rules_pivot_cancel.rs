@@ -743,3 +743,42 @@ impl amends::Step for Fails {
         Ok(())
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn p2_a_stop_beside_a_pivot_in_doubt_parks_the_run_and_undoes_nothing() {
+    let undone = Arc::new(std::sync::atomic::AtomicU32::new(0));
+    let mut b = amends::Saga::builder::<()>("stops");
+    let pivot = amends::step_with(
+        "pivot",
+        Arc::clone(&undone),
+        async |_, _cx, _n: &()| -> Result<(), amends::StepError> {
+            Err(amends::StepError::in_doubt("the reply was lost"))
+        },
+        async |undone: &Arc<std::sync::atomic::AtomicU32>, _cx, _n, _effect| {
+            undone.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            Ok(())
+        },
+    );
+    let pivot = b.add(pivot.pivot().retry(amends::Retry::none()), ());
+    let stops = amends::read_only_fn(
+        "stops",
+        async |_cx, _n: &()| -> Result<(), amends::StepError> {
+            Err(amends::StepError::stop("enough"))
+        },
+    );
+    let stops = b.add(stops, ());
+    let saga = b.returns((pivot, stops)).unwrap();
+    let coordinator = amends::Coordinator::builder(amends::store::MemoryStore::new())
+        .register(&saga)
+        .build()
+        .await
+        .unwrap();
+    let run = coordinator.start(&saga, "r", ()).await.unwrap();
+    let partial = run.outcome().await.unwrap().partial();
+    assert_eq!(
+        partial.parked.unwrap().reason,
+        amends::journal::ParkReason::Unsettled
+    );
+    assert_eq!(partial.outstanding.len(), 1);
+    assert_eq!(undone.load(std::sync::atomic::Ordering::SeqCst), 0);
+}

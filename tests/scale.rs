@@ -7,10 +7,12 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::cast_precision_loss,
     missing_docs,
     reason = "what the tests share is outside of their functions"
 )]
 
+use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -205,7 +207,7 @@ async fn time_per_step() {
                     best = best.min(run(shape, refused).await.took);
                 }
                 let each = best.as_secs_f64() * 1e6 / shape.steps() as f64;
-                line += &format!(" {each:8.3}");
+                write!(line, " {each:8.3}").unwrap();
                 per_step.push(each);
             }
             println!("{line}   {:8.2}", per_step[3] / per_step[2]);

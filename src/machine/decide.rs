@@ -118,6 +118,15 @@ impl State {
             return self.carry_out_cancel(graph);
         }
         if let Some(reason) = &self.stop {
+            // Past the pivot nothing goes back, and a stop starts nothing: a pivot in doubt can't be settled.
+            if self.is_past_pivot(graph) && !self.is_pivot_done(graph) {
+                let message =
+                    "a step asked to end the run, and nobody knows whether its pivot took effect";
+                return Todo::Append(Event::Parked(Box::new(Parking::new(
+                    ParkReason::Unsettled,
+                    message,
+                ))));
+            }
             let unwinds = graph.on_stop == OnStop::Compensate && !self.is_past_pivot(graph);
             let strategy = if unwinds {
                 RecoveryStrategy::Compensate

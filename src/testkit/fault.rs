@@ -93,7 +93,7 @@ impl Faults {
 
 impl Fault {
     /// What the caller sees of it.
-    pub(super) async fn seen_by_caller(self, step: &str) -> StepError {
+    pub(super) async fn seen_by(self, step: &str) -> StepError {
         match self {
             Fault::NotDone => StepError::not_done(format!("`{step}` is not available"))
                 .with_mode(FailureMode::ApiUnavailable),

@@ -18,7 +18,7 @@ pub struct Explored {
     pub crash_points: u64,
     /// Runs that were killed and recovered, or whose store failed.
     pub runs: u64,
-    /// How the runs came to rest, by their [words](Outcome::word).
+    /// How the runs came to rest, by their [words](crate::Outcome::word).
     pub rests: BTreeMap<&'static str, u64>,
 }
 

@@ -67,7 +67,7 @@ impl<I: Payload, O: Payload> Scenario<I, O> {
         self
     }
 
-    /// Every run has to come to rest with one of these [words](Outcome::word), wherever it was killed.
+    /// Every run has to come to rest with one of these [words](crate::Outcome::word), wherever it was killed.
     #[must_use]
     pub fn ends(mut self, words: &[&'static str]) -> Self {
         self.ends = Some(words.to_vec());

@@ -58,7 +58,7 @@ impl fmt::Display for StoreFault {
 
 /// Wraps a store and lets some of its appends, counted from 1, fail.
 ///
-/// After a crash point nothing is answered any more: wait for [`crashed`](Self::crashed) and drop the
+/// After a crash point nothing is answered any more: wait for its [`crash_signal`](Self::crash_signal) and drop the
 /// runtime, or the coordinator with all handles. What was written is in the store underneath; go on with
 /// a new coordinator on that one.
 ///

@@ -213,7 +213,7 @@ impl World {
             self.lock().deliver(Some(&call.key));
         }
         match (given, then) {
-            (_, Some(fault)) => Err(fault.seen_by_caller(&call.step).await),
+            (_, Some(fault)) => Err(fault.seen_by(&call.step).await),
             (Some(Some(value)), None) => Ok(Arc::unwrap_or_clone(value.get::<T>()?)),
             (Some(None) | None, None) => Err(StepError::rejected(format!(
                 "`{}` was undone under this key, so it is refused",
@@ -265,8 +265,8 @@ impl World {
         self.lock().deliver(Some(&call.key));
         match then {
             None | Some(Fault::Twice | Fault::Slow(_)) => Ok(()),
-            Some(Fault::Stop) => Err(Fault::NotDone.seen_by_caller(&call.step).await),
-            Some(fault) => Err(fault.seen_by_caller(&call.step).await),
+            Some(Fault::Stop) => Err(Fault::NotDone.seen_by(&call.step).await),
+            Some(fault) => Err(fault.seen_by(&call.step).await),
         }
     }
 
@@ -316,7 +316,7 @@ impl World {
                 tokio::time::sleep(longer).await;
                 Ok(())
             }
-            Some(fault) => Err(fault.seen_by_caller(&call.step).await),
+            Some(fault) => Err(fault.seen_by(&call.step).await),
         }
     }
 

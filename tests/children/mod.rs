@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 /// The role that this process was started in, and the file that it is about; nothing in the test's own process.
-pub fn role() -> Option<(String, String)> {
+pub(crate) fn role() -> Option<(String, String)> {
     Some((
         std::env::var("AMENDS_CHILD").ok()?,
         std::env::var("AMENDS_FILE").ok()?,
@@ -13,7 +13,7 @@ pub fn role() -> Option<(String, String)> {
 }
 
 /// Tells the parent a line.
-pub fn tell(line: &str) {
+pub(crate) fn tell(line: &str) {
     use std::io::Write as _;
     // Not `println!`: tests capture that.
     let mut out = std::io::stdout().lock();
@@ -22,7 +22,7 @@ pub fn tell(line: &str) {
 }
 
 /// A process in a role. It is killed when this is dropped.
-pub struct Process {
+pub(crate) struct Process {
     child: Child,
     stdin: Option<ChildStdin>,
     lines: BufReader<ChildStdout>,
@@ -30,12 +30,12 @@ pub struct Process {
 
 impl Process {
     /// Starts this binary again.
-    pub fn start(role: &str, file: &Path) -> Self {
+    pub(crate) fn start(role: &str, file: &Path) -> Self {
         Process::start_under(&[], role, file)
     }
 
     /// Starts this binary again, as the last argument of another program.
-    pub fn start_under(wrapper: &[&str], role: &str, file: &Path) -> Self {
+    pub(crate) fn start_under(wrapper: &[&str], role: &str, file: &Path) -> Self {
         let this = std::env::current_exe().unwrap();
         let mut words: Vec<_> = wrapper.iter().map(std::ffi::OsString::from).collect();
         words.push(this.into_os_string());
@@ -56,12 +56,12 @@ impl Process {
         }
     }
 
-    pub fn id(&self) -> u32 {
+    pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
 
     /// The next line that it tells; nothing once it has ended.
-    pub fn line(&mut self) -> Option<String> {
+    pub(crate) fn line(&mut self) -> Option<String> {
         let mut line = String::new();
         while self.lines.read_line(&mut line).unwrap() > 0 {
             // What a killed process had half written is no line.
@@ -77,18 +77,18 @@ impl Process {
     }
 
     /// All further lines, until it ends.
-    pub fn rest(&mut self) -> Vec<String> {
+    pub(crate) fn rest(&mut self) -> Vec<String> {
         std::iter::from_fn(|| self.line()).collect()
     }
 
     /// SIGKILL.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
     /// Closes its standard input, which children take for the word to end.
-    pub fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         self.stdin = None;
         assert!(self.child.wait().unwrap().success());
     }

@@ -486,25 +486,25 @@ fn what_is_unusual_but_sound_is_built() {
         "50%",
         "`",
     ];
-    let mut named = Saga::builder("заказ №1");
+    let mut odd = Saga::builder("заказ №1");
     for name in names {
-        named.add(work(name), ());
+        odd.add(work(name), ());
     }
-    let named = built(named);
-    let built_names: Vec<&str> = named
+    let odd = built(odd);
+    let built_names: Vec<&str> = odd
         .graph()
         .steps()
         .iter()
         .map(amends::GraphStep::name)
         .collect();
     assert_eq!(built_names, names);
-    assert_eq!(named.name(), "заказ №1");
+    assert_eq!(odd.name(), "заказ №1");
     assert!(
         names
             .iter()
-            .all(|name| named.graph().step_named(name).is_some())
+            .all(|name| odd.graph().step_named(name).is_some())
     );
-    assert_eq!(named.graph().step_named("b"), None);
+    assert_eq!(odd.graph().step_named("b"), None);
 }
 
 /// A loop that chains steps may begin with the input, and may say twice what the data says already.

@@ -11,13 +11,13 @@ use amends::{
 use crate::{builder, built, work};
 
 /// `reserve`, then `charge` and the checkpoint `pack` beside each other, then the pivot `ship`.
-fn shop(change: impl FnOnce(&mut SagaBuilder<u64>) -> Option<SomeNode>) -> Saga<u64, (u64, u64)> {
+fn shop(add: impl FnOnce(&mut SagaBuilder<u64>) -> Option<SomeNode>) -> Saga<u64, (u64, u64)> {
     let mut saga = Saga::builder::<u64>("shop");
     let order = saga.input();
     let reserve = saga.add(count("reserve"), order);
     let charge = saga.add(count("charge"), reserve.map(|n| n + 1));
     let pack = saga.add(count("pack").checkpoint(), reserve);
-    let extra = change(&mut saga);
+    let extra = add(&mut saga);
     let mut ship = irreversible_fn(
         "ship",
         async |_: &StepContext, n: &(u64, u64)| Ok(n.0 + n.1),

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use amends::policy::{Condition, Rule};
 use amends::store::MemoryStore;
 use amends::{
     Action, Coordinator, Effect, EffectReport, FailureMode, Outcome, Payload, RecoveryPolicy,
@@ -176,7 +177,9 @@ async fn a_map_is_asked_once_a_round_so_that_retries_and_the_undo_see_one_input(
 async fn a_map_is_asked_again_when_what_feeds_it_was_undone() {
     let made = Arc::new(AtomicUsize::new(0));
     let inputs = Arc::new(Mutex::new(Vec::new()));
-    let policy = RecoveryPolicy::new("again", RecoveryStrategy::RetryAll).max_recoveries(1);
+    let policy = RecoveryPolicy::new("again", RecoveryStrategy::RetryAll)
+        .rule(Rule::new("used up", RecoveryStrategy::Manual).when(Condition::UsedUp))
+        .max_recoveries(1);
     let mut saga = Saga::builder::<()>("again").policy(policy);
     let number = saga.add(
         step_with(
@@ -338,6 +341,10 @@ async fn release(_: &StepContext, _: &u64, _: Effect<&String>) -> Result<(), Ste
     Ok(())
 }
 
+#[expect(
+    clippy::ptr_arg,
+    reason = "an input is borrowed as the type that it is"
+)]
 async fn read(_: &StepContext, text: &String) -> Result<usize, StepError> {
     Ok(text.len())
 }
@@ -347,6 +354,7 @@ struct Gateway;
 impl Gateway {
     async fn charge(&self, key: &str, amount: u64) -> Result<u64, std::io::Error> {
         assert!(!key.is_empty());
+        tokio::task::yield_now().await;
         Ok(amount * 2)
     }
 }

@@ -9,9 +9,11 @@ use std::collections::BTreeSet;
 use amends::failure::{FailedEffect, Failure};
 use amends::journal::{CancelTold, Cause, Decision, End, Event, ParkReason, Record};
 use amends::policy::{Explanation, Situation};
+use amends::saga::StepKind;
+use amends::step::{StepIx, Value};
 use amends::{
-    EffectReport, FailureMode, OnStop, PartialResult, Probed, RecoveryStrategy, Siblings, StepIx,
-    StepKind, StepStatus, UndoOrder, UndoRule,
+    EffectReport, FailureMode, OnStop, PartialResult, Probed, RecoveryStrategy, Siblings,
+    StepStatus, UndoOrder, UndoRule,
 };
 
 use crate::plan::{Act, Answers, Plan, UNDO_DELAY, UndoAct};
@@ -648,7 +650,7 @@ impl<'a> Model<'a> {
         Ok(())
     }
 
-    fn probed(&mut self, step: usize, answer: &Probed<amends::Value>) -> Checked {
+    fn probed(&mut self, step: usize, answer: &Probed<Value>) -> Checked {
         ensure!(self.wants_probe(step), "there is nothing to probe");
         ensure!(
             self.nodes[step].execute != Execute::Running && self.nodes[step].undo == Undo::Idle,

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use amends::policy::{Jitter, RecoveryPolicy, RecoveryStrategy, Retry};
-use amends::{OnStop, Siblings, StepKind, UndoOrder, UndoRule};
+use amends::saga::StepKind;
+use amends::{OnStop, Siblings, UndoOrder, UndoRule};
 use fastrand::Rng;
 
 /// Everything that is random about one run.

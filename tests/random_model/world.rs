@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use amends::saga::StepKind;
 use amends::{Action, Effect, FailureMode, Probe, Probed, Step, StepContext, StepError, UndoRule};
 
 use crate::plan::{Act, Plan, ProbeAct, UndoAct, mix};
@@ -95,7 +96,7 @@ impl Drop for Inside<'_> {
 
 impl Body {
     fn writes(&self) -> bool {
-        self.world.plan.steps[self.step].kind != amends::StepKind::ReadOnly
+        self.world.plan.steps[self.step].kind != StepKind::ReadOnly
     }
 
     fn enter(&self, cx: &StepContext, input: u64) -> (u64, Act, Inside<'_>) {
@@ -131,7 +132,7 @@ impl Body {
             wrong.push(format!("got another input under {key}, which stands (K3)"));
         }
         for before in world.plan.steps[step].dependencies() {
-            let there = if world.plan.steps[before].kind == amends::StepKind::ReadOnly {
+            let there = if world.plan.steps[before].kind == StepKind::ReadOnly {
                 facts.outputs.contains_key(&before)
             } else {
                 facts.standing.contains_key(&before)

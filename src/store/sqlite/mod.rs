@@ -118,7 +118,12 @@ impl SqliteStore {
         let path = connect::true_path(path)?;
         if path.exists() {
             // Before anything is made beside it: a file that is not ours is left alone.
-            schema::identify(&connect::reader(&path, options.busy_timeout)?, &path)?;
+            // A process that was killed while it made the file leaves a rollback journal, which only a
+            // writer can roll back: then the file is looked at below, under the lock.
+            match schema::identify(&connect::reader(&path, options.busy_timeout)?, &path) {
+                Err(error) if schema::needs_a_writer(&error) => {}
+                looked => drop(looked?),
+            }
         }
         let lock = OwnerLock::take(&path)?;
         let conn = connect::writer(&path, options.busy_timeout)?;

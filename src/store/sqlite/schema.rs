@@ -107,6 +107,16 @@ pub(super) fn identify(conn: &Connection, path: &Path) -> Result<Found, StoreErr
     }
 }
 
+/// Whether a reader could not look because something has to be put right first (`SQLITE_READONLY_ROLLBACK`
+/// and its like).
+pub(super) fn needs_a_writer(error: &StoreError) -> bool {
+    let StoreError::Failed { cause, .. } = error else {
+        return false;
+    };
+    let cause = cause.downcast_ref::<rusqlite::Error>();
+    cause.and_then(rusqlite::Error::sqlite_error_code) == Some(ErrorCode::ReadOnly)
+}
+
 /// Makes the tables, all or none, in a database that holds nothing.
 pub(super) fn create(conn: &Connection) -> Result<(), StoreError> {
     let sql = format!(

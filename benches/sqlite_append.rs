@@ -4,7 +4,14 @@
 //! carries 200 bytes, with 1, 16 and 256 runs in flight. The bare writer is one thread that inserts the same
 //! rows into the same tables, as many to a commit as the store had on average just before. Cells take
 //! turns, because a shared disk changes its mind within seconds: compare ratios in one line.
-#![allow(clippy::unwrap_used, clippy::cast_precision_loss)] // A bench, with numbers far below 2^52.
+// A bench, with numbers far below 2^52.
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss
+)]
 
 use std::path::Path;
 use std::sync::Arc;
@@ -60,13 +67,13 @@ fn store(file: &Path, in_flight: usize) -> Measured {
         .unwrap();
     runtime.block_on(async {
         let store = Arc::new(SqliteStore::open(file).unwrap());
-        let begun = Instant::now();
+        let clock = Instant::now();
         let tasks: Vec<_> = (0..in_flight)
             .map(|_| {
                 let store = Arc::clone(&store);
                 tokio::spawn(async move {
                     let mut took = Vec::new();
-                    while begun.elapsed() < CELL {
+                    while clock.elapsed() < CELL {
                         for append in run() {
                             let asked = Instant::now();
                             store.append(append).await.unwrap();
@@ -81,7 +88,7 @@ fn store(file: &Path, in_flight: usize) -> Measured {
         for task in tasks {
             took.extend(task.await.unwrap());
         }
-        let seconds = begun.elapsed().as_secs_f64();
+        let seconds = clock.elapsed().as_secs_f64();
         took.sort_unstable();
         Measured {
             appends_per_second: store.appends() as f64 / seconds,
@@ -133,9 +140,9 @@ fn bare(file: &Path, batch: f64) -> f64 {
         .unwrap();
     // As many runs are interleaved as a commit has rows.
     let mut runs: Vec<(i64, usize)> = vec![(0, 0); batch as usize];
-    let begun = Instant::now();
+    let clock = Instant::now();
     let mut appends = 0_u64;
-    while begun.elapsed() < CELL {
+    while clock.elapsed() < CELL {
         conn.execute_batch("BEGIN IMMEDIATE").unwrap();
         for (number, next) in &mut runs {
             let (seq, at, events) = &rows[*next];
@@ -159,5 +166,5 @@ fn bare(file: &Path, batch: f64) -> f64 {
         }
         conn.execute_batch("COMMIT").unwrap();
     }
-    appends as f64 / begun.elapsed().as_secs_f64()
+    appends as f64 / clock.elapsed().as_secs_f64()
 }

@@ -437,7 +437,7 @@ impl<'a> Model<'a> {
             Event::RunStarted(started) => {
                 ensure!(self.place == 1, "not the first event");
                 self.uid.clone_from(&started.uid);
-                self.deadline = started.deadline.map(|at| at.as_micros());
+                self.deadline = started.deadline.map(amends::Timestamp::as_micros);
                 Ok(())
             }
             Event::StepStarted {
@@ -466,7 +466,7 @@ impl<'a> Model<'a> {
                 gave_up,
                 ..
             } => {
-                let retry_at = retry_at.map(|at| at.as_micros());
+                let retry_at = retry_at.map(amends::Timestamp::as_micros);
                 ensure!(
                     retry_at.is_some() != gave_up.is_some(),
                     "both a retry and its end"
@@ -503,7 +503,7 @@ impl<'a> Model<'a> {
             } => self.undo_started(step.0 as usize, *round, *attempt, key),
             Event::Undone { step, .. } => self.undone(step.0 as usize),
             Event::UndoFailed { step, retry_at, .. } => {
-                self.undo_failed(step.0 as usize, retry_at.map(|at| at.as_micros()))
+                self.undo_failed(step.0 as usize, retry_at.map(amends::Timestamp::as_micros))
             }
             Event::CancelRequested { told, .. } => self.cancelled(*told),
             Event::CancelTooLate => {
@@ -703,7 +703,7 @@ impl<'a> Model<'a> {
         use RecoveryStrategy::{Compensate, Manual, RetryAll, RetryFailed, RetryFromCheckpoint};
         let used_up = saw.recoveries >= self.plan.max_recoveries || saw.time_used_up;
         let terminal = saw.mode.is_terminal();
-        let says = match self.plan.policy {
+        match self.plan.policy {
             Answers::Always(strategy) => strategy,
             Answers::Saga if terminal => Manual,
             Answers::Saga if saw.past_pivot => {
@@ -719,8 +719,7 @@ impl<'a> Model<'a> {
             Answers::ByProgress if saw.completed * 4 >= saw.total * 3 => RetryFailed,
             Answers::ByProgress if saw.completed * 4 >= saw.total => RetryFromCheckpoint,
             Answers::ByProgress => RetryAll,
-        };
-        says
+        }
     }
 
     /// D4, K5, D6: whether nobody but an operator may choose this now.
@@ -818,7 +817,7 @@ impl<'a> Model<'a> {
         let wait = i64::try_from(self.plan.backoff * 1_000).unwrap_or(i64::MAX);
         let resume_at = retries.then(|| self.now + wait);
         ensure!(
-            decision.resume_at.map(|at| at.as_micros()) == resume_at,
+            decision.resume_at.map(amends::Timestamp::as_micros) == resume_at,
             "it goes on at {resume_at:?}"
         );
         self.take(strategy, stops, resume_at.unwrap_or_default(), &kept);
@@ -1157,7 +1156,7 @@ impl<'a> Model<'a> {
                 "s{step}: {} calls",
                 node.calls
             );
-            let output = report.output.as_ref().map(|output| output.get::<u64>());
+            let output = report.output.as_ref().map(amends::Value::get::<u64>);
             let output = output.transpose().map_err(|error| error.to_string())?;
             ensure!(
                 output.as_deref() == node.output.as_ref(),

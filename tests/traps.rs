@@ -175,7 +175,7 @@ fn one_unreadable_run_among_a_thousand_parks_alone() {
             coordinator.unreadable(),
             [(
                 RunId::new("run 500"),
-                "its journal can't be read: record 2 of run `run 500` can't be read: the record has form \
+                "record 2 of run `run 500` can't be read: the record has form \
                  version 99, and this build reads version 1 only"
                     .to_owned()
             )]

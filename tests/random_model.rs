@@ -22,11 +22,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use amends::journal::{Journal, Timestamp};
+use amends::journal::{Journal, ParkReason, Timestamp};
 use amends::saga::StepKind;
 use amends::store::{MemoryStore, Store};
 use amends::{
-    Clock, Coordinator, Node, Outcome, Saga, StartOptions, irreversible, read_only, step,
+    Clock, Coordinator, Node, Outcome, Probe, Probed, RecoveryStrategy, Resolution, Saga, Siblings,
+    StartOptions, StepContext, StepError, irreversible, read_only, step, step_fn,
 };
 use tokio::time::Instant;
 
@@ -108,15 +109,11 @@ fn saga(world: &Arc<World>) -> Saga<u64, u64> {
 /// `Probe` is not implemented for `Arc`s.
 struct ProbeOf(Arc<Body>);
 
-impl amends::Probe for ProbeOf {
+impl Probe for ProbeOf {
     type Input = u64;
     type Output = u64;
 
-    async fn probe(
-        &self,
-        cx: &amends::StepContext,
-        input: &u64,
-    ) -> Result<amends::Probed<u64>, amends::StepError> {
+    async fn probe(&self, cx: &StepContext, input: &u64) -> Result<Probed<u64>, StepError> {
         self.0.probe(cx, input).await
     }
 }
@@ -288,5 +285,73 @@ fn ten_thousand_random_sagas_agree_with_the_model() {
     if sagas >= SAGAS {
         assert_eq!(largest, 40, "no graph had 40 steps");
         assert_eq!(ends.len(), 4, "some end was never reached");
+    }
+}
+
+/// What going forward again meets first may park the run; the steps behind it must not be forgotten.
+#[tokio::test(start_paused = true)]
+async fn a_run_parked_at_one_interrupted_step_takes_up_the_others_with_it() {
+    let mut builder = Saga::builder::<u64>("interrupted").siblings(Siblings::Stop {
+        grace: Duration::from_millis(1),
+    });
+    let slow = |name: &str| {
+        step_fn(
+            name.to_owned(),
+            async |cx: &StepContext, n: &u64| {
+                if cx.attempt() == 1 {
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+                Ok(*n)
+            },
+            async |_cx, _n, _effect| Ok(()),
+        )
+    };
+    let input = builder.input();
+    let once = builder.add(slow("once").at_most_once(), input);
+    let other = builder.add(slow("other"), input);
+    let lost = step_fn(
+        "lost",
+        async |_cx: &StepContext, _n: &u64| Err::<u64, _>(StepError::in_doubt("lost")),
+        async |_cx, _n, _effect| Ok(()),
+    );
+    builder.add(lost.probe(ItHappened), input);
+    let saga = builder.returns((once, other)).unwrap();
+    let coordinator = Coordinator::builder(MemoryStore::new())
+        .register(&saga)
+        .clock(VirtualTime(Instant::now()))
+        .build()
+        .await
+        .unwrap();
+    let run = coordinator.start(&saga, "run", 7).await.unwrap();
+    let Outcome::Parked(partial) = run.outcome().await.unwrap() else {
+        panic!("a step in doubt that runs at most once was called again")
+    };
+    assert_eq!(
+        partial.parked.unwrap().reason,
+        ParkReason::AtMostOnceInDoubt
+    );
+    let answer = Resolution::<u64>::NotDone;
+    coordinator
+        .resolve(run.id(), "once", answer, "the test", "it knows")
+        .await
+        .unwrap();
+    coordinator
+        .retry(run.id(), RecoveryStrategy::RetryFailed, "the test", "go on")
+        .await
+        .unwrap();
+    let ended = tokio::time::timeout(FOREVER, run.ended()).await;
+    let ended = ended.expect("the other step was forgotten").unwrap();
+    assert_eq!(ended.completed(), Some((7, 7)));
+}
+
+/// Whatever was lost, it happened.
+struct ItHappened;
+
+impl Probe for ItHappened {
+    type Input = u64;
+    type Output = u64;
+
+    async fn probe(&self, _cx: &StepContext, _input: &u64) -> Result<Probed<u64>, StepError> {
+        Ok(Probed::Done(1))
     }
 }

@@ -914,3 +914,41 @@ async fn the_failure_of_an_undo_is_told_with_its_mode_and_message() {
          resolve what is in doubt, or abandon it"
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn u3_an_undo_that_fails_with_an_error_that_nobody_knows_is_called_again() {
+    let calls = Arc::new(std::sync::atomic::AtomicU32::new(0));
+    let mut b = amends::Saga::builder::<()>("patient");
+    let first = b.add(
+        amends::step_with(
+            "first",
+            Arc::clone(&calls),
+            async |_, _cx, _n: &()| Ok(()),
+            async |calls: &Arc<std::sync::atomic::AtomicU32>, _cx, _n, _effect| {
+                let call = calls.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                if call < 3 {
+                    "not a number".parse::<u32>()?;
+                }
+                Ok(())
+            },
+        ),
+        (),
+    );
+    let second = amends::step_fn(
+        "second",
+        async |_cx, _n: &()| -> Result<(), amends::StepError> {
+            Err(amends::StepError::rejected("no"))
+        },
+        async |_cx, _n, _effect| Ok(()),
+    );
+    let second = b.add(second.after(first), ());
+    let saga = b.returns(second).unwrap();
+    let coordinator = amends::Coordinator::builder(amends::store::MemoryStore::new())
+        .register(&saga)
+        .build()
+        .await
+        .unwrap();
+    let run = coordinator.start(&saga, "r", ()).await.unwrap();
+    assert_eq!(run.outcome().await.unwrap().word(), "compensated");
+    assert_eq!(calls.load(std::sync::atomic::Ordering::SeqCst), 4);
+}

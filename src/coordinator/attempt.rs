@@ -166,7 +166,15 @@ impl Call {
         let result = match guard(future, self.timeout, None).await {
             Guarded::Returned(Ok(())) => AttemptResult::Undone,
             Guarded::Returned(Err(error)) => {
-                AttemptResult::Failed(error.into_failure(&self.classifier, self.atomic))
+                let said = error.says_whether_to_retry();
+                let failure = error.into_failure(&self.classifier, self.atomic);
+                // Undoing again is always safe, so an error that nobody knows is no reason to stop: only
+                // the step's own word, or a terminal mode, is (rule U3).
+                AttemptResult::Failed(if said {
+                    failure
+                } else {
+                    failure.retryable(true)
+                })
             }
             Guarded::Panicked(message) => AttemptResult::Failed(Call::panicked(&message)),
             Guarded::TimedOut | Guarded::Dropped => AttemptResult::Failed(self.timed_out()),

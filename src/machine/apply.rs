@@ -436,7 +436,7 @@ impl State {
     }
 
     /// The step rests until the run goes forward again.
-    fn set_idle(&mut self, step: StepIx, status: Status) {
+    pub(super) fn set_idle(&mut self, step: StepIx, status: Status) {
         self.node(step).status = status;
         self.idle.push(step);
     }

@@ -12,12 +12,16 @@ impl State {
     /// Takes up what was left, from `hold` on.
     pub(super) fn go_forward(&mut self, graph: &Graph, hold: Option<Timestamp>) {
         self.phase = Phase::Forward { hold };
-        for step in std::mem::take(&mut self.idle) {
+        let mut idle = std::mem::take(&mut self.idle).into_iter();
+        while let Some(step) = idle.next() {
             if matches!(self.seen(step).status, Status::Dropped | Status::Failed) {
                 self.node(step).status = Status::Ready;
                 self.in_doubt_again(graph, step);
                 if !matches!(self.phase, Phase::Forward { .. }) {
-                    // A step that must run at most once is in doubt: the run is to be parked instead.
+                    // A step that must run at most once is in doubt: the run is to be parked instead, and
+                    // whoever helps it takes up this step and the others behind it.
+                    self.set_idle(step, Status::Dropped);
+                    self.idle.extend(idle);
                     return;
                 }
             }

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use crate::failure::FailureMode;
 use crate::step::{Action, Effect, Payload, Probe, Probed, Step, StepContext, StepError, Value};
 
 pub(crate) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -61,7 +62,10 @@ impl<S: Step> Body for StepBody<S> {
             let input = typed::<S::Input>(input)?;
             match effect {
                 Effect::Done(output) => {
-                    let output = output.get::<S::Output>()?;
+                    // What can't be read now can't be read in a minute either.
+                    let output = output.get::<S::Output>().map_err(|error| {
+                        StepError::in_doubt(error).with_mode(FailureMode::StepContract)
+                    })?;
                     step.compensate(&cx, &input, Effect::Done(&output)).await
                 }
                 Effect::InDoubt => step.compensate(&cx, &input, Effect::InDoubt).await,

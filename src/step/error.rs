@@ -116,6 +116,11 @@ impl StepError {
         self
     }
 
+    /// Whether the step itself said if trying again could help.
+    pub(crate) fn says_whether_to_retry(&self) -> bool {
+        self.retryable.is_some() || self.mode.is_some()
+    }
+
     pub(crate) fn kind(&self) -> &ErrorKind {
         &self.kind
     }

@@ -831,7 +831,7 @@ fn every_shape_survives_a_crash_at_every_append() {
                             Err(violation) => broken.lock().unwrap().push(violation),
                         }
                     }
-                    println!("{:<30} {sum}", shape.name);
+                    tell(&format!("{:<30} {sum}", shape.name));
                     results.lock().unwrap().push(sum);
                 }
             });
@@ -841,12 +841,12 @@ fn every_shape_survives_a_crash_at_every_append() {
     for explored in results.into_inner().unwrap() {
         all += explored;
     }
-    println!(
+    tell(&format!(
         "explored: {} shapes, {} crash points, {} crash-and-recover runs",
         shapes.len(),
         all.crash_points,
         all.runs
-    );
+    ));
     let broken = broken.into_inner().unwrap();
     for violation in &broken {
         println!("{violation}");
@@ -860,4 +860,10 @@ fn every_shape_survives_a_crash_at_every_append() {
     for word in ["completed", "compensated", "stopped", "parked", "abandoned"] {
         assert!(all.rests.contains_key(word), "no run is ever {word}");
     }
+}
+
+/// Says it past the harness's capture, so that it shows in every run.
+fn tell(line: &str) {
+    use std::io::Write as _;
+    writeln!(std::io::stderr(), "{line}").unwrap();
 }

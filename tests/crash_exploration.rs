@@ -865,5 +865,6 @@ fn every_shape_survives_a_crash_at_every_append() {
 /// Says it past the harness's capture, so that it shows in every run.
 fn tell(line: &str) {
     use std::io::Write as _;
-    writeln!(std::io::stderr(), "{line}").unwrap();
+    let mut shown = std::io::stderr();
+    writeln!(shown, "{line}").unwrap();
 }

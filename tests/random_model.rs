@@ -282,7 +282,8 @@ fn ten_thousand_random_sagas_agree_with_the_model() {
     // Past the harness's capture, so that it shows in every run.
     let ends_told = ends.join(", ");
     let told = format!("model: {agreed} random sagas agree ({events} events, ends: {ends_told})");
-    writeln!(std::io::stderr(), "{told}").unwrap();
+    let mut shown = std::io::stderr();
+    writeln!(shown, "{told}").unwrap();
     if sagas >= SAGAS {
         assert_eq!(largest, 40, "no graph had 40 steps");
         assert_eq!(ends.len(), 4, "some end was never reached");

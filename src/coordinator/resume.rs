@@ -155,10 +155,8 @@ impl Shared {
                 let fence = state.fence() + 1;
                 let mut driver = Driver::new(shared, slot, registered, state, seq, permit);
                 if claims {
-                    driver.first(Event::Claimed {
-                        fence,
-                        worker: shared.worker.clone(),
-                    });
+                    let worker = shared.worker.clone();
+                    driver.first(Event::Claimed { fence, worker }, shared.clock.now());
                 }
                 driver.drive().await;
             }

@@ -172,7 +172,7 @@ impl Coordinator {
             0,
             permit,
         );
-        driver.first(Event::RunStarted(Box::new(started)));
+        driver.first(Event::RunStarted(Box::new(started)), now);
         let handle = RunHandle::new(self.clone(), Arc::clone(&slot));
         poll_then_spawn(Box::pin(driver.drive())).await;
         match started_or_not(&slot).await {

@@ -1,0 +1,108 @@
+//! Making a turn durable (rule W2).
+
+use std::future::{Future as _, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use super::{Driver, Gone};
+use crate::coordinator::slot::Started;
+use crate::journal::Record;
+use crate::store::{Append, AppendError};
+
+/// How long an append that was not written waits before it is tried again.
+const FIRST_STALL: Duration = Duration::from_millis(50);
+const LONGEST_STALL: Duration = Duration::from_secs(5);
+
+impl Driver {
+    /// Appends the batch as one record (rule W2). Attempts in flight go on meanwhile.
+    pub(super) async fn append(&mut self) -> Result<(), Gone> {
+        let events = std::mem::take(&mut self.batch);
+        let standing = self.state.standing(if self.asked.is_empty() {
+            self.until
+        } else {
+            None
+        });
+        self.append_id = self.append_id.next();
+        let at = self
+            .batch_at
+            .take()
+            .unwrap_or_else(|| self.shared.clock.now());
+        let record = Record {
+            seq: self.seq + 1,
+            append_id: self.append_id,
+            at,
+            events,
+        };
+        let append = Append {
+            run: self.slot.run.clone(),
+            record,
+            steps: self.graph.table.clone(),
+            standing,
+            standing_changed: self.standing != Some(standing),
+        };
+        // A store that keeps values answers at once and for certain, so nothing has to be sent again.
+        let spare = (!self.shared.store.keeps_values()).then(|| append.clone());
+        let mut next = Some(append);
+        let mut stall = FIRST_STALL;
+        while let Some(append) = next.take() {
+            let Err(error) = self.append_once(append).await else {
+                break;
+            };
+            match error {
+                AppendError::Conflict => return Err(Gone::Lost),
+                AppendError::Dead(cause) => {
+                    self.shared.store_died(cause.to_string());
+                    return Err(Gone::Closed);
+                }
+                AppendError::NotWritten(cause) if self.starting => {
+                    return Err(Gone::NotStarted(format!(
+                        "the store did not take it ({cause})"
+                    )));
+                }
+                AppendError::Unknown(cause) | AppendError::NotWritten(cause) => {
+                    tracing::warn!(run = %self.slot.run, %cause, "the append is sent again in {stall:?}");
+                    next.clone_from(&spare);
+                    if next.is_none() {
+                        return Err(Gone::Lost);
+                    }
+                    self.stall(stall).await?;
+                    stall = (stall * 2).min(LONGEST_STALL);
+                }
+            }
+        }
+        self.seq += 1;
+        self.standing = Some(standing);
+        if std::mem::take(&mut self.starting) {
+            self.slot.set_started(Started::Durable);
+        }
+        self.slot.changed.notify_waiters();
+        Ok(())
+    }
+
+    async fn append_once(&mut self, append: Append) -> Result<(), AppendError> {
+        let mut appending = self.shared.store.append(append);
+        poll_fn(|cx| {
+            self.poll_calls(cx);
+            Pin::new(&mut appending).poll(cx)
+        })
+        .await
+    }
+
+    /// Waits before an append is sent again; results are kept meanwhile.
+    async fn stall(&mut self, delay: Duration) -> Result<(), Gone> {
+        let mut sleep = std::pin::pin!(tokio::time::sleep(delay));
+        let shared = Arc::clone(&self.shared);
+        poll_fn(|cx| {
+            self.slot.waker.register(cx.waker());
+            self.poll_calls(cx);
+            if shared.is_closing() {
+                Poll::Ready(Err(Gone::Closed))
+            } else {
+                sleep.as_mut().poll(cx).map(Ok)
+            }
+        })
+        .await
+    }
+}

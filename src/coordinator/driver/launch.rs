@@ -1,0 +1,122 @@
+//! Making the calls that were announced.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Driver, Launch};
+use crate::coordinator::attempt::{Call, CallEnd, Came};
+use crate::machine::{AttemptResult, EffectNow};
+use crate::step::{ContextParts, Effect, Keys, StepContext, StepIx};
+
+impl Driver {
+    /// Makes the calls that were announced, now that this is durable.
+    pub(super) fn launch(&mut self) {
+        if self.stop.is_set()
+            && !self.state.is_cancelled()
+            && self.state.stops_siblings(&self.graph).is_none()
+        {
+            // The run goes on after all: what starts now is not told to stop.
+            self.stop = Arc::default();
+            self.drop_at = None;
+        }
+        if self.launches.is_empty() {
+            return;
+        }
+        // A shutdown or a cancel before the first poll: the call isn't made (rule F1).
+        let closing = self.shared.is_closing();
+        let cancelled = closing || self.slot.has_cancel();
+        for launch in std::mem::take(&mut self.launches) {
+            match launch {
+                Launch::Execute { step, .. } if cancelled => self.not_called(step, Came::Execute),
+                Launch::Undo { step, .. } if closing => self.not_called(step, Came::Undo),
+                Launch::Execute {
+                    step,
+                    input,
+                    permits,
+                } => {
+                    let (call, cx) = self.call(step, false);
+                    let future = self.registered.definition.bodies[step.at()]
+                        .body
+                        .execute(cx, input);
+                    let stops = matches!(self.graph.siblings, crate::Siblings::Stop { .. });
+                    let stop = stops.then(|| Arc::clone(&self.stop));
+                    self.calls
+                        .push(Box::pin(call.execute(future, stop, permits)));
+                }
+                Launch::Undo { step, input } => {
+                    let (call, cx) = self.call(step, true);
+                    let node = &self.state.nodes[step.at()];
+                    let effect = match (node.effect, &node.output) {
+                        (EffectNow::Done, Some(output)) => Effect::Done(output.clone()),
+                        _ => Effect::InDoubt,
+                    };
+                    let future = self.registered.definition.bodies[step.at()]
+                        .body
+                        .compensate(cx, input, effect);
+                    let limits = self.limits(step);
+                    self.calls.push(Box::pin(call.undo(future, limits)));
+                }
+                Launch::Probe { step, input } => {
+                    let (call, cx) = self.call(step, false);
+                    if let Some(probe) = &self.registered.definition.bodies[step.at()].probe {
+                        let future = probe.probe(cx, input);
+                        self.calls.push(Box::pin(call.probe(future)));
+                    }
+                }
+            }
+        }
+    }
+
+    fn not_called(&mut self, step: StepIx, came: fn(AttemptResult) -> Came) {
+        self.over.push(CallEnd {
+            step,
+            came: came(AttemptResult::NotStarted),
+            took: Duration::ZERO,
+        });
+    }
+
+    fn call(&self, step: StepIx, undo: bool) -> (Call, StepContext) {
+        let (node, definition) = (&self.state.nodes[step.at()], &self.graph.steps[step.at()]);
+        let effect = node.key.clone().unwrap_or_default();
+        let key = if undo {
+            Arc::from(format!("{effect}/undo"))
+        } else {
+            Arc::clone(&effect)
+        };
+        let timeout = if undo {
+            definition.undo_timeout
+        } else {
+            definition.timeout
+        };
+        let cx = StepContext::new(ContextParts {
+            run: self.slot.run.clone(),
+            trace_id: self.state.header.trace_id.as_str().into(),
+            fence: self.state.fence,
+            steps: self.graph.table.clone(),
+            step,
+            round: node.round,
+            attempt: if undo {
+                node.undo_attempts
+            } else {
+                node.attempts
+            },
+            keys: Keys { call: key, effect },
+            timeout,
+            deadline: self.shared.clock.now().after(timeout),
+            // An undo can't be cancelled (rule U3), so nothing ever tells it to stop.
+            stop: if undo {
+                Arc::default()
+            } else {
+                Arc::clone(&self.stop)
+            },
+        });
+        let call = Call {
+            step,
+            timeout,
+            classifier: Arc::clone(&self.shared.classifier),
+            atomic: definition.atomic,
+            encodes: !self.shared.store.keeps_values(),
+        };
+        (call, cx)
+    }
+}

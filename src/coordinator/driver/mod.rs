@@ -1,0 +1,270 @@
+//! Driving one run: ask the machine, append, do.
+//!
+//! The order is the promise: an event is applied, then durable, and only then acted upon. The state may
+//! be ahead of the journal for the time of one append; nobody outside sees it then, and if the append is
+//! lost the driver goes away with its state.
+
+mod append;
+mod launch;
+mod rest;
+mod turn;
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_util::stream::{FuturesUnordered, Stream};
+use tokio::time::{Instant, Sleep};
+
+use crate::coordinator::attempt::{CallEnd, Came, Permits};
+use crate::coordinator::error::CommandError;
+use crate::coordinator::shared::{DriverGuard, Registered, RunPermit, Shared};
+use crate::coordinator::slot::{Command, Slot};
+use crate::ids::Timestamp;
+use crate::journal::{AppendId, CancelTold, Event, Standing};
+use crate::machine::State;
+use crate::saga::{BoxFuture, Erased, Graph};
+use crate::step::{StepIx, StopSignal};
+
+pub(super) struct Driver {
+    shared: Arc<Shared>,
+    slot: Arc<Slot>,
+    registered: Arc<Registered>,
+    graph: Arc<Graph>,
+    state: State,
+    /// The last record that is in the journal.
+    seq: u64,
+    append_id: AppendId,
+    /// How the store thinks the run stands.
+    standing: Option<Standing>,
+    /// Whether the run's first record is still to be written.
+    starting: bool,
+    batch: Vec<Event<StepIx>>,
+    /// When the first event of the batch happened: the time of its record. All of the batch is applied
+    /// at this time, so that whoever folds the journal later comes to the very same state.
+    batch_at: Option<Timestamp>,
+    /// Calls that may be made once the batch is durable.
+    launches: Vec<Launch>,
+    answers: Vec<(Command, Option<CancelTold>)>,
+    calls: FuturesUnordered<BoxFuture<CallEnd>>,
+    over: Vec<CallEnd>,
+    /// Permits that were asked for, and those that came.
+    asked: FuturesUnordered<BoxFuture<(StepIx, Option<Permits>)>>,
+    granted: Vec<(StepIx, Permits)>,
+    stop: Arc<StopSignal>,
+    /// When attempts that were told to stop are dropped.
+    drop_at: Option<Instant>,
+    until: Option<Timestamp>,
+    _permit: RunPermit,
+    _guard: DriverGuard,
+}
+
+enum Launch {
+    Execute {
+        step: StepIx,
+        input: Erased,
+        permits: Permits,
+    },
+    Undo {
+        step: StepIx,
+        input: Erased,
+    },
+    Probe {
+        step: StepIx,
+        input: Erased,
+    },
+}
+
+/// Why a driver goes away before the run has come to rest.
+enum Gone {
+    Lost,
+    NotStarted(String),
+    Closed,
+}
+
+impl Driver {
+    pub(super) fn new(
+        shared: &Arc<Shared>,
+        slot: Arc<Slot>,
+        registered: Arc<Registered>,
+        state: State,
+        seq: u64,
+        permit: RunPermit,
+    ) -> Self {
+        Driver {
+            graph: Arc::clone(&registered.definition.graph),
+            slot,
+            registered,
+            state,
+            seq,
+            append_id: AppendId::random(),
+            standing: None,
+            starting: seq == 0,
+            batch: Vec::new(),
+            batch_at: None,
+            launches: Vec::new(),
+            answers: Vec::new(),
+            calls: FuturesUnordered::new(),
+            over: Vec::new(),
+            asked: FuturesUnordered::new(),
+            granted: Vec::new(),
+            stop: Arc::default(),
+            drop_at: None,
+            until: None,
+            _permit: permit,
+            _guard: Shared::driver_begins(shared),
+            shared: Arc::clone(shared),
+        }
+    }
+
+    /// An event that comes before all that the machine decides: the start, or a claim.
+    pub(super) fn first(&mut self, event: Event<StepIx>, at: Timestamp) {
+        self.note(event, at);
+    }
+
+    /// Drives the run until it has ended, rests, or belongs to somebody else.
+    pub(super) async fn drive(mut self) {
+        loop {
+            // Until its start is durable the run may turn out to be another, whose commands they are.
+            if !self.starting {
+                self.take_commands();
+            }
+            self.turn();
+            if !self.batch.is_empty()
+                && let Err(gone) = self.append().await
+            {
+                return self.leave(&gone);
+            }
+            self.answer();
+            if self.state.is_ended() {
+                return self.end();
+            }
+            self.launch();
+            if !self.over.is_empty() {
+                self.take_in();
+                continue;
+            }
+            if self.may_rest() {
+                if self.rest() {
+                    return;
+                }
+                continue;
+            }
+            if self.wait().await.is_err() {
+                return self.leave(&Gone::Closed);
+            }
+            self.take_in();
+        }
+    }
+
+    fn note(&mut self, event: Event<StepIx>, now: Timestamp) {
+        let at = *self.batch_at.get_or_insert(now);
+        self.state.apply(&self.graph, &event, at);
+        self.batch.push(event);
+    }
+
+    fn take_commands(&mut self) {
+        let now = self.shared.clock.now();
+        for command in self.slot.take_commands() {
+            match command.verb.event(&self.state, &self.graph) {
+                Ok(event) => {
+                    let told = match &event {
+                        Event::CancelRequested { told, .. } => Some(*told),
+                        _ => None,
+                    };
+                    self.note(event, now);
+                    self.answers.push((command, told));
+                }
+                Err(why) => {
+                    let refused = CommandError::Refused {
+                        run: self.slot.run.clone(),
+                        why,
+                    };
+                    // Whoever asked may have gone.
+                    drop(command.answer.send(Err(refused)));
+                }
+            }
+        }
+    }
+    fn poll_calls(&mut self, cx: &mut Context<'_>) {
+        while let Poll::Ready(Some(end)) = Pin::new(&mut self.calls).poll_next(cx) {
+            self.over.push(end);
+        }
+    }
+
+    /// What was asked for is durable now.
+    fn answer(&mut self) {
+        for (command, told) in self.answers.drain(..) {
+            drop(command.answer.send(Ok(told)));
+        }
+    }
+
+    /// Turns calls that are over into events.
+    fn take_in(&mut self) {
+        if self.over.is_empty() {
+            return;
+        }
+        let now = self.shared.clock.now();
+        for end in std::mem::take(&mut self.over) {
+            let event = match end.came {
+                Came::Execute(result) => {
+                    self.state
+                        .step_ended(&self.graph, end.step, result, end.took, now)
+                }
+                Came::Undo(result) => {
+                    self.state
+                        .undo_ended(&self.graph, end.step, result, end.took, now)
+                }
+                Came::Probe(answer, error) => Event::Probed {
+                    step: end.step,
+                    answer,
+                    error,
+                },
+            };
+            if let Event::StepFailed { failure, .. } | Event::UndoFailed { failure, .. } = &event {
+                tracing::warn!(run = %self.slot.run, saga = %self.graph.saga, "{failure}");
+            }
+            self.note(event, now);
+        }
+    }
+
+    /// Waits until something happens; fails when the run is not to be driven any more.
+    async fn wait(&mut self) -> Result<(), ()> {
+        let now = self.shared.clock.now();
+        let timer = self.until.map(|until| Instant::now() + until.since(now));
+        let wake_at = match (timer, self.drop_at) {
+            (Some(one), Some(two)) => Some(one.min(two)),
+            (one, two) => one.or(two),
+        };
+        let mut sleep: Option<Pin<Box<Sleep>>> =
+            wake_at.map(|at| Box::pin(tokio::time::sleep_until(at)));
+        poll_fn(|cx| {
+            self.slot.waker.register(cx.waker());
+            let nothing_runs = self.calls.is_empty();
+            if self.shared.is_aborting() || (self.shared.is_closing() && nothing_runs) {
+                return Poll::Ready(Err(()));
+            }
+            self.poll_calls(cx);
+            let granted = self.granted.len();
+            while let Poll::Ready(Some((step, permits))) = Pin::new(&mut self.asked).poll_next(cx) {
+                self.state.release(step);
+                self.granted.extend(permits.map(|permits| (step, permits)));
+            }
+            if !self.over.is_empty() || self.granted.len() > granted || self.slot.has_commands() {
+                return Poll::Ready(Ok(()));
+            }
+            if let Some(sleep) = &mut sleep
+                && sleep.as_mut().poll(cx).is_ready()
+            {
+                if self.drop_at.is_some_and(|at| at <= Instant::now()) {
+                    self.stop.drop_now();
+                    self.drop_at = None;
+                }
+                return Poll::Ready(Ok(()));
+            }
+            Poll::Pending
+        })
+        .await
+    }
+}

@@ -21,8 +21,9 @@ const REPEATS: usize = 3;
 
 /// What a cell measured.
 struct Measured {
+    appends: u64,
+    commits: u64,
     appends_per_second: f64,
-    appends_per_commit: f64,
     median: Duration,
     late: Duration,
 }
@@ -37,14 +38,16 @@ fn main() {
         for _ in 0..REPEATS {
             let dir = tempfile::tempdir_in(&folder).unwrap();
             let store = store(&dir.path().join("store.db"), in_flight);
-            let batch = store.appends_per_commit.round().max(1.0);
+            let batch = usize::try_from(store.appends / store.commits)
+                .unwrap()
+                .max(1);
             let bare = bare(&dir.path().join("bare.db"), batch);
             println!(
                 "{in_flight:9} | {:7.0} | {:6} | {:6} | {:16.1} | {bare:6.0} | {:.2}",
                 store.appends_per_second,
                 store.median.as_micros(),
                 store.late.as_micros(),
-                store.appends_per_commit,
+                store.appends as f64 / store.commits as f64,
                 store.appends_per_second / bare,
             );
         }
@@ -84,8 +87,9 @@ fn store(file: &Path, in_flight: usize) -> Measured {
         let seconds = begun.elapsed().as_secs_f64();
         took.sort_unstable();
         Measured {
+            appends: store.appends(),
+            commits: store.commits(),
             appends_per_second: store.appends() as f64 / seconds,
-            appends_per_commit: store.appends() as f64 / store.commits() as f64,
             median: took[took.len() / 2],
             late: took[took.len() * 99 / 100],
         }
@@ -105,23 +109,27 @@ fn run() -> [amends::store::Append; 4] {
 }
 
 /// Appends a second of one thread that inserts the same rows, so many to a commit.
-fn bare(file: &Path, batch: f64) -> f64 {
+fn bare(file: &Path, batch: usize) -> f64 {
     // The store makes the tables, and grows the log.
     let store = SqliteStore::open(file).unwrap();
     let conn = Connection::open(file).unwrap();
     drop(store);
     conn.execute_batch("PRAGMA synchronous = FULL").unwrap();
-    let rows: Vec<(u64, i64, String)> = run()
+    let rows: Vec<(i64, i64, String)> = run()
         .into_iter()
         .map(|append| {
             let events = encode_events(&append.record.events, &append.steps).unwrap();
-            (append.record.seq, append.record.at.as_micros(), events)
+            (
+                append.record.seq.cast_signed(),
+                append.record.at.as_micros(),
+                events,
+            )
         })
         .collect();
     let mut record = conn
         .prepare("INSERT INTO journal (run, seq, form, append_id, at, events, checksum) VALUES (?, ?, 1, ?, ?, ?, ?)")
         .unwrap();
-    let mut begin = conn
+    let mut start = conn
         .prepare("INSERT INTO runs (id, saga, version, started_at) VALUES (?, 'sample', 1, ?)")
         .unwrap();
     let mut open = conn
@@ -132,7 +140,7 @@ fn bare(file: &Path, batch: f64) -> f64 {
         .prepare("INSERT INTO ended_runs (run, standing, ended_at) VALUES (?, 'completed', ?)")
         .unwrap();
     // As many runs are interleaved as a commit has rows.
-    let mut runs: Vec<(i64, usize)> = vec![(0, 0); batch as usize];
+    let mut runs: Vec<(i64, usize)> = vec![(0, 0); batch];
     let begun = Instant::now();
     let mut appends = 0_u64;
     while begun.elapsed() < CELL {
@@ -140,13 +148,13 @@ fn bare(file: &Path, batch: f64) -> f64 {
         for (number, next) in &mut runs {
             let (seq, at, events) = &rows[*next];
             if *next == 0 {
-                begin
+                start
                     .execute(params![RunId::random().as_str(), at])
                     .unwrap();
                 *number = conn.last_insert_rowid();
             }
             record
-                .execute(params![*number, *seq as i64, [7_u8; 16], at, events, 7_i64])
+                .execute(params![*number, seq, [7_u8; 16], at, events, 7_i64])
                 .unwrap();
             if *next == 0 {
                 open.execute([*number]).unwrap();

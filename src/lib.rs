@@ -1,8 +1,8 @@
 //! Sagas in your own process: typed execute/compensate steps, a durable log, recovery by policy.
 //!
 //! A [`Saga`] is a graph of steps, each a pair of an `execute` and the `compensate` that makes amends for it.
-//! A [`Coordinator`] runs it over a [store](store): it journals what it is about to do before it does it,
-//! retries what may be retried, puts failures to a [policy](policy), undoes in reverse, and goes on after
+//! A [`Coordinator`] runs it over a [`store`]: it journals what it is about to do before it does it,
+//! retries what may be retried, puts failures to a [`policy`], undoes in reverse, and goes on after
 //! a crash where the journal says it was.
 //!
 //! ```
@@ -46,7 +46,7 @@
 //! # }
 //! ```
 //!
-//! Where things are: [`step`] is what users write, [`saga`] the definition, [`failure`] and [`policy`] what
+//! Where things are: [`mod@step`] is what users write, [`saga`] the definition, [`failure`] and [`policy`] what
 //! can go wrong and what is done about it, [`journal`] the events, [`machine`] what they mean, [`store`] where
 //! they live. The names used most are here at the root.
 

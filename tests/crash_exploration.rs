@@ -21,6 +21,9 @@ type Built = Saga<u64, ()>;
 type Spec = StepSpec<u64, String>;
 type Explore = Box<dyn Fn(&Explorer) -> Result<Explored, Violation> + Send + Sync>;
 
+/// What goes wrong, and how the run may end then.
+type Plan = (fn(World) -> World, &'static [&'static str]);
+
 /// A family of scenarios that differ in what goes wrong.
 struct Shape {
     name: &'static str,
@@ -42,11 +45,7 @@ impl Shape {
     }
 
     /// The same saga under each of these faults, in a world that answers at once and in one that doesn't.
-    fn faults(
-        mut self,
-        saga: fn(&World) -> Built,
-        faults: &[(fn(World) -> World, &'static [&'static str])],
-    ) -> Self {
+    fn faults(mut self, saga: fn(&World) -> Built, faults: &[Plan]) -> Self {
         for (at, &(fault, ends)) in faults.iter().enumerate() {
             let seed = u64::try_from(at).unwrap();
             self = self.scenario(move || {
@@ -214,7 +213,7 @@ const EITHER: &[&str] = &["completed", "compensated"];
 const PARKED: &[&str] = &["parked"];
 
 /// What can go wrong with a step `s1` that has an undo, under the default policy.
-const S1: &[(fn(World) -> World, &[&str])] = &[
+const S1: &[Plan] = &[
     (|world| world.fail_calls("s1", .., Fault::Rejected), UNDONE),
     (|world| world.fail_calls("s1", .., Fault::LostReply), UNDONE),
     // A refusal never clears an earlier doubt.
@@ -610,7 +609,7 @@ fn shapes() -> Vec<Shape> {
             ],
         ),
         Shape::new("an undo that fails for good").faults(
-            |world| diamond_with_impatient_undos(world),
+            diamond_with_impatient_undos,
             &[
                 (
                     |world| {
@@ -635,7 +634,7 @@ fn shapes() -> Vec<Shape> {
             ],
         ),
         Shape::new("an undo that succeeds at last").faults(
-            |world| diamond_with_impatient_undos(world),
+            diamond_with_impatient_undos,
             &[
                 (
                     |world| {
@@ -825,15 +824,15 @@ fn every_shape_survives_a_crash_at_every_append() {
             scope.spawn(|| {
                 while let Some(shape) = shapes.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let explorer = Explorer::new(shape.name);
-                    let mut explored = Explored::default();
+                    let mut sum = Explored::default();
                     for explore in &shape.scenarios {
                         match explore(&explorer) {
-                            Ok(more) => explored += more,
+                            Ok(more) => sum += more,
                             Err(violation) => broken.lock().unwrap().push(violation),
                         }
                     }
-                    println!("{:<30} {explored}", shape.name);
-                    results.lock().unwrap().push(explored);
+                    println!("{:<30} {sum}", shape.name);
+                    results.lock().unwrap().push(sum);
                 }
             });
         }

@@ -660,7 +660,7 @@ fn i4_deadlines_stand_still_while_a_run_is_parked() {
                 .await
                 .unwrap();
             if fits {
-                let outcome = run.ended().await.unwrap();
+                let outcome = run.outcome().await.unwrap();
                 assert_eq!(outcome.word(), "completed");
                 assert!(!outcome.partial().deadline_passed);
             } else {
@@ -788,11 +788,17 @@ async fn i4_past_the_pivot_a_deadline_is_only_reported() {
         assert_eq!(world.began(), ["do pivot", "do last"]);
         assert_eq!(world.millis(), pivot_takes + 10_000);
         let written = events(&*store, "r").await;
-        let reported = written
+        let reported: Vec<&String> = written
             .iter()
-            .filter(|event| *event == "deadline_passed true")
-            .count();
-        assert_eq!(reported, 1, "{written:?}");
+            .filter(|event| event.starts_with("deadline_passed"))
+            .collect();
+        // While the pivot is in flight nobody knows yet.
+        let expected: &[&str] = if pivot_takes < 5_000 {
+            &["deadline_passed true"]
+        } else {
+            &["deadline_passed false", "deadline_passed true"]
+        };
+        assert_eq!(reported, expected);
         assert!(!written.iter().any(|event| event.starts_with("decided")));
     }
 }

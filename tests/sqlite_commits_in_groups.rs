@@ -81,7 +81,7 @@ async fn a_batch_has_a_bound_in_appends_and_in_bytes() {
     for answer in answers {
         answer.await.unwrap();
     }
-    // The start and two, three times two: what crosses the bound is still in.
+    // The start and two, three times two: the append that reaches the bound is still in.
     assert_eq!((store.appends(), store.commits()), (10, 5));
 }
 

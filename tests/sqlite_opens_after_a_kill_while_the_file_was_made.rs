@@ -1,4 +1,5 @@
 //! A process that was killed while it made the journal file leaves a rollback journal. The next one opens it.
+#![cfg(feature = "sqlite")]
 
 use amends::store::SqliteStore;
 

@@ -242,7 +242,6 @@ fn every_kind_of_event_is_in_a_run_above_and_in_the_document() {
 }
 
 #[tokio::test]
-#[ignore = "waits for the final form of the events, and then for `write_the_fixture`"]
 async fn what_version_1_wrote_is_read_for_ever() {
     let dir = tempfile::tempdir().unwrap();
     // A copy, since an owner makes files beside it.

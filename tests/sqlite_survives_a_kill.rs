@@ -15,10 +15,17 @@ use children::{Process, role, tell};
 
 const RUNS: u64 = 8;
 
-/// Appends to eight runs at once, for ever, and tells each append that was acknowledged.
+/// Appends to eight runs at once, for ever, and tells each append that was acknowledged; or opens new files
+/// one after the other.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn child() {
     let Some((round, file)) = role() else { return };
+    if round == "opens" {
+        for number in 0.. {
+            drop(SqliteStore::open(format!("{file}.{number}")).unwrap());
+            tell("opened");
+        }
+    }
     let store = Arc::new(
         SqliteStore::options()
             .wal_bytes(256 << 10)
@@ -94,4 +101,35 @@ async fn every_acknowledged_append_is_there_after_a_kill() {
         store.close().await;
     }
     assert_eq!(all.len(), 5 * usize::try_from(RUNS).unwrap());
+}
+
+#[test]
+fn a_file_whose_making_was_cut_short_is_opened_all_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    for round in 0..10 {
+        let mut child = Process::start("opens", &dir.path().join(round.to_string()));
+        for _ in 0..2 {
+            assert_eq!(child.line().as_deref(), Some("opened"));
+        }
+        // Somewhere in the making of the next file, another place each time.
+        std::thread::sleep(std::time::Duration::from_micros(700 * round));
+        child.kill();
+    }
+    let mut opened = 0;
+    for entry in std::fs::read_dir(dir.path()).unwrap() {
+        let file = entry.unwrap().path();
+        // `<round>.<number>`, and not what SQLite or the lock has put beside it.
+        let ours = file
+            .extension()
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .parse::<u32>()
+            .is_ok();
+        if ours {
+            drop(SqliteStore::open(&file).unwrap());
+            opened += 1;
+        }
+    }
+    assert!(opened >= 20, "{opened} files");
 }

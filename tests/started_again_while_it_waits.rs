@@ -1,4 +1,5 @@
 //! A run that waits for its timer goes on, however often it is started again meanwhile.
+#![cfg(feature = "sqlite")]
 
 use std::time::Duration;
 

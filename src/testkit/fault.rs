@@ -4,6 +4,9 @@ use std::collections::HashMap;
 use std::ops::{Bound, RangeBounds};
 use std::time::Duration;
 
+use crate::failure::FailureMode;
+use crate::step::StepError;
+
 /// What goes wrong in one call of a participant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -86,4 +89,40 @@ impl Faults {
             .find(|planned| (planned.first..=planned.last).contains(&call))
             .map(|planned| planned.fault.clone())
     }
+}
+
+impl Fault {
+    /// What the caller sees of it.
+    pub(super) async fn seen_by(self, step: &str) -> StepError {
+        match self {
+            Fault::NotDone => StepError::not_done(format!("`{step}` is not available"))
+                .with_mode(FailureMode::ApiUnavailable),
+            Fault::Rejected => StepError::rejected(format!("`{step}` refuses")),
+            Fault::Stop => StepError::stop(format!("`{step}` wants no more")),
+            Fault::LostRequest | Fault::LostReply | Fault::Late => {
+                StepError::in_doubt(format!("the connection to `{step}` was reset"))
+                    .with_mode(FailureMode::SystemNetwork)
+            }
+            Fault::NoAnswer | Fault::NoAnswerAfterEffect => std::future::pending().await,
+            // Not `panic!`: a planned panic has no need to be printed by the panic hook.
+            Fault::Panic | Fault::PanicAfterEffect => {
+                std::panic::resume_unwind(Box::new(format!("planned panic of `{step}`")))
+            }
+            // These two are no errors, and nobody asks what they look like.
+            Fault::Twice | Fault::Slow(_) => StepError::not_done("nothing is wrong"),
+        }
+    }
+}
+
+/// One number out of what names a call (FNV-1a).
+pub(super) fn mix(seed: u64, step: &str, side: Side, call: u32) -> u64 {
+    let side = match side {
+        Side::Execute => 1,
+        Side::Undo => 2,
+    };
+    let numbers = seed.to_le_bytes().into_iter().chain(call.to_le_bytes());
+    let bytes = numbers.chain([side]).chain(step.bytes());
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }

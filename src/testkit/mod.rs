@@ -14,15 +14,25 @@ mod clock;
 pub mod conformance;
 mod explore;
 mod fault;
+mod journal_oracle;
+mod keys;
+mod log;
 mod oracle;
+mod participant;
+mod path;
+mod report;
+mod scenario;
 mod store;
 mod world;
 
 pub use clock::VirtualClock;
-pub use explore::{Explored, Explorer, Operator, Reopen, Scenario, Violation};
+pub use explore::{Explorer, Reopen};
 pub use fault::Fault;
+pub use log::{Happened, WorldEvent};
+pub use report::{Explored, Violation};
+pub use scenario::{Operator, Scenario};
 pub use store::{CrashSignal, CrashingStore, StoreFault};
-pub use world::{Happened, World, WorldEvent};
+pub use world::World;
 
 /// The guide's examples are compiled and run like any other.
 #[cfg(doctest)]

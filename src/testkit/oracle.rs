@@ -6,12 +6,15 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::ids::RunId;
-use crate::journal::{CancelTold, Event, Journal, Record};
+use crate::journal::{CancelTold, Event, Journal};
 use crate::partial::{EffectReport, PartialResult, StepStatus};
 use crate::policy::RecoveryStrategy;
-use crate::saga::{Graph, StepKind, UndoOrder, UndoRule};
+use crate::saga::{Graph, StepKind, UndoRule};
 use crate::step::{Probed, StepIx};
-use crate::testkit::world::{Entry, Happened, World, WorldEvent, step_of};
+use crate::testkit::journal_oracle;
+use crate::testkit::keys::step_of;
+use crate::testkit::log::{Entry, Happened, WorldEvent};
+use crate::testkit::world::World;
 
 /// A run that has come to rest.
 #[derive(Clone, Debug)]
@@ -29,7 +32,7 @@ pub(super) fn check(graph: &Graph, world: &World, rests: &[Rest]) -> Result<(), 
     }
     let reach = Reach::of(graph);
     for rest in rests {
-        check_journal(graph, &rest.journal)
+        journal_oracle::check(graph, &rest.journal)
             .map_err(|what| format!("journal of `{}`: {what}", rest.run))?;
     }
     let mut watched: Vec<Watched<'_>> = rests
@@ -285,7 +288,6 @@ impl<'a> Watched<'a> {
                 self.called(at, event)?;
                 self.doubt[at] = true;
             }
-            Happened::ToldNotDone | Happened::Probed("never") => self.doubt[at] = false,
             Happened::TookEffect => {
                 let times = self.standing[at].entry(key.clone()).or_insert(0);
                 *times += 1;
@@ -315,6 +317,7 @@ impl<'a> Watched<'a> {
                 self.gone.insert(key.clone());
                 self.doubt[at] = false;
             }
+            Happened::ToldNotDone | Happened::Probed("never") => self.doubt[at] = false,
             Happened::Duplicate | Happened::Refused | Happened::Probed(_) | Happened::Looked => {}
         }
         Ok(())
@@ -476,153 +479,6 @@ impl<'a> Watched<'a> {
                     listed.step
                 ));
             }
-        }
-        Ok(())
-    }
-}
-
-/// What holds of a journal by itself.
-fn check_journal(graph: &Graph, journal: &Journal) -> Result<(), String> {
-    let mut folded = JournalFold::default();
-    for (index, record) in journal.records.iter().enumerate() {
-        let wanted = u64::try_from(index).unwrap_or(u64::MAX).saturating_add(1);
-        if record.seq != wanted {
-            return Err(format!("record {wanted} has number {}", record.seq));
-        }
-        if record.events.is_empty() {
-            return Err(format!("record {wanted} is empty"));
-        }
-        folded.record(graph, journal, record)?;
-    }
-    Ok(())
-}
-
-#[derive(Default)]
-struct JournalFold {
-    begun: bool,
-    ended: bool,
-    fence: u64,
-    at: crate::Timestamp,
-    appends: HashSet<[u8; 16]>,
-    /// The key of each step's round, and the highest round.
-    rounds: HashMap<(StepIx, u32), String>,
-    highest: HashMap<StepIx, u32>,
-    undone: HashMap<StepIx, u32>,
-    /// When each step was done, for the order of its undo.
-    completed: HashMap<StepIx, usize>,
-    count: usize,
-    undoing: HashSet<StepIx>,
-    last_undo: Option<usize>,
-}
-
-impl JournalFold {
-    fn record(&mut self, graph: &Graph, journal: &Journal, record: &Record) -> Result<(), String> {
-        let seq = record.seq;
-        if record.at < self.at {
-            return Err(format!("record {seq} is older than the one before it"));
-        }
-        self.at = record.at;
-        if !self.appends.insert(record.append_id.to_bytes()) {
-            return Err(format!("record {seq} was written twice"));
-        }
-        for event in &record.events {
-            if self.ended {
-                return Err(format!("one end: record {seq} goes on after it"));
-            }
-            self.event(graph, journal, event)
-                .map_err(|what| format!("record {seq}: {what}"))?;
-        }
-        Ok(())
-    }
-
-    fn event(
-        &mut self,
-        graph: &Graph,
-        journal: &Journal,
-        event: &Event<StepIx>,
-    ) -> Result<(), String> {
-        let name = |step: &StepIx| journal.steps.name(*step).to_owned();
-        let sequential = graph.undo_order == UndoOrder::Sequential;
-        match event {
-            Event::RunStarted(_) if std::mem::replace(&mut self.begun, true) => {
-                return Err("the run starts a second time".to_owned());
-            }
-            _ if !self.begun => return Err("it doesn't begin with the start".to_owned()),
-            Event::Claimed { fence, .. } => {
-                if *fence <= self.fence {
-                    return Err(format!("fence {fence} after {}", self.fence));
-                }
-                self.fence = *fence;
-                self.undoing.clear();
-            }
-            Event::StepStarted {
-                step, round, key, ..
-            } => {
-                let known = self
-                    .rounds
-                    .entry((*step, *round))
-                    .or_insert_with(|| key.to_string());
-                if **known != **key {
-                    return Err(format!("round {round} of `{}` has two keys", name(step)));
-                }
-                let highest = self.highest.entry(*step).or_insert(1);
-                if round < highest {
-                    return Err(format!("`{}` goes back to round {round}", name(step)));
-                }
-                *highest = *round;
-                if self.undone.get(step).is_some_and(|undone| undone >= round) {
-                    return Err(format!(
-                        "round {round} of `{}` was undone, and runs again",
-                        name(step)
-                    ));
-                }
-            }
-            Event::StepDone { step, .. } => {
-                self.count += 1;
-                self.completed.insert(*step, self.count);
-            }
-            Event::StepFailed { step, .. } | Event::StepInterrupted { step, .. } => {
-                self.completed.remove(step);
-            }
-            Event::Decided(_) => self.last_undo = None,
-            Event::UndoStarted { step, .. } => {
-                if sequential && !self.undoing.is_empty() {
-                    return Err(format!(
-                        "two undos at once, `{}` is one of them",
-                        name(step)
-                    ));
-                }
-                let done = self.completed.get(step).copied();
-                if sequential
-                    && let (Some(done), Some(last)) = (done, self.last_undo)
-                    && done > last
-                {
-                    return Err(format!(
-                        "`{}` is undone after a step that completed before it",
-                        name(step)
-                    ));
-                }
-                self.last_undo = done.or(self.last_undo);
-                self.undoing.insert(*step);
-            }
-            Event::UndoFailed { step, .. } | Event::UndoNotStarted { step } => {
-                self.undoing.remove(step);
-            }
-            Event::Undone { step, .. } => {
-                self.undoing.remove(step);
-                let round = self.highest.get(step).copied().unwrap_or(1);
-                self.undone.insert(*step, round);
-            }
-            Event::Ended(_) => self.ended = true,
-            Event::RunStarted(_)
-            | Event::StepStopped { .. }
-            | Event::StepNotStarted { .. }
-            | Event::Probed { .. }
-            | Event::CancelRequested { .. }
-            | Event::CancelTooLate
-            | Event::DeadlinePassed { .. }
-            | Event::Resolved { .. }
-            | Event::Parked(_) => {}
         }
         Ok(())
     }

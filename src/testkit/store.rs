@@ -14,7 +14,8 @@ use crate::saga::Outline;
 use crate::store::{
     Append, AppendError, Appending, LoadError, RunEntry, RunFilter, Store, StoreError,
 };
-use crate::testkit::world::{Entry, World};
+use crate::testkit::log::Entry;
+use crate::testkit::world::World;
 
 /// What becomes of one append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -57,7 +58,7 @@ impl fmt::Display for StoreFault {
 
 /// Wraps a store and lets some of its appends, counted from 1, fail.
 ///
-/// After a crash point nothing is answered any more: wait for [`crashed`](Self::crashed) and drop the
+/// After a crash point nothing is answered any more: wait for its [`crash_signal`](Self::crash_signal) and drop the
 /// runtime, or the coordinator with all handles. What was written is in the store underneath; go on with
 /// a new coordinator on that one.
 ///
@@ -92,7 +93,6 @@ impl fmt::Display for StoreFault {
 pub struct CrashingStore {
     inner: Arc<dyn Store>,
     faults: Mutex<BTreeMap<u64, StoreFault>>,
-    /// The first append of the run that has to be seen by somebody else than the store.
     shared: Arc<Counts>,
     world: Option<World>,
     reversed: bool,

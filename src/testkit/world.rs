@@ -6,11 +6,12 @@ use std::ops::RangeBounds;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::failure::FailureMode;
-use crate::ids::RunId;
 use crate::saga::{StepSpec, irreversible, read_only, step};
-use crate::step::{Action, Effect, Payload, Probe, Probed, Step, StepContext, StepError, Value};
-use crate::testkit::fault::{Fault, Faults, Side};
+use crate::step::{Payload, Probe, Probed, StepError, Value};
+use crate::testkit::fault::{Fault, Faults, Side, mix};
+use crate::testkit::keys::step_of;
+use crate::testkit::log::{Entry, Happened, WorldEvent};
+use crate::testkit::participant::{Onlooker, Participant, Unforgiving};
 
 /// All the participants of a run in one: what happened to them survives a crash of the coordinator.
 ///
@@ -78,82 +79,6 @@ struct Known {
     closed: bool,
     /// The input of the first call, where it is known.
     input: Option<String>,
-}
-
-/// One line of what happened, to the world or to the journal.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Entry {
-    World(WorldEvent),
-    /// A record was acknowledged.
-    Acknowledged {
-        run: RunId,
-        seq: u64,
-    },
-    /// The process that drove the runs is gone.
-    Crash(String),
-    /// A new one takes over.
-    Process,
-}
-
-/// One thing that happened at a participant.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct WorldEvent {
-    /// The step.
-    pub step: String,
-    /// The key under which the effect was made.
-    pub key: String,
-    /// What happened.
-    pub what: Happened,
-}
-
-/// What can happen at a participant.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Happened {
-    /// `execute` called.
-    Called,
-    /// The effect took place.
-    TookEffect,
-    /// The effect had taken place under this key before: nothing happened.
-    Duplicate,
-    /// The effect was undone before it arrived, or before it arrived again: it was refused.
-    Refused,
-    /// The caller was told that nothing happened.
-    ToldNotDone,
-    /// `compensate` called, under this key of its own.
-    UndoCalled {
-        /// The key of the undo.
-        undo_key: String,
-    },
-    /// The effect was there, and is gone.
-    Undone,
-    /// There was nothing to undo; the key is closed.
-    NothingToUndo,
-    /// A probe was asked, and this is the word of its answer.
-    Probed(&'static str),
-    /// A read-only step looked.
-    Looked,
-}
-
-impl fmt::Display for WorldEvent {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (step, key) = (&self.step, &self.key);
-        match &self.what {
-            Happened::Called => write!(f, "{step}: execute called under {key}"),
-            Happened::TookEffect => write!(f, "{step}: took effect under {key}"),
-            Happened::Duplicate => write!(f, "{step}: duplicate under {key}, nothing happened"),
-            Happened::Refused => write!(f, "{step}: refused, {key} was undone"),
-            Happened::ToldNotDone => write!(f, "{step}: told that nothing happened under {key}"),
-            Happened::UndoCalled { undo_key } => {
-                write!(f, "{step}: compensate of {key} called under {undo_key}")
-            }
-            Happened::Undone => write!(f, "{step}: undone under {key}"),
-            Happened::NothingToUndo => write!(f, "{step}: nothing to undo under {key}"),
-            Happened::Probed(answer) => write!(f, "{step}: probe of {key} says {answer}"),
-            Happened::Looked => write!(f, "{step}: looked under {key}"),
-        }
-    }
 }
 
 /// What a call is to do, decided when it arrives.
@@ -231,7 +156,7 @@ impl World {
     /// The participant's side of an `execute`: takes effect at most once under this key, with this
     /// result. A repeated call gets the first one's.
     ///
-    /// `key` is [`StepContext::idempotency_key`]; the world reads run and step out of it.
+    /// `key` is [`StepContext::idempotency_key`](crate::StepContext::idempotency_key); the world reads run and step out of it.
     ///
     /// # Errors
     ///
@@ -244,7 +169,7 @@ impl World {
         self.execute_noting(key, result, None).await
     }
 
-    async fn execute_noting<T: Payload>(
+    pub(super) async fn execute_noting<T: Payload>(
         &self,
         key: &str,
         result: T,
@@ -299,7 +224,7 @@ impl World {
 
     /// The participant's side of a `compensate`: afterwards the effect is gone, and can't come any more.
     ///
-    /// `key` is [`StepContext::idempotency_key`] or [`StepContext::effect_key`].
+    /// `key` is [`StepContext::idempotency_key`](crate::StepContext::idempotency_key) or [`StepContext::effect_key`](crate::StepContext::effect_key).
     ///
     /// # Errors
     ///
@@ -348,7 +273,7 @@ impl World {
     /// The participant's answer about an effect: what it gave, or that it never will take place: from
     /// now on its key is closed, as [`Probed::Never`] promises.
     ///
-    /// `key` is [`StepContext::effect_key`].
+    /// `key` is [`StepContext::effect_key`](crate::StepContext::effect_key).
     ///
     /// # Errors
     ///
@@ -489,6 +414,11 @@ impl World {
         standing
     }
 
+    /// What an undo was handed has to be what its `execute` was handed, and what it gave.
+    pub(super) fn check_undo(&self, key: &str, input: &str, output: Option<&str>) {
+        self.lock().check_undo(key, input, output);
+    }
+
     pub(super) fn note(&self, entry: Entry) {
         self.lock().log.push(entry);
     }
@@ -626,7 +556,6 @@ impl Inner {
         }
     }
 
-    /// What an undo was handed has to be what its `execute` was handed, and what it gave.
     fn check_undo(&mut self, key: &str, input: &str, output: Option<&str>) {
         let (step, _) = step_of(key);
         if let Some(known) = self.known.get(key)
@@ -659,80 +588,11 @@ impl Known {
     }
 }
 
-impl Fault {
-    /// What the caller sees of it.
-    async fn seen_by(self, step: &str) -> StepError {
-        match self {
-            Fault::NotDone => StepError::not_done(format!("`{step}` is not available"))
-                .with_mode(FailureMode::ApiUnavailable),
-            Fault::Rejected => StepError::rejected(format!("`{step}` refuses")),
-            Fault::Stop => StepError::stop(format!("`{step}` wants no more")),
-            Fault::LostRequest | Fault::LostReply | Fault::Late => {
-                StepError::in_doubt(format!("the connection to `{step}` was reset"))
-                    .with_mode(FailureMode::SystemNetwork)
-            }
-            Fault::NoAnswer | Fault::NoAnswerAfterEffect => std::future::pending().await,
-            // Not `panic!`: a planned panic has no need to be printed by the panic hook.
-            Fault::Panic | Fault::PanicAfterEffect => {
-                std::panic::resume_unwind(Box::new(format!("planned panic of `{step}`")))
-            }
-            // These two are no errors, and nobody asks what they look like.
-            Fault::Twice | Fault::Slow(_) => StepError::not_done("nothing is wrong"),
-        }
-    }
-}
-
 /// A sleep of nothing would still wait for the timer.
 async fn pause(time: Duration) {
     if !time.is_zero() {
         tokio::time::sleep(time).await;
     }
-}
-
-/// The step, and the run's uid, that a key speaks of.
-pub(super) fn step_of(key: &str) -> (String, String) {
-    let mut parts = key.splitn(3, '/');
-    let (run, step) = (parts.next(), parts.next());
-    match step {
-        Some(step) => (unescape(step), run.unwrap_or_default().to_owned()),
-        None => (key.to_owned(), String::new()),
-    }
-}
-
-/// The name behind its percent-encoded form in keys.
-fn unescape(escaped: &str) -> String {
-    let bytes = escaped.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        let code = escaped
-            .get(at + 1..at + 3)
-            .and_then(|hex| u8::from_str_radix(hex, 16).ok());
-        match (bytes[at], code) {
-            (b'%', Some(byte)) => {
-                out.push(byte);
-                at += 3;
-            }
-            (byte, _) => {
-                out.push(byte);
-                at += 1;
-            }
-        }
-    }
-    String::from_utf8_lossy(&out).into_owned()
-}
-
-/// One number out of what names a call (FNV-1a).
-fn mix(seed: u64, step: &str, side: Side, call: u32) -> u64 {
-    let side = match side {
-        Side::Execute => 1,
-        Side::Undo => 2,
-    };
-    let numbers = seed.to_le_bytes().into_iter().chain(call.to_le_bytes());
-    let bytes = numbers.chain([side]).chain(step.bytes());
-    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    })
 }
 
 impl fmt::Debug for World {
@@ -743,81 +603,5 @@ impl fmt::Debug for World {
             .field("forgets", &inner.forgets)
             .field("happened", &inner.log.len())
             .finish_non_exhaustive()
-    }
-}
-
-/// A step that does nothing but talk to a world.
-struct Participant<I> {
-    world: World,
-    _input: std::marker::PhantomData<fn(I)>,
-}
-
-impl<I> Participant<I> {
-    fn of(world: &World) -> Self {
-        Participant {
-            world: world.clone(),
-            _input: std::marker::PhantomData,
-        }
-    }
-}
-
-impl<I: Payload> Step for Participant<I> {
-    type Input = I;
-    type Output = String;
-
-    async fn execute(&self, cx: &StepContext, input: &I) -> Result<String, StepError> {
-        let (key, input) = (cx.idempotency_key(), serde_json::to_string(input)?);
-        self.world
-            .execute_noting(key, key.to_owned(), Some(input))
-            .await
-    }
-
-    async fn compensate(
-        &self,
-        cx: &StepContext,
-        input: &I,
-        effect: Effect<&String>,
-    ) -> Result<(), StepError> {
-        let output = match effect {
-            Effect::Done(output) => Some(output.as_str()),
-            Effect::InDoubt => None,
-        };
-        let input = serde_json::to_string(input)?;
-        self.world
-            .lock()
-            .check_undo(cx.effect_key(), &input, output);
-        self.world.compensate(cx.idempotency_key()).await
-    }
-}
-
-impl<I: Payload> Probe for Participant<I> {
-    type Input = I;
-    type Output = String;
-
-    async fn probe(&self, cx: &StepContext, _: &I) -> Result<Probed<String>, StepError> {
-        self.world.probe(cx.effect_key()).await
-    }
-}
-
-struct Unforgiving<I>(Participant<I>);
-
-impl<I: Payload> Action for Unforgiving<I> {
-    type Input = I;
-    type Output = String;
-
-    async fn execute(&self, cx: &StepContext, input: &I) -> Result<String, StepError> {
-        self.0.execute(cx, input).await
-    }
-}
-
-struct Onlooker<I>(Participant<I>);
-
-impl<I: Payload> Action for Onlooker<I> {
-    type Input = I;
-    type Output = String;
-
-    async fn execute(&self, cx: &StepContext, _: &I) -> Result<String, StepError> {
-        self.0.world.look(cx.idempotency_key()).await?;
-        Ok(cx.idempotency_key().to_owned())
     }
 }

@@ -7,12 +7,15 @@ use rusqlite::{Connection, OpenFlags};
 
 use crate::store::StoreError;
 
-/// The oldest SQLite that is good enough: before it, a checkpoint at the wrong moment could lose a commit
-/// ("WAL-reset bug", fixed in 3.51.3).
+/// The oldest SQLite that is good enough: in older ones a checkpoint beside a commit of another connection
+/// can damage the database (the "WAL-reset bug", fixed in 3.51.3).
 const OLDEST: (i32, &str) = (3_051_003, "3.51.3");
 
 #[derive(Debug, thiserror::Error)]
-#[error("SQLite is version {found}, and {} or later is needed: an older one can lose a commit during a checkpoint", OLDEST.1)]
+#[error(
+    "SQLite is version {found}, and {} or later is needed: in older ones a checkpoint can damage the database",
+    OLDEST.1
+)]
 struct TooOld {
     found: &'static str,
 }

@@ -49,7 +49,7 @@ impl SqliteOptions {
         self
     }
 
-    /// How many bytes of events are committed together at most, but for a single append that is larger.
+    /// With how many bytes of events a batch is full: the append that reaches it is the last of its commit.
     /// Default 16 MiB.
     pub fn max_batch_bytes(mut self, bytes: usize) -> Self {
         self.max_batch_bytes = bytes.max(1);

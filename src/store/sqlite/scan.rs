@@ -95,8 +95,10 @@ fn query(filter: &RunFilter, after: Option<u64>, limit: usize) -> Query {
             query.and("r.id <", end);
         }
     }
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let _ = write!(query.sql, " ORDER BY {cursor} LIMIT {limit}");
+    let _ = write!(query.sql, " ORDER BY {cursor} LIMIT ?");
+    query
+        .values
+        .push(Value::Integer(i64::try_from(limit).unwrap_or(i64::MAX)));
     query
 }
 

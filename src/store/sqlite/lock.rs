@@ -16,7 +16,16 @@ use crate::store::StoreError;
 /// The lock, for as long as this lives.
 #[derive(Debug)]
 pub(super) struct OwnerLock {
-    _file: File,
+    file: File,
+}
+
+/// Unlocks by word, and not only by closing the file: another thread may be between `fork` and `exec`,
+/// and the copy of the handle that its child has would hold the lock on for that moment.
+impl Drop for OwnerLock {
+    fn drop(&mut self) {
+        // Where this fails, the handle's end still lets go.
+        let _ = self.file.unlock();
+    }
 }
 
 impl OwnerLock {
@@ -37,7 +46,7 @@ impl OwnerLock {
                 let _ = file
                     .set_len(0)
                     .and_then(|()| write!(file, "{}", std::process::id()));
-                Ok(OwnerLock { _file: file })
+                Ok(OwnerLock { file })
             }
             Err(TryLockError::WouldBlock) => Err(in_use(database, &path, &mut file)),
             Err(TryLockError::Error(error)) => Err(failed(error)),

@@ -84,7 +84,10 @@ impl State {
                 self.probed(graph, *step, answer);
             }
             Event::Decided(decision) => self.decided(graph, decision, at),
-            Event::UndoStarted { step, .. } => self.undo_started(*step, at),
+            Event::UndoStarted { step, key, .. } => {
+                self.node(*step).undo_key = Some(key.clone());
+                self.undo_started(*step, at);
+            }
             Event::Undone { step, took_us } => {
                 self.undone(graph, *step, Duration::from_micros(*took_us), at);
             }

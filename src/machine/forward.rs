@@ -60,9 +60,10 @@ impl State {
     #[must_use]
     pub fn undo_event(&self, graph: &Graph, step: StepIx) -> Event<StepIx> {
         let node = self.seen(step);
-        let key = match &node.key {
-            Some(key) => Arc::from(format!("{key}/undo")),
-            None => Arc::from(format!(
+        let key = match (&node.undo_key, &node.key) {
+            (Some(key), _) => Arc::clone(key),
+            (None, Some(key)) => Arc::from(format!("{key}/undo")),
+            (None, None) => Arc::from(format!(
                 "{}/{}/{}/undo",
                 self.header.uid,
                 graph.step(step).escaped,

@@ -154,6 +154,8 @@ pub(crate) struct NodeState {
     /// Whether rule `never` hid a doubt.
     pub(crate) assumed_absent: bool,
     pub(crate) key: Option<Arc<str>>,
+    /// The key of the round's undo, once that was announced: made once, too (rule K1).
+    pub(crate) undo_key: Option<Arc<str>>,
     pub(crate) mapped: Vec<Value>,
     pub(crate) output: Option<Value>,
     pub(crate) failure: Option<Box<Failure>>,
@@ -379,6 +381,7 @@ impl NodeState {
             withheld: false,
             assumed_absent: false,
             key: None,
+            undo_key: None,
             mapped: Vec::new(),
             output: None,
             failure: None,

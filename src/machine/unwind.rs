@@ -21,6 +21,7 @@ impl NodeState {
         self.round_attempts = 0;
         self.undo_begun = false;
         self.key = None;
+        self.undo_key = None;
         self.mapped.clear();
         self.output = None;
     }

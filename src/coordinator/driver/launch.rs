@@ -79,7 +79,7 @@ impl Driver {
         let (node, definition) = (&self.state.nodes[step.at()], &self.graph.steps[step.at()]);
         let effect = node.key.clone().unwrap_or_default();
         let key = if undo {
-            Arc::from(format!("{effect}/undo"))
+            node.undo_key.clone().unwrap_or_default()
         } else {
             Arc::clone(&effect)
         };

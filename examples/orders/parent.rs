@@ -15,7 +15,7 @@ use crate::report::Summary;
 use crate::screen::Screen;
 use crate::services::{Services, text};
 use crate::words::{Ended, Word};
-use crate::{Day, Error, StoreKind, generate, saga};
+use crate::{Day, Error, StoreKind, generate};
 
 /// A day on which nothing ends for so long is a day that does not end.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -39,7 +39,7 @@ pub(crate) async fn run(day: Day) -> Result<ExitCode, Error> {
     };
     let services = Services::start(work.path(), &stock_file, day.seed).await?;
     let saga = services.saga()?;
-    let screen = Screen::new(&saga::picture(&saga), &day, &orders, kills);
+    let screen = Screen::new(&amends::diagram::text(saga.graph()), &day, &orders, kills);
     let mut shop = Shop {
         services,
         plan: Plan::new(orders.len(), kills, day.seed),

@@ -4,12 +4,11 @@
 //! reserve-stock ─▶ charge-card ─▶ book-parcel (pivot) ─▶ send-confirmation
 //! ```
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use amends::{
-    Action, Effect, GraphStep, Probe, Probed, RecoveryPolicy, Retry, Saga, Step, StepContext,
-    StepError, irreversible, step,
+    Action, Effect, Probe, Probed, RecoveryPolicy, Retry, Saga, Step, StepContext, StepError,
+    irreversible, step,
 };
 
 use crate::Error;
@@ -103,28 +102,6 @@ pub(crate) fn place_order(services: &Services) -> Result<Saga<Order, Confirmatio
         (order, parcel),
     );
     Ok(saga.returns(confirmation)?)
-}
-
-/// The saga as its definition has it, for the terminal: what comes after what, and what can be undone.
-pub(crate) fn picture(saga: &Saga<Order, Confirmation>) -> String {
-    let graph = saga.graph();
-    let mut picture = format!("{} (version {})", graph.saga(), graph.version());
-    for step in graph.steps() {
-        let (mark, nature) = match (step.is_pivot(), step.can_be_undone()) {
-            (true, _) => ('◆', "the point of no return"),
-            (false, true) => ('●', "can be undone"),
-            (false, false) => ('○', "only forward"),
-        };
-        let before: Vec<&str> = graph.dependencies(step).map(GraphStep::name).collect();
-        let after = if before.is_empty() {
-            String::new()
-        } else {
-            format!(", after {}", before.join(" and "))
-        };
-        // Writing to a string can't fail.
-        let _ = write!(picture, "\n  {mark} {:<18} {nature}{after}", step.name());
-    }
-    picture
 }
 
 /// Sets the goods aside.

@@ -18,9 +18,11 @@ mod forward;
 mod recovery;
 mod state;
 mod unwind;
+mod verbs;
 
 pub use attempt::AttemptResult;
-pub use command::Refused;
+pub use command::{Asked, Refused};
 pub use decide::Todo;
 pub use state::State;
+pub use verbs::{Stage, Verdict, verdict};
 pub(crate) use state::{EffectNow, NodeState, Status, UndoStatus};

@@ -76,6 +76,7 @@ pub(super) fn to_forget(
             let standing = Standing::from_word(&word, Timestamp::default());
             let so = filter.standings.is_empty()
                 || standing.is_some_and(|standing| filter.standings.contains(&standing));
+            let so = so && next.is_some_and(|number| filter.has_number(number));
             if so && row.get::<_, i64>(2)? < filter.ended_before.as_micros() {
                 found.push(run);
                 if found.len() >= limit {

@@ -9,6 +9,7 @@ mod digest;
 mod event;
 mod form;
 mod record;
+mod why;
 
 pub use crate::ids::{RunId, Timestamp};
 pub(crate) use digest::digest;

@@ -417,6 +417,7 @@ impl State {
     pub(super) fn leave_parking(&mut self, at: Timestamp) {
         if self.parked.take().is_some() {
             let stood = at.since(self.parked_at);
+            self.stood += stood;
             self.deadline = self.deadline.map(|deadline| deadline.after(stood));
         }
     }

@@ -356,6 +356,20 @@ impl Retry {
         faults
     }
 
+    /// The same waits, without limits of attempts, time or modes.
+    pub(super) fn without_limits(self) -> Self {
+        Self {
+            max_attempts: u32::MAX,
+            total_ms: None,
+            only: None,
+            ..self
+        }
+    }
+
+    pub(super) fn spreads_by_the_previous(&self) -> bool {
+        self.jitter == Jitter::Decorrelated
+    }
+
     pub(crate) fn delay(
         &self,
         attempts_made: u32,

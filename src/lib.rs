@@ -67,7 +67,8 @@ pub mod testkit;
 
 pub use coordinator::{
     BuildError, Clock, CommandError, Coordinator, CoordinatorBuilder, GetError, OutcomeError,
-    PoliciesError, Resolution, RunHandle, StartError, StartOptions, SystemClock, Watch, WatchedEvent,
+    PoliciesError, Resolution, RunHandle, StartError, StartOptions, SystemClock, Watch,
+    WatchedEvent,
 };
 pub use failure::FailureMode;
 pub use ids::{RunId, Timestamp};

@@ -17,6 +17,7 @@ mod decide;
 mod forward;
 mod recovery;
 mod state;
+mod trial;
 mod unwind;
 
 pub use attempt::AttemptResult;
@@ -24,3 +25,4 @@ pub use command::Refused;
 pub use decide::Todo;
 pub use state::State;
 pub(crate) use state::{EffectNow, NodeState, Status, UndoStatus};
+pub use trial::{Trial, TrialError, Tried};

@@ -12,9 +12,13 @@ mod recovery;
 mod retry;
 mod set;
 mod strategy;
+#[cfg(feature = "toml")]
+mod text;
 
 pub use explanation::{Explanation, PassedOver, Situation};
 pub use recovery::{Condition, RecoveryPolicy, Rule};
 pub use retry::{GiveUp, Jitter, Retry, RetryVerdict};
 pub use set::{PolicySet, StepRetries};
 pub use strategy::RecoveryStrategy;
+#[cfg(feature = "toml")]
+pub use text::{PolicyFault, PolicyFileError};

@@ -16,6 +16,10 @@ use crate::policy::{
 /// The name under which an explanation gives what is done when no rule matches.
 pub(super) const OTHERWISE: &str = "otherwise";
 
+/// Each wait between recoveries is made by itself, so that this jitter would never grow.
+pub(super) const DECORRELATED: &str = "decorrelated jitter grows from the wait before, and waits \
+    between recoveries don't know it: take equal or full";
+
 /// One condition of a rule.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -357,7 +361,7 @@ impl RecoveryPolicy {
         self.changed()
     }
 
-    fn changed(mut self) -> Self {
+    pub(super) fn changed(mut self) -> Self {
         self.digest = OnceLock::new();
         self
     }
@@ -460,11 +464,7 @@ impl RecoveryPolicy {
             .map(|fault| format!("backoff: {fault}"))
             .collect();
         if self.backoff.spreads_by_the_previous() {
-            faults.push(
-                "backoff: decorrelated jitter grows from the wait before, and waits between recoveries \
-                 don't know it: take equal or full"
-                    .to_owned(),
-            );
+            faults.push(format!("backoff: {DECORRELATED}"));
         }
         let mut names = BTreeSet::new();
         for rule in &self.rules {

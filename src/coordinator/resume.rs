@@ -54,8 +54,9 @@ pub(super) async fn take_up_open_runs(shared: Weak<Shared>) {
                     };
                     Shared::wake_run(&alive, &entry.run, permit);
                 }
-                // Parked runs wait for an operator; the others are not open.
-                Standing::Parked
+                // Paused and parked runs wait for an operator; the others are not open.
+                Standing::Paused
+                | Standing::Parked
                 | Standing::Completed
                 | Standing::Compensated
                 | Standing::Stopped
@@ -127,7 +128,8 @@ impl Shared {
                                 return Shared::begin_driving(&shared, slot);
                             }
                         }
-                        Standing::Parked
+                        Standing::Paused
+                | Standing::Parked
                         | Standing::Completed
                         | Standing::Compensated
                         | Standing::Stopped

@@ -19,10 +19,12 @@ mod recovery;
 mod state;
 mod trial;
 mod unwind;
+mod verbs;
 
 pub use attempt::AttemptResult;
-pub use command::Refused;
+pub use command::{Asked, Refused};
 pub use decide::Todo;
 pub use state::State;
+pub use verbs::{Stage, Verdict, verdict};
 pub(crate) use state::{EffectNow, NodeState, Status, UndoStatus};
 pub use trial::{Trial, TrialError, Tried};

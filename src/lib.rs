@@ -96,3 +96,7 @@ mod readme {}
 #[cfg(doctest)]
 #[doc = include_str!("../docs/defining.md")]
 mod defining {}
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/policies.md")]
+mod policies {}

@@ -454,6 +454,7 @@ impl State {
     fn leave_pause(&mut self, at: Timestamp) {
         if let Some(paused) = self.paused.take() {
             let stood = at.since(paused.at);
+            self.stood += stood;
             self.deadline = self.deadline.map(|deadline| deadline.after(stood));
         }
     }

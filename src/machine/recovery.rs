@@ -108,10 +108,14 @@ impl State {
         saw
     }
 
-    /// How long the run has been under way, in whole milliseconds; while it is parked its time stands
-    /// still (rule I4).
+    /// How long the run has been under way, in whole milliseconds; while it is parked or paused its time
+    /// stands still (rule I4).
     fn elapsed(&self, now: Timestamp) -> Duration {
-        let elapsed = now.since(self.started_at).saturating_sub(self.stood);
+        let paused = self.paused.as_ref();
+        let stands = paused.map_or(Duration::ZERO, |paused| now.since(paused.at));
+        let elapsed = now
+            .since(self.started_at)
+            .saturating_sub(self.stood + stands);
         Duration::from_millis(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX))
     }
 

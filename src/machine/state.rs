@@ -53,7 +53,7 @@ pub struct State {
     pub(super) park_wanted: Option<Parking>,
     pub(crate) parked: Option<Parking>,
     pub(super) parked_at: Timestamp,
-    /// How long the run has been parked so far, now not counted.
+    /// How long the run has been parked or paused so far, but for what goes on now.
     pub(super) stood: Duration,
     pub(crate) recoveries: u32,
     pub(crate) recoveries_total: u32,

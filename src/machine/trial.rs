@@ -179,7 +179,7 @@ impl Trial {
         }
         // The record has the time of its first event, and the policy may have seen a later one.
         let saw = decision.why.first().map(|why| why.saw.elapsed);
-        let asked_at = match saw.filter(|elapsed| !elapsed.is_zero()) {
+        let asked_at = match saw.filter(|elapsed| !elapsed.is_zero() && !state.is_paused()) {
             Some(elapsed) => state.started_at.after(elapsed + state.stood),
             None => at,
         };

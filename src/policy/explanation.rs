@@ -32,8 +32,8 @@ pub struct Situation {
     pub max_recoveries: u32,
     /// Whether the run's deadline has passed.
     pub time_used_up: bool,
-    /// The time since the run was started, without the time for which it was parked, in whole
-    /// milliseconds, rounded down. Zero in journals from before it was recorded.
+    /// The time since the run was started, without the time for which it was parked or paused, in
+    /// whole milliseconds, rounded down. Zero in journals from before it was recorded.
     #[serde(
         rename = "elapsed_ms",
         with = "whole_millis",

@@ -60,7 +60,8 @@ pub enum Condition {
     Effect(FailedEffect),
     /// The run has had at least so many recoveries.
     RecoveriesAtLeast(u32),
-    /// The run was started at least so long ago, the time for which it was parked not counted.
+    /// The run was started at least so long ago, the time for which it was parked or paused not
+    /// counted.
     ElapsedAtLeast(#[serde(with = "duration::millis")] Duration),
 }
 
@@ -330,6 +331,13 @@ impl RecoveryPolicy {
                     denominator: 4,
                 }),
             )
+    }
+
+    /// The same policy under another name.
+    #[must_use]
+    pub fn named(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self.changed()
     }
 
     /// Adds a rule after the others.

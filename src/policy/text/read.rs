@@ -1,5 +1,6 @@
 //! Reading: every fault is noted and reading goes on, so that all are found in one go.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use toml::Spanned;
@@ -93,21 +94,9 @@ pub(super) fn read(text: &str) -> Result<PolicySet, PolicyFileError> {
     let set = reader.set(document.get_ref());
     let mut found = reader.found;
     if !errors.is_empty() {
-        // What a broken line was meant to say is unknown: nothing is missed, and its value isn't judged.
-        let places = errors
-            .iter()
-            .map(|error| error.span().map_or(text.len(), |span| span.start));
-        let broken: Vec<usize> = places
-            .clone()
-            .map(|at| line_and_column(text, at).0)
-            .collect();
-        found
-            .retain(|found| !found.missing && !broken.contains(&line_and_column(text, found.at).0));
-        found.extend(errors.iter().zip(places).map(|(error, at)| Found {
-            at,
-            missing: false,
-            message: format!("this is not TOML: {}", error.message().replace('\n', ", ")),
-        }));
+        let broken = Broken::new(text, &errors);
+        found.retain(|found| !found.missing && !broken.hides(found.at));
+        found.extend(broken.faults);
     }
     if found.is_empty() {
         return Ok(set);
@@ -116,6 +105,46 @@ pub(super) fn read(text: &str) -> Result<PolicySet, PolicyFileError> {
     Err(PolicyFileError {
         faults: found.into_iter().map(|found| found.placed(text)).collect(),
     })
+}
+
+/// What is not TOML. What a broken line was meant to say is unknown, so that its value isn't judged; nor
+/// are the keys below a broken header.
+struct Broken<'t> {
+    text: &'t str,
+    /// The first of each line: what follows is mostly the same fault.
+    faults: Vec<Found>,
+    lines: BTreeSet<usize>,
+}
+
+impl<'t> Broken<'t> {
+    fn new(text: &'t str, errors: &[toml::de::Error]) -> Self {
+        let mut broken = Broken {
+            text,
+            faults: Vec::new(),
+            lines: BTreeSet::new(),
+        };
+        for error in errors {
+            let at = error.span().map_or(text.len(), |span| span.start);
+            if broken.lines.insert(line_and_column(text, at).0) {
+                broken.faults.push(Found {
+                    at,
+                    missing: false,
+                    message: format!("this is not TOML: {}", error.message().replace('\n', ", ")),
+                });
+            }
+        }
+        broken
+    }
+
+    fn hides(&self, at: usize) -> bool {
+        let line = line_and_column(self.text, at).0;
+        let header = |line: &usize| {
+            let text = self.text.lines().nth(line - 1).unwrap_or_default();
+            text.trim_start().starts_with('[')
+        };
+        let above = (1..=line).rev().find(header);
+        self.lines.contains(&line) || above.is_some_and(|header| self.lines.contains(&header))
+    }
 }
 
 struct Reader {
@@ -168,7 +197,7 @@ impl Reader {
         };
         let base = file
             .get("base")
-            .and_then(|base| self.one_of("base", base, &BASES));
+            .and_then(|base| self.one_of("base", "base", base, &BASES));
         let otherwise = file
             .get("otherwise")
             .and_then(|it| self.strategy("otherwise", it));
@@ -364,13 +393,25 @@ impl Reader {
             "completed_at_least" => self.completion(key, value),
             "mode" => self.modes(key, value).map(Condition::Mode),
             "category" => self
-                .one_of(key, value, &CATEGORIES.map(|it| (it.wire(), it)))
+                .one_of(
+                    key,
+                    "category",
+                    value,
+                    &CATEGORIES.map(|it| (it.wire(), it)),
+                )
                 .map(Condition::Category),
             "severity_at_least" => self
-                .one_of(key, value, &SEVERITIES.map(|it| (it.wire(), it)))
+                .one_of(
+                    key,
+                    "severity",
+                    value,
+                    &SEVERITIES.map(|it| (it.wire(), it)),
+                )
                 .map(Condition::SeverityAtLeast),
             "step" => self.text(key, value).map(Condition::Step),
-            "effect" => self.one_of(key, value, &EFFECTS).map(Condition::Effect),
+            "effect" => self
+                .one_of(key, "effect", value, &EFFECTS)
+                .map(Condition::Effect),
             "recoveries_at_least" => self.whole(key, value).map(Condition::RecoveriesAtLeast),
             "elapsed_at_least" => self.duration(key, value).map(Condition::ElapsedAtLeast),
             _ => None,
@@ -509,7 +550,7 @@ impl Reader {
             );
             return Retry::default();
         };
-        let Some(make) = self.one_of("kind", kind, &KINDS) else {
+        let Some(make) = self.one_of("kind", "kind", kind, &KINDS) else {
             // The other keys are still looked at, those that only some kinds have as well.
             self.settings(table, Retry::default(), false);
             return Retry::default();
@@ -579,7 +620,7 @@ impl Reader {
             );
             return None;
         }
-        self.one_of("jitter", value, &JITTERS)
+        self.one_of("jitter", "jitter", value, &JITTERS)
     }
 
     fn modes(&mut self, key: &str, value: &Value<'_>) -> Option<Vec<FailureMode>> {
@@ -633,7 +674,12 @@ impl Reader {
             return None;
         };
         let name = self.named("custom", name);
-        let category = self.one_of("category", category, &CATEGORIES.map(|it| (it.wire(), it)));
+        let category = self.one_of(
+            "category",
+            "category",
+            category,
+            &CATEGORIES.map(|it| (it.wire(), it)),
+        );
         let mut mode = CustomMode::new(name?, category?);
         for (key, set) in [
             (
@@ -649,7 +695,7 @@ impl Reader {
         }
         if let Some(value) = table.get("severity") {
             let severities = SEVERITIES.map(|it| (it.wire(), it));
-            mode = mode.severity(self.one_of("severity", value, &severities)?);
+            mode = mode.severity(self.one_of("severity", "severity", value, &severities)?);
         }
         Some(mode.into())
     }
@@ -657,19 +703,27 @@ impl Reader {
     fn strategy(&mut self, key: &str, value: &Value<'_>) -> Option<RecoveryStrategy> {
         self.one_of(
             key,
+            "strategy",
             value,
             &RecoveryStrategy::ALL.map(|it| (it.as_str(), it)),
         )
     }
 
-    fn one_of<T: Copy>(&mut self, key: &str, value: &Value<'_>, known: &[(&str, T)]) -> Option<T> {
+    /// `key` is where the word is, and `what` is what it names.
+    fn one_of<T: Copy>(
+        &mut self,
+        key: &str,
+        what: &str,
+        value: &Value<'_>,
+        known: &[(&str, T)],
+    ) -> Option<T> {
         let word = self.text(key, value)?;
         let found = known.iter().find(|(known, _)| *known == word);
         if found.is_none() {
             let words: Vec<&str> = known.iter().map(|(word, _)| *word).collect();
             self.fault(
                 value.span().start,
-                format!("unknown {key} `{word}`: {}", instead(&word, &words)),
+                format!("unknown {what} `{word}`: {}", instead(&word, &words)),
             );
         }
         found.map(|(_, value)| *value)

@@ -3,7 +3,6 @@
 use std::fmt::{self, Write};
 
 use crate::journal::{Cause, Decision};
-use crate::policy::RecoveryStrategy;
 
 impl<S> Decision<S> {
     /// What was decided and why, on several lines, the last one ended too. Decisions that no policy was
@@ -70,10 +69,7 @@ impl<S> Decision<S> {
             }
         }
         out.push_str(".\n");
-        let strictest = self.why.len() > 1
-            && self.why.iter().any(|why| why.says != self.strategy)
-            && self.strategy != RecoveryStrategy::RetryFailed;
-        if strictest {
+        if self.why.windows(2).any(|pair| pair[0].says != pair[1].says) {
             out.push_str("Of several answers the strictest is taken.\n");
         }
         for why in &self.why {

@@ -1,5 +1,6 @@
 //! Durations as people write them: `250ms`, `10s`, `1h30m`.
 
+use std::fmt::Write;
 use std::time::Duration;
 
 /// The units, largest first, in milliseconds.
@@ -20,7 +21,8 @@ pub(super) fn text(duration: Duration) -> String {
     let mut text = String::new();
     for (unit, millis) in UNITS {
         if left >= millis {
-            text.push_str(&format!("{}{unit}", left / millis));
+            // Writing to a String can't fail.
+            let _ = write!(text, "{}{unit}", left / millis);
             left %= millis;
         }
     }

@@ -1,7 +1,7 @@
 //! The recovery policy of a run: ordered rules, first match wins.
 
 use std::collections::BTreeSet;
-use std::fmt;
+use std::fmt::{self, Write};
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -415,10 +415,11 @@ impl RecoveryPolicy {
             // Neither maps with other keys than strings nor anything else that JSON lacks is in it.
             let json = serde_json::to_vec(self).unwrap_or_default();
             let hash = Sha256::digest(json);
-            hash.iter()
-                .take(6)
-                .map(|byte| format!("{byte:02x}"))
-                .collect()
+            hash.iter().take(6).fold(String::new(), |mut hex, byte| {
+                // Writing to a String can't fail.
+                let _ = write!(hex, "{byte:02x}");
+                hex
+            })
         })
     }
 

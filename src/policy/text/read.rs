@@ -45,12 +45,15 @@ const JITTERS: [(&str, Jitter); 4] = [
     ("decorrelated", Jitter::Decorrelated),
 ];
 
-const BASES: [(&str, fn() -> RecoveryPolicy); 2] = [
+/// A word, and what makes the thing that it names.
+type Made<T> = (&'static str, fn() -> T);
+
+const BASES: [Made<RecoveryPolicy>; 2] = [
     ("saga", RecoveryPolicy::saga),
     ("by_progress", RecoveryPolicy::by_progress),
 ];
 
-const KINDS: [(&str, fn() -> Retry); 4] = [
+const KINDS: [Made<Retry>; 4] = [
     ("exponential", Retry::exponential),
     ("linear", Retry::linear),
     ("constant", Retry::constant),
@@ -187,14 +190,8 @@ impl Reader {
     }
 
     fn recovery(&mut self, file: &DeTable<'_>) -> RecoveryPolicy {
-        let name = match file.get("name") {
-            Some(name) => self.named("name", name),
-            None => {
-                let why = "`name` is missing: explanations in journals call the policy by it";
-                self.missing(0, why);
-                None
-            }
-        };
+        let why = "`name` is missing: explanations in journals call the policy by it";
+        let name = self.name_in(file, 0, why);
         let base = file
             .get("base")
             .and_then(|base| self.one_of("base", "base", base, &BASES));
@@ -451,14 +448,8 @@ impl Reader {
                 continue;
             };
             self.only_known(table, &["name", "retry", "compensation_retry"]);
-            let name = match table.get("name") {
-                Some(name) => self.named("name", name),
-                None => {
-                    let why = "a `[[step]]` has no `name`: it is the step's, or a pattern with `*`";
-                    self.missing(at, why);
-                    None
-                }
-            };
+            let why = "a `[[step]]` has no `name`: it is the step's, or a pattern with `*`";
+            let name = self.name_in(table, at, why);
             let mut step = StepRetries::new(name.clone().unwrap_or_default());
             for key in ["retry", "compensation_retry"] {
                 let Some(value) = table.get(key) else {
@@ -727,6 +718,15 @@ impl Reader {
             );
         }
         found.map(|(_, value)| *value)
+    }
+
+    /// The table's `name`; `why` where it has none.
+    fn name_in(&mut self, table: &DeTable<'_>, at: usize, why: &str) -> Option<String> {
+        if let Some(name) = table.get("name") {
+            return self.named("name", name);
+        }
+        self.missing(at, why);
+        None
     }
 
     fn named(&mut self, key: &str, value: &Value<'_>) -> Option<String> {

@@ -11,8 +11,8 @@ use crate::coordinator::slot::{Settled, Slot};
 use crate::ids::RunId;
 use crate::journal::{AppendId, Event, ParkReason, Parking, Record, RunStarted, Standing};
 use crate::machine::State;
-use crate::partial::Snapshot;
 use crate::operator::Reading;
+use crate::partial::Snapshot;
 use crate::saga::{Graph, Outline};
 use crate::store::{Append, RunFilter};
 
@@ -130,7 +130,7 @@ impl Shared {
                             }
                         }
                         Standing::Paused
-                | Standing::Parked
+                        | Standing::Parked
                         | Standing::Completed
                         | Standing::Compensated
                         | Standing::Stopped

@@ -6,8 +6,8 @@
 //! file (`lock`); what the file holds is in `schema` and `checksum`, and in `docs/format.md` for everybody.
 
 mod checksum;
-mod connect;
 mod commands;
+mod connect;
 mod harm;
 mod lock;
 mod options;
@@ -23,8 +23,8 @@ mod writer;
 pub use options::SqliteOptions;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;

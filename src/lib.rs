@@ -56,6 +56,7 @@ pub mod failure;
 mod ids;
 pub mod journal;
 pub mod machine;
+pub mod operator;
 mod partial;
 pub mod policy;
 pub mod saga;

@@ -4,6 +4,8 @@
 
 mod common;
 
+use std::time::Duration;
+
 use amends::journal::{Decision, Event};
 use amends::policy::{Condition, PolicySet, Rule, StepRetries};
 use amends::*;
@@ -158,7 +160,7 @@ fn a_run_that_sleeps_wakes_when_it_would_have_and_goes_on_under_the_new_retry() 
     });
     assert_eq!(outcome.word(), "parked");
     let at: Vec<_> = world.calls().iter().map(|call| call.at).collect();
-    assert_eq!(at, [SECOND * 0, 3600 * SECOND, 3601 * SECOND]);
+    assert_eq!(at, [Duration::ZERO, 3600 * SECOND, 3601 * SECOND]);
 }
 
 #[test]

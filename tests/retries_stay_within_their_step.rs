@@ -4,6 +4,8 @@
 
 mod common;
 
+use std::time::Duration;
+
 use amends::journal::Event;
 use amends::*;
 use common::*;
@@ -71,5 +73,5 @@ fn the_wait_that_an_error_asks_for_goes_before_the_computed_one_but_not_before_t
     world.plan("do a", (0..9).map(|_| busy()));
     assert_eq!(world.run_to_rest(&saga, 1).word(), "parked");
     let at: Vec<_> = world.calls().iter().map(|call| call.at).collect();
-    assert_eq!(at, [0 * SECOND, 90 * SECOND, 180 * SECOND]);
+    assert_eq!(at, [Duration::ZERO, 90 * SECOND, 180 * SECOND]);
 }

@@ -7,7 +7,7 @@ mod common;
 use std::time::Duration;
 
 use amends::journal::Journal;
-use amends::machine::{Trial, TrialError};
+use amends::machine::{ReplayError, Trial, TrialError};
 use amends::policy::{Condition, PolicySet, Rule};
 use amends::store::Store;
 use amends::*;
@@ -194,7 +194,7 @@ fn a_journal_that_does_not_fit_the_definition_is_refused() {
     let other = chain(&World::new(), always(Manual), &["b"], "");
     assert_eq!(
         Trial::with_graph(&journal, other.graph(), &PolicySet::new()),
-        Err(TrialError::NoSuchStep { step: "a".into() })
+        Err(ReplayError::NoSuchStep("a".to_owned()).into())
     );
     let mut named = Saga::builder::<u64>("other");
     let n = named.input();
@@ -210,11 +210,11 @@ fn a_journal_that_does_not_fit_the_definition_is_refused() {
     journal.records.remove(0);
     assert_eq!(
         Trial::with_graph(&journal, saga.graph(), &PolicySet::new()),
-        Err(TrialError::NoStart)
+        Err(ReplayError::NoStart.into())
     );
     journal.records.clear();
     assert_eq!(
         Trial::with_graph(&journal, saga.graph(), &PolicySet::new()),
-        Err(TrialError::NoStart)
+        Err(ReplayError::NoStart.into())
     );
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::ids::Timestamp;
 use crate::journal::{Cause, Decision, Event, Journal};
-use crate::machine::State;
+use crate::machine::{ReplayError, State};
 use crate::policy::{Explanation, PolicySet, RecoveryStrategy};
 use crate::saga::{Graph, Outline};
 use crate::step::StepIx;
@@ -68,15 +68,9 @@ pub struct Tried {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TrialError {
-    /// It doesn't begin with a start.
-    #[error("the journal doesn't begin with the run's start")]
-    NoStart,
-    /// It names a step that the definition doesn't have.
-    #[error("the journal names step `{step}`, which the definition doesn't have")]
-    NoSuchStep {
-        /// The step.
-        step: String,
-    },
+    /// It can't be folded.
+    #[error(transparent)]
+    Replay(#[from] ReplayError),
     /// It is the journal of another definition.
     #[error("the run is of saga `{found}`, and the definition is of `{wanted}`")]
     OtherSaga {
@@ -106,49 +100,24 @@ impl Trial {
         graph: &Graph,
         policies: &PolicySet,
     ) -> Result<Self, TrialError> {
+        if let Some(found) = saga_of(journal)
+            && found != &*graph.saga
+        {
+            return Err(TrialError::OtherSaga {
+                found: found.to_owned(),
+                wanted: graph.saga.to_string(),
+            });
+        }
         let graph = graph.under(policies);
-        let steps: Vec<StepIx> = journal
-            .steps
-            .names()
-            .map(|name| {
-                graph
-                    .step_named(name)
-                    .ok_or_else(|| TrialError::NoSuchStep {
-                        step: name.to_owned(),
-                    })
-            })
-            .collect::<Result<_, _>>()?;
         let mut trial = Trial {
             decisions: Vec::new(),
             not_asked: 0,
         };
-        let mut state: Option<State> = None;
-        for record in &journal.records {
-            for event in &record.events {
-                let event = event.clone().map_step(|step| steps[step.at()]);
-                match (&mut state, &event) {
-                    (None, Event::RunStarted(started)) => {
-                        if *started.saga != *graph.saga {
-                            return Err(TrialError::OtherSaga {
-                                found: started.saga.clone(),
-                                wanted: graph.saga.to_string(),
-                            });
-                        }
-                        state = Some(State::begin(&graph, started, record.at));
-                    }
-                    (None, _) => return Err(TrialError::NoStart),
-                    (Some(state), event) => {
-                        if let Event::Decided(decision) = event {
-                            trial.ask(state, &graph, decision, record.seq, record.at);
-                        }
-                        state.apply(&graph, event, record.at);
-                    }
-                }
+        State::replay_with(&graph, journal.clone(), |state, event, seq, at| {
+            if let Event::Decided(decision) = event {
+                trial.ask(state, &graph, decision, seq, at);
             }
-        }
-        if state.is_none() {
-            return Err(TrialError::NoStart);
-        }
+        })?;
         Ok(trial)
     }
 
@@ -201,6 +170,14 @@ impl Trial {
     #[must_use]
     pub fn differs(&self) -> bool {
         self.decisions.iter().any(Tried::differs)
+    }
+}
+
+fn saga_of(journal: &Journal) -> Option<&str> {
+    let first = journal.records.first()?.events.first()?;
+    match first {
+        Event::RunStarted(started) => Some(&started.saga),
+        _ => None,
     }
 }
 

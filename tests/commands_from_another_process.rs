@@ -145,9 +145,6 @@ async fn a_command_waits_for_the_next_start_where_nobody_runs() {
         .await
         .unwrap()
         .unwrap();
-    assert!(matches!(
-        run.ended().await.unwrap(),
-        Outcome::Completed(_)
-    ));
+    assert!(matches!(run.ended().await.unwrap(), Outcome::Completed(_)));
     coordinator.shutdown().await;
 }

@@ -11,8 +11,8 @@ use crate::coordinator::slot::{Settled, Slot};
 use crate::ids::RunId;
 use crate::journal::{AppendId, Event, ParkReason, Parking, Record, RunStarted, Standing};
 use crate::machine::State;
-use crate::partial::Snapshot;
 use crate::operator::Reading;
+use crate::partial::Snapshot;
 use crate::saga::{Graph, Outline};
 use crate::store::{Append, RunFilter};
 
@@ -92,7 +92,7 @@ enum Found {
 impl Found {
     fn graph(&self) -> Arc<Graph> {
         match self {
-            Found::Here(registered) => Arc::clone(&registered.definition.graph),
+            Found::Here(registered) => registered.graph(),
             Found::Changed { graph, .. } | Found::Outline(graph) | Found::Damaged { graph, .. } => {
                 Arc::clone(graph)
             }
@@ -130,7 +130,7 @@ impl Shared {
                             }
                         }
                         Standing::Paused
-                | Standing::Parked
+                        | Standing::Parked
                         | Standing::Completed
                         | Standing::Compensated
                         | Standing::Stopped

@@ -10,6 +10,7 @@ mod digest;
 mod event;
 mod form;
 mod record;
+mod why;
 
 pub use crate::ids::{RunId, Timestamp};
 pub use command::{
@@ -17,5 +18,5 @@ pub use command::{
 };
 pub(crate) use digest::digest;
 pub use event::{CancelTold, Cause, Decision, End, Event, ParkReason, Parking, RunStarted};
-pub use form::{FORM_VERSION, FormError, Interner, decode_events, encode_events};
+pub use form::{FORM_VERSION, FormError, Interner, decode_events, encode_events, form_of};
 pub use record::{AppendId, Journal, Record, Standing};

@@ -19,6 +19,7 @@ mod forward;
 mod recovery;
 mod replay;
 mod state;
+mod trial;
 mod unwind;
 mod verbs;
 
@@ -27,5 +28,6 @@ pub use command::{Asked, Refused};
 pub use decide::Todo;
 pub use replay::ReplayError;
 pub use state::State;
-pub use verbs::{Stage, Verdict, verdict};
 pub(crate) use state::{EffectNow, NodeState, Status, UndoStatus};
+pub use trial::{Trial, TrialError, Tried};
+pub use verbs::{Stage, Verdict, verdict};

@@ -10,8 +10,8 @@ use serde_json::value::RawValue;
 
 use crate::ids::{RunId, Timestamp};
 use crate::journal::{
-    AppendId, Event, FORM_VERSION, Interner, Journal, Record, Standing, decode_events,
-    encode_events,
+    AppendId, Event, Interner, Journal, Record, Standing, decode_events,
+    encode_events, form_of,
 };
 use crate::operator::Operator;
 use crate::operator::verify::{inspect, started};
@@ -141,7 +141,7 @@ impl WrittenRun {
             let events = events.map_err(|error| error.to_string())?;
             Ok(WrittenRecord {
                 seq: record.seq,
-                form: FORM_VERSION,
+                form: form_of(&record.events),
                 append_id: record.append_id.to_string(),
                 at: record.at,
                 events: RawValue::from_string(events).map_err(|error| error.to_string())?,
@@ -203,30 +203,60 @@ impl WrittenRun {
     }
 }
 
-/// Writes the lines of one export.
+/// An export that is being written: run by run, or all that match a filter. Made by
+/// [`Operator::export_to`]; unless it is [ended](Export::end), whoever imports it is told that it was cut short.
 #[derive(Debug)]
-pub(super) struct Exporter<W> {
+pub struct Export<'o, W> {
+    operator: &'o Operator,
     to: W,
     /// Definitions that are in it, by saga, version and fingerprint.
     defined: HashSet<(String, u32, String)>,
-    pub(super) done: Exported,
+    done: Exported,
 }
 
-impl<W: Write> Exporter<W> {
-    pub(super) fn begin(mut to: W) -> Result<Self, ArchiveError> {
-        write_line(&mut to, &Line::AmendsExport { version: VERSION })?;
-        Ok(Exporter {
-            to,
-            defined: HashSet::new(),
-            done: Exported::default(),
-        })
+impl<W: Write> Export<'_, W> {
+    /// Writes one run. Says what keeps it from being written, if something does: its journal can't be read.
+    ///
+    /// # Errors
+    ///
+    /// Where the store or the writer fails.
+    pub async fn run(&mut self, entry: &RunEntry) -> Result<Result<(), String>, ArchiveError> {
+        let journal = self.operator.store.load(&entry.run).await;
+        self.write(entry, journal).await
     }
 
-    /// Writes a run, with its definition where that is not there yet. Says what keeps it from being written,
-    /// if something does.
-    pub(super) async fn run(
+    /// Writes all runs that match. A run whose journal can't be read is told to `failed` and left out.
+    ///
+    /// # Errors
+    ///
+    /// Where the store or the writer fails.
+    pub async fn matching(
         &mut self,
-        operator: &Operator,
+        filter: &RunFilter,
+        mut failed: impl FnMut(&RunId, &str),
+        mut progress: impl FnMut(&Exported),
+    ) -> Result<(), ArchiveError> {
+        let mut filter = filter.clone();
+        filter.newest_first = false;
+        let mut after = None;
+        loop {
+            let page = self.operator.store.scan_journals(&filter, after, PAGE);
+            let page = page.await?;
+            let Some((last, _)) = page.last() else {
+                return Ok(());
+            };
+            after = Some(last.number);
+            for (entry, journal) in page {
+                if let Err(what) = self.write(&entry, journal).await? {
+                    failed(&entry.run, &what);
+                }
+            }
+            progress(&self.done);
+        }
+    }
+
+    async fn write(
+        &mut self,
         entry: &RunEntry,
         journal: Result<Option<Journal>, LoadError>,
     ) -> Result<Result<(), String>, ArchiveError> {
@@ -247,7 +277,8 @@ impl<W: Write> Exporter<W> {
                 started.fingerprint.clone(),
             );
             if !self.defined.contains(&key) {
-                if let Some(outline) = operator.store.recall(&key.0, key.1, &key.2).await? {
+                let store = &self.operator.store;
+                if let Some(outline) = store.recall(&key.0, key.1, &key.2).await? {
                     write_line(&mut self.to, &Line::Definition(outline))?;
                 }
                 self.defined.insert(key);
@@ -264,12 +295,23 @@ impl<W: Write> Exporter<W> {
         Ok(Ok(()))
     }
 
-    /// Hands back what it writes to, so that it can be made durable.
+    /// How far it has come.
+    #[must_use]
+    pub fn done(&self) -> Exported {
+        self.done
+    }
+
+    /// What it writes to.
     pub(super) fn to(&mut self) -> &mut W {
         &mut self.to
     }
 
-    pub(super) fn end(mut self) -> Result<(W, Exported), ArchiveError> {
+    /// Writes the last line, and hands the writer back, flushed.
+    ///
+    /// # Errors
+    ///
+    /// Where the writer fails.
+    pub fn end(mut self) -> Result<(W, Exported), ArchiveError> {
         let runs = self.done.runs;
         write_line(&mut self.to, &Line::End { runs })?;
         self.to.flush()?;
@@ -300,25 +342,26 @@ impl Operator {
         &self,
         filter: &RunFilter,
         to: impl Write,
-        mut failed: impl FnMut(&RunId, &str),
-        mut progress: impl FnMut(&Exported),
+        failed: impl FnMut(&RunId, &str),
     ) -> Result<Exported, ArchiveError> {
-        let mut filter = filter.clone();
-        filter.newest_first = false;
-        let mut exporter = Exporter::begin(to)?;
-        let mut after = None;
-        loop {
-            let page = self.store.scan_journals(&filter, after, PAGE).await?;
-            let Some((last, _)) = page.last() else { break };
-            after = Some(last.number);
-            for (entry, journal) in page {
-                if let Err(what) = exporter.run(self, &entry, journal).await? {
-                    failed(&entry.run, &what);
-                }
-            }
-            progress(&exporter.done);
-        }
-        Ok(exporter.end()?.1)
+        let mut export = self.export_to(to)?;
+        export.matching(filter, failed, |_| ()).await?;
+        Ok(export.end()?.1)
+    }
+
+    /// Begins an export, for more than one filter, or for runs that you name.
+    ///
+    /// # Errors
+    ///
+    /// Where the writer fails.
+    pub fn export_to<W: Write>(&self, mut to: W) -> Result<Export<'_, W>, ArchiveError> {
+        write_line(&mut to, &Line::AmendsExport { version: VERSION })?;
+        Ok(Export {
+            operator: self,
+            to,
+            defined: HashSet::new(),
+            done: Exported::default(),
+        })
     }
 
     /// Takes the runs of an export into this store, which has to be owned: opened for appends, and used by

@@ -38,7 +38,7 @@ mod stats;
 mod verify;
 mod view;
 
-pub use archive::{ArchiveError, Exported, ImportOutcome, ImportTotals};
+pub use archive::{ArchiveError, Export, Exported, ImportOutcome, ImportTotals};
 pub use bulk::{Bulk, BulkOutcome, BulkReport, BulkTotals};
 pub use error::OperatorError;
 pub use prune::{PruneTotals, Retention};

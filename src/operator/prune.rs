@@ -6,7 +6,6 @@ use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::operator::archive::Exporter;
 use crate::operator::{ArchiveError, Operator};
 use crate::store::{PruneFilter, Pruned, RunEntry, RunFilter, StoreError};
 
@@ -166,7 +165,7 @@ impl Operator {
         mut progress: impl FnMut(&PruneTotals),
     ) -> Result<PruneTotals, ArchiveError> {
         let mut totals = PruneTotals::default();
-        let mut exporter = Exporter::begin(BufWriter::new(File::create_new(file)?))?;
+        let mut export = self.export_to(BufWriter::new(File::create_new(file)?))?;
         sync_folder_of(file)?;
         let newest = self.newest().await?;
         let mut after = None;
@@ -181,8 +180,7 @@ impl Operator {
                 if !retention.filter.matches(&entry) || Some(entry.number) >= newest {
                     continue;
                 }
-                let journal = self.store.load(&entry.run).await;
-                match exporter.run(self, &entry, journal).await? {
+                match export.run(&entry).await? {
                     Ok(()) => chosen.push(entry),
                     Err(why) => totals.kept.push((entry.run, why)),
                 }
@@ -190,7 +188,7 @@ impl Operator {
             if chosen.is_empty() {
                 continue;
             }
-            let out = exporter.to();
+            let out = export.to();
             out.flush()?;
             out.get_ref().sync_data()?;
             // Others may match by now, and are not in the export: only those that are.
@@ -208,7 +206,7 @@ impl Operator {
             progress(&totals);
             tokio::time::sleep(retention.pause).await;
         }
-        let (out, _) = exporter.end()?;
+        let (out, _) = export.end()?;
         out.get_ref().sync_all()?;
         Ok(totals)
     }

@@ -7,8 +7,8 @@
 
 mod census;
 mod checksum;
-mod connect;
 mod commands;
+mod connect;
 mod harm;
 mod lock;
 mod options;
@@ -24,8 +24,8 @@ mod writer;
 pub use options::SqliteOptions;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;

@@ -144,6 +144,7 @@ pub async fn violations(maker: &impl MakeStore) -> Vec<Violation> {
             what_was_acknowledged_is_seen_at_once,
             an_unknown_run_is_nothing,
             the_rest_of_a_journal_is_what_follows,
+            steps_keep_their_names_however_they_are_numbered,
         }
         runs {
             a_run_stands_as_its_last_change_says,

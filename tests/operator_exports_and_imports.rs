@@ -4,7 +4,7 @@
 mod operating;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use amends::journal::{Standing, Verb, Command};
 use amends::operator::{ArchiveError, Exported, ImportOutcome, ImportTotals, Operator};
@@ -203,19 +203,25 @@ async fn an_export_that_was_cut_in_a_line_gives_all_runs_before_it() {
     assert_eq!(numbers(&totals.unwrap()), (2, 0, 0, false));
 }
 
+#[cfg(feature = "testkit")]
 #[tokio::test(start_paused = true)]
 async fn imported_runs_go_on_where_they_were() {
+    use amends::testkit::VirtualClock;
     let (_, text) = source().await;
     let to = Arc::new(MemoryStore::new());
     import(to.clone(), &text).await.0.unwrap();
-    let mended = Arc::new(AtomicBool::new(false));
-    let coordinator = coordinator(to.clone(), &mended).await;
-    mended.store(true, Ordering::SeqCst);
+    let mended = Arc::new(AtomicBool::new(true));
+    let coordinator = amends::Coordinator::builder_shared(to.clone())
+        .clock(VirtualClock::starting_at(amends::Timestamp::now()))
+        .register(&order(&mended))
+        .build()
+        .await
+        .unwrap();
     assert_eq!(coordinator.all_resumed().await, 1, "the one that waits");
     let retry = Command::new("run-2", Verb::retry(RecoveryStrategy::RetryFailed)).by("ada");
     coordinator.command(&retry).await.unwrap();
     for run in ["run-2", "run-6"] {
-        // The one that waits for an hour is woken by its timer: time is the test's here.
+        // The one that waits for an hour is woken by its timer: time is the test's own here.
         let handle = coordinator.attach(&order(&mended), &run.into()).await.unwrap().unwrap();
         assert_eq!(handle.ended().await.unwrap().word(), "completed", "{run}");
     }

@@ -380,11 +380,35 @@ impl Operator {
     pub async fn import(
         &self,
         from: impl BufRead,
+        each: impl FnMut(&RunId, &ImportOutcome),
+        progress: impl FnMut(&ImportTotals),
+    ) -> Result<ImportTotals, ArchiveError> {
+        self.take(from, false, each, progress).await
+    }
+
+    /// Says what an import would do, and writes nothing: the store may belong to somebody else.
+    ///
+    /// # Errors
+    ///
+    /// As [`import`](Self::import).
+    pub async fn import_dry_run(
+        &self,
+        from: impl BufRead,
+        each: impl FnMut(&RunId, &ImportOutcome),
+    ) -> Result<ImportTotals, ArchiveError> {
+        self.take(from, true, each, |_| ()).await
+    }
+
+    async fn take(
+        &self,
+        from: impl BufRead,
+        dry_run: bool,
         mut each: impl FnMut(&RunId, &ImportOutcome),
         mut progress: impl FnMut(&ImportTotals),
     ) -> Result<ImportTotals, ArchiveError> {
         let mut import = Import {
             operator: self,
+            dry_run,
             graphs: HashMap::new(),
             under_way: VecDeque::new(),
             totals: ImportTotals::default(),
@@ -464,6 +488,7 @@ impl<R: BufRead> Lines<R> {
 /// An import that is under way.
 struct Import<'o> {
     operator: &'o Operator,
+    dry_run: bool,
     graphs: HashMap<(String, u32, String), Option<Arc<Graph>>>,
     under_way: VecDeque<Taking>,
     totals: ImportTotals,
@@ -478,7 +503,9 @@ struct Taking {
 
 impl Import<'_> {
     async fn define(&mut self, outline: &Outline) -> Result<(), ArchiveError> {
-        self.operator.store.remember(outline).await?;
+        if !self.dry_run {
+            self.operator.store.remember(outline).await?;
+        }
         let key = (
             outline.saga.clone(),
             outline.version,
@@ -500,6 +527,7 @@ impl Import<'_> {
         };
         let store = &self.operator.store;
         // In order, and without waiting for one another: a store keeps the order of one run's appends.
+        let appends = if self.dry_run { Vec::new() } else { appends };
         let appends = appends.into_iter().map(|append| store.append(append));
         self.under_way.push_back(Taking {
             run: id,

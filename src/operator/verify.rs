@@ -193,6 +193,40 @@ impl Operator {
     }
 }
 
+impl Operator {
+    /// Checks one run; nothing where there is no such run.
+    ///
+    /// # Errors
+    ///
+    /// Where the store fails.
+    pub async fn verify_run(&self, run: &RunId) -> Result<Option<Vec<Finding>>, StoreError> {
+        // Its list entry and its journal are of one moment, as for all.
+        let filter = RunFilter::all().prefix(run.as_str());
+        let Some(entry) = self.store.find(run).await? else {
+            return Ok(None);
+        };
+        let before = entry.number.checked_sub(1);
+        let page = self.store.scan_journals(&filter, before, 1).await?;
+        let found = page.into_iter().find(|(found, _)| found.run == *run);
+        let Some((entry, journal)) = found else {
+            return Ok(None);
+        };
+        let Some(journal) = readable(journal)? else {
+            return Ok(None);
+        };
+        let started = match &journal {
+            Ok(journal) => started(journal),
+            Err((_, before)) => started(before),
+        };
+        let graph = match started {
+            Some(started) => Graphs::default().of(&*self.store, started).await?,
+            None => None,
+        };
+        let looked = look_at(&[(entry, journal, graph)]);
+        Ok(Some(looked.findings.into_iter().flatten().collect()))
+    }
+}
+
 /// A journal, or what is wrong with it and what comes before that.
 type Read = Result<Journal, (String, Box<Journal>)>;
 

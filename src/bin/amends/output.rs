@@ -13,6 +13,7 @@ use serde_json::json;
 
 use crate::args::{Colour, Global};
 use crate::error::CliError;
+use crate::host;
 
 /// A colour with a meaning; nothing is told by it alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,6 +101,12 @@ impl Output {
     /// How many columns there are, where that matters.
     pub(crate) fn width(&self) -> Option<usize> {
         self.width.map(usize::from)
+    }
+
+    /// How many runs fit on the screen, below the headings.
+    pub(crate) fn height(&self) -> usize {
+        let lines = host::terminal_lines().unwrap_or(24);
+        usize::from(lines).saturating_sub(2).max(1)
     }
 
     /// A line for people.
@@ -190,9 +197,15 @@ impl Output {
         } else {
             table.force_no_tty();
         }
-        table.set_header(Row::from(
-            headings.iter().map(|heading| self.cell(Hue::Dim, heading)).collect::<Vec<_>>(),
-        ));
+        table.set_truncation_indicator("…");
+        let headings: Vec<Cell> = headings
+            .iter()
+            .map(|heading| self.cell(Hue::Dim, heading))
+            .collect();
+        table.set_header(Row::from(headings));
+        for column in table.column_iter_mut() {
+            column.set_padding((0, 2));
+        }
         table
     }
 

@@ -51,21 +51,13 @@ pub(crate) struct Which {
 /// How a run stands, as an argument.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Status {
-    /// Somebody drives it, or has to.
     Running,
-    /// Nothing is to be done before a certain instant.
     Waiting,
-    /// An operator paused it.
     Paused,
-    /// It waits for an operator.
     Parked,
-    /// All is done.
     Completed,
-    /// All that was done is undone.
     Compensated,
-    /// A step asked to end early.
     Stopped,
-    /// An operator gave up.
     Abandoned,
 }
 

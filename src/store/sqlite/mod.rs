@@ -7,6 +7,7 @@
 
 mod checksum;
 mod connect;
+mod examine;
 mod commands;
 mod harm;
 mod lock;
@@ -20,6 +21,7 @@ mod schema;
 mod wal;
 mod writer;
 
+pub use examine::{SqliteOwner, SqliteReport};
 pub use options::SqliteOptions;
 
 use std::path::{Path, PathBuf};

@@ -4,9 +4,8 @@ use crate::error::{CliError, Exit};
 use crate::session::Session;
 
 /// Writes runs as JSON lines, payloads included
-///
-/// The lines can be read again by `amends import`. They hold the payloads of the runs.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "The lines can be read again by `amends import`. They hold the payloads of the runs.")]
 pub(crate) struct Args {
     /// Only these runs
     #[arg(value_name = "RUN", conflicts_with = "Which")]

@@ -4,9 +4,8 @@ use crate::error::{CliError, Exit};
 use crate::session::Session;
 
 /// Reads runs that `amends export` wrote into a store
-///
-/// Needs the store for itself, and makes it where there is none. Runs that are there already are left alone.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Needs the store for itself, and makes it where there is none. Runs that are there already are left alone.")]
 pub(crate) struct Args {
     /// The file to read; `-` is the standard input
     #[arg(value_name = "FILE")]

@@ -4,9 +4,8 @@ use crate::error::{CliError, Exit};
 use crate::session::Session;
 
 /// Forgets, for ever, runs that ended long ago
-///
-/// Works in small pieces, so that a coordinator on the same store is not held up.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Works in small pieces, so that a coordinator on the same store is not held up.")]
 pub(crate) struct Args {
     /// Runs that ended longer ago than this, such as `30d`
     #[arg(long, value_name = "AGE", value_parser = crate::span::parse)]

@@ -4,9 +4,8 @@ use crate::error::{CliError, Exit};
 use crate::session::Session;
 
 /// Checks every journal of the store
-///
-/// Reads each record, its checksum and its meaning. Nothing is changed.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Reads each record, its checksum and its meaning. Nothing is changed.")]
 pub(crate) struct Args {
     /// Only these runs
     #[arg(value_name = "RUN")]

@@ -33,3 +33,12 @@ pub(crate) fn from_now(at: Timestamp, now: Timestamp) -> String {
 pub(crate) fn coarse(span: std::time::Duration) -> String {
     span::format(std::time::Duration::from_secs(span.as_secs()))
 }
+
+/// The instant that ages are told from: now, or what `AMENDS_NOW` says in microseconds since 1970, so that a
+/// recorded session can be made again.
+pub(crate) fn now() -> Timestamp {
+    std::env::var("AMENDS_NOW")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .map_or_else(Timestamp::now, Timestamp::from_micros)
+}

@@ -9,6 +9,7 @@ use amends::operator::Operator;
 use amends::store::{RunEntry, RunFilter, StoreError};
 use clap::{Args, ValueEnum};
 
+use crate::instants::now;
 use crate::near;
 use crate::span;
 
@@ -95,7 +96,7 @@ impl Which {
 
     /// What a store is asked for, as of now.
     pub(crate) fn selection(&self, newest_first: bool) -> Selection {
-        let now = Timestamp::now();
+        let now = now();
         let ago = |span: Duration| {
             let micros = i64::try_from(span.as_micros()).unwrap_or(i64::MAX);
             Timestamp::from_micros(now.as_micros().saturating_sub(micros))

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use amends::operator::Operator;
 use amends::store::{RunEntry, RunFilter, SqliteOwner, SqliteReport, Store as _};
-use amends::{GetError, Timestamp};
+use amends::GetError;
 use amends::journal::Standing;
 use amends::operator::OperatorError;
 use serde::Serialize;
 
 use crate::error::{CliError, Exit};
 use crate::host;
-use crate::instants::coarse;
+use crate::instants::{coarse, now};
 use crate::output::{Hue, Output, one_line};
 use crate::paragraph::wrapped;
 use crate::place::Place;
@@ -237,11 +237,11 @@ async fn commands(operator: &Operator, owner: SqliteOwner) -> Result<Check, CliE
     let Some(first) = waiting.first() else {
         return Ok(good("commands", "none waits"));
     };
-    let age = coarse(Timestamp::now().since(first.command.at));
+    let age = coarse(now().since(first.command.at));
     let says = format!("{} without an answer, the oldest for {age}", told(waiting.len()));
     Ok(if owner == SqliteOwner::Nobody {
         note("commands", says, "the coordinator carries them out when it is started")
-    } else if Timestamp::now().since(first.command.at) > std::time::Duration::from_secs(60) {
+    } else if now().since(first.command.at) > std::time::Duration::from_secs(60) {
         note(
             "commands",
             says,

@@ -8,7 +8,7 @@ use comfy_table::{ColumnConstraint, Row, Table};
 use crate::error::{CliError, Exit};
 use crate::forms::RunForm;
 use crate::glyphs;
-use crate::instants::{coarse, from_now};
+use crate::instants::{coarse, from_now, now};
 use crate::output::{Hue, Output};
 use crate::select::Which;
 use crate::session::Session;
@@ -82,7 +82,7 @@ fn write(out: &Output, page: &[RunEntry]) -> Result<(), CliError> {
     if page.is_empty() {
         return Ok(());
     }
-    out.show(&table(out, page, Timestamp::now()))
+    out.show(&table(out, page, now()))
 }
 
 /// The columns that a terminal needs to have before labels are shown in a list.

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use amends::journal::{CancelTold, Standing};
 use amends::operator::RunView;
-use amends::{PartialResult, StepReport, StepStatus, Timestamp};
+use amends::{PartialResult, StepReport, StepStatus};
 use comfy_table::{ColumnConstraint, Row};
 use serde::Serialize;
 
 use crate::error::{CliError, Exit};
 use crate::forms::RunForm;
 use crate::happenings::{asked, failed};
-use crate::instants::{from_now, to_the_second};
+use crate::instants::{from_now, now, to_the_second};
 use crate::output::{Hue, Output, one_line};
 use crate::paragraph::wrapped;
 use crate::session::{self, Session};
@@ -88,7 +88,7 @@ pub(crate) fn heading(out: &Output, view: &RunView) -> Result<(), CliError> {
         entry.standing
     };
     let look = glyphs::of_run(standing);
-    let (now, dot) = (Timestamp::now(), out.paint(Hue::Dim, "·"));
+    let (now, dot) = (now(), out.paint(Hue::Dim, "·"));
     let status = out.paint(look.hue, format!("{} {}", look.sign, look.word));
     let until = match standing {
         Standing::Waiting { until } => format!(", goes on {}", from_now(until, now)),
@@ -110,7 +110,7 @@ fn fact(out: &Output, name: &str, value: &str) -> Result<(), CliError> {
 }
 
 fn about(out: &Output, partial: &PartialResult) -> Result<(), CliError> {
-    let now = Timestamp::now();
+    let now = now();
     let (at, ago) = (partial.started_at, from_now(partial.started_at, now));
     fact(out, "started", &format!("{} ({ago})", to_the_second(at)))?;
     if let Some(at) = partial.ended_at {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use amends::journal::{Event, Standing};
 use amends::operator::Operator;
 use amends::store::RunEntry;
-use amends::{RunId, Timestamp};
+use amends::RunId;
 use tokio::time::{Instant, sleep};
 
 use crate::commands::journal::Writer;
@@ -14,7 +14,7 @@ use crate::commands::list::table;
 use crate::error::{CliError, Exit};
 use crate::forms::RunForm;
 use crate::glyphs;
-use crate::instants::time_of_day;
+use crate::instants::{now, time_of_day};
 use crate::output::one_line;
 use crate::select::{Selection, Which};
 use crate::session::{self, Session};
@@ -109,7 +109,7 @@ async fn follow_list(
 async fn draw(selection: &Selection, operator: &Operator, session: &Session) -> Result<(), CliError> {
     let out = &session.out;
     let page = selection.page(operator, None, out.height()).await?;
-    let now = Timestamp::now();
+    let now = now();
     // To the corner, and what is below it away, after the new list is known: nothing flickers.
     let mut screen = String::from("\u{1b}[H\u{1b}[J");
     if page.is_empty() {
@@ -170,7 +170,7 @@ fn say(entry: &RunEntry, session: &Session) -> Result<(), CliError> {
     }
     let look = glyphs::of_run(entry.standing);
     let status = out.paint(look.hue, format!("{} {}", look.sign, look.word));
-    let time = time_of_day(Timestamp::now());
+    let time = time_of_day(now());
     out.line(format!(
         "{time}  {}  {} v{}  {status}",
         one_line(entry.run.as_str()),

@@ -37,6 +37,10 @@ pub(super) enum Known {
     Whole(Classification),
     /// How far the call had come, which only the library that made it can tell, so its effect stands.
     /// Why it failed, a cause further in may tell better.
+    #[cfg_attr(
+        not(any(feature = "reqwest", feature = "tonic")),
+        expect(dead_code, reason = "only client libraries know it")
+    )]
     Phase(Classification),
 }
 

@@ -105,7 +105,7 @@ pub(super) type Is = fn(&Failed) -> bool;
 /// What rusqlite finds at fault itself.
 pub(super) static OWN: &[Row<Is>] = &[
     row(
-        "SQL that can't be prepared, wrong parameters, several statements where one is expected",
+        "a fault at a place in the SQL (`SqlInputError`), wrong parameters, several statements where one is expected",
         &[is_before as Is],
         FailureMode::StepLogic,
         NotDone,
@@ -142,7 +142,7 @@ fn is_conversion(error: &Failed) -> bool {
     )
 }
 
-/// `SQLITE_ERROR`, `SQLITE_ABORT` and the like say nothing, and what a missing or a superfluous row
+/// `SQLITE_ERROR` (a missing table, but also a failing function half-way), `SQLITE_ABORT` and the like say too little, and what a missing or a superfluous row
 /// means is for the step to say: these are unknown.
 pub(super) fn classify(error: &(dyn Error + 'static)) -> Option<Known> {
     if let Some(error) = error.downcast_ref::<ffi::Error>() {

@@ -106,7 +106,7 @@ const fn passing<K>(
 }
 
 /// The first row that has the key.
-fn find<'a, K>(rows: &'a [Row<K>], mut is: impl FnMut(&K) -> bool) -> Option<&'a Row<K>> {
+fn find<K>(rows: &[Row<K>], mut is: impl FnMut(&K) -> bool) -> Option<&Row<K>> {
     rows.iter().find(|row| row.keys.iter().any(&mut is))
 }
 

@@ -1,5 +1,11 @@
 //! The tables of `docs/failures.md`, made from the rows that decide.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "made by tests, and fails by a panic as they do"
+)]
+
 use std::fmt::Write;
 
 use super::{Row, http, io, postgres, reqwest, rusqlite, tonic};

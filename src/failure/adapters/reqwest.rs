@@ -78,13 +78,15 @@ pub(super) static PHASES: &[Row<Is>] = &[
 ];
 
 fn is_json(error: &Error) -> bool {
-    error.is_decode() && causes(error).any(|cause| cause.is::<serde_json::Error>())
+    error.is_decode() && causes(error).any(<dyn std::error::Error>::is::<serde_json::Error>)
 }
 
 /// reqwest looks for a failed connect anywhere among the causes. One inside another error of reqwest
 /// is that of another call, whose answer was to be this one's body.
 fn is_connect(error: &Error) -> bool {
-    error.is_connect() && error.is_request() && !causes(error).any(|cause| cause.is::<Error>())
+    error.is_connect()
+        && error.is_request()
+        && !causes(error).any(<dyn std::error::Error>::is::<Error>)
 }
 
 fn is_slow_connect(error: &Error) -> bool {

@@ -13,6 +13,7 @@ use amends::failure::{Classifier, FailedEffect};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixStream};
 use tokio_postgres::config::Host;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{Config, IsolationLevel};
 
 #[path = "common/postgres.rs"]
@@ -40,7 +41,7 @@ fn answer(error: &(dyn Error + 'static)) -> Answer {
 
 /// What the error means, which has to be of that SQLSTATE. Wrapped, it means the same.
 fn of_state(error: tokio_postgres::Error, state: &str) -> Answer {
-    assert_eq!(error.code().map(|it| it.code()), Some(state), "{error:?}");
+    assert_eq!(error.code().map(SqlState::code), Some(state), "{error:?}");
     let plain = answer(&error);
     let wrapped = std::io::Error::other(std::io::Error::other(error));
     assert_eq!(answer(&wrapped), plain);

@@ -49,7 +49,7 @@ pub(super) static STATES: &[Row<&str>] = &[
         &["25P04"],
         FailureMode::SystemTimeout,
         InDoubt,
-        "Ends the session, as the next row but one.",
+        "It ends the session, which may come between a commit and the word of it.",
     ),
     row(
         "the server starts up or shuts down and takes no connections, or has too many",

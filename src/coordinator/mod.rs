@@ -7,10 +7,12 @@
 mod attempt;
 mod builder;
 mod clock;
+mod codeless;
 mod commands;
 mod driver;
 mod error;
 mod handle;
+mod mailbox;
 mod resume;
 mod shared;
 mod slot;

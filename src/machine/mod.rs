@@ -16,11 +16,15 @@ mod command;
 mod decide;
 mod forward;
 mod recovery;
+mod replay;
 mod state;
 mod unwind;
+mod verbs;
 
 pub use attempt::AttemptResult;
-pub use command::Refused;
+pub use command::{Asked, Refused};
 pub use decide::Todo;
+pub use replay::ReplayError;
 pub use state::State;
 pub(crate) use state::{EffectNow, NodeState, Status, UndoStatus};
+pub use verbs::{Stage, Verdict, verdict};

@@ -8,9 +8,12 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use amends::RunId;
-use amends::journal::{AppendId, Journal, Standing, Command, CommandAnswer};
+use amends::journal::{AppendId, Command, CommandAnswer, Journal, Standing};
 use amends::saga::Outline;
-use amends::store::{Append, AppendError, Appending, LoadError, MemoryStore, RunEntry, RunFilter, Store, StoreError, CommandEntry, PruneFilter, Pruned, SubmitError};
+use amends::store::{
+    Append, AppendError, Appending, CommandEntry, LoadError, MemoryStore, PruneFilter, Pruned,
+    RunEntry, RunFilter, Store, StoreError, SubmitError,
+};
 use amends::testkit::conformance;
 use async_trait::async_trait;
 

@@ -5,9 +5,12 @@
 
 use std::sync::Arc;
 
-use amends::journal::{Journal, Command, CommandAnswer};
+use amends::journal::{Command, CommandAnswer, Journal};
 use amends::saga::Outline;
-use amends::store::{Append, Appending, LoadError, MemoryStore, RunEntry, RunFilter, Store, StoreError, CommandEntry, PruneFilter, Pruned, SubmitError};
+use amends::store::{
+    Append, Appending, CommandEntry, LoadError, MemoryStore, PruneFilter, Pruned, RunEntry,
+    RunFilter, Store, StoreError, SubmitError,
+};
 use amends::testkit::{Explorer, Fault, Reopen, Scenario, StoreFault, Violation, World};
 use amends::{Retry, RunId, Saga, StepError, step_with};
 use async_trait::async_trait;

@@ -425,6 +425,40 @@ pub enum End {
 }
 
 impl<S> Event<S> {
+    /// The first version of the written form that has this event.
+    pub(super) fn form(&self) -> u32 {
+        match self {
+            Event::RunStarted(_)
+            | Event::Claimed { .. }
+            | Event::StepStarted { .. }
+            | Event::StepDone { .. }
+            | Event::StepFailed { .. }
+            | Event::StepStopped { .. }
+            | Event::StepInterrupted { .. }
+            | Event::StepNotStarted { .. }
+            | Event::Probed { .. }
+            | Event::Decided(_)
+            | Event::UndoStarted { .. }
+            | Event::Undone { .. }
+            | Event::UndoFailed { .. }
+            | Event::UndoNotStarted { .. }
+            | Event::CancelRequested { .. }
+            | Event::CancelTooLate
+            | Event::DeadlinePassed { .. }
+            | Event::Resolved { .. }
+            | Event::Parked(_)
+            | Event::Ended(_) => 1,
+            Event::Commanded { .. }
+            | Event::InputEdited { .. }
+            | Event::Skipped { .. }
+            | Event::MarkedCompensated { .. }
+            | Event::UndosRetried { .. }
+            | Event::Paused { .. }
+            | Event::Resumed { .. }
+            | Event::AbandonRequested { .. } => 2,
+        }
+    }
+
     /// The same event with its steps named otherwise.
     pub fn map_step<T>(self, mut name: impl FnMut(S) -> T) -> Event<T> {
         match self {

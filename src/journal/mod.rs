@@ -17,5 +17,5 @@ pub use command::{
 };
 pub(crate) use digest::digest;
 pub use event::{CancelTold, Cause, Decision, End, Event, ParkReason, Parking, RunStarted};
-pub use form::{FORM_VERSION, FormError, Interner, decode_events, encode_events};
+pub use form::{FORM_VERSION, FormError, Interner, decode_events, encode_events, form_of};
 pub use record::{AppendId, Journal, Record, Standing};

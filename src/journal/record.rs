@@ -74,10 +74,9 @@ impl Standing {
     #[must_use]
     pub fn is_end(self) -> bool {
         match self {
-            Standing::Running
-            | Standing::Waiting { .. }
-            | Standing::Paused
-            | Standing::Parked => false,
+            Standing::Running | Standing::Waiting { .. } | Standing::Paused | Standing::Parked => {
+                false
+            }
             Standing::Completed
             | Standing::Compensated
             | Standing::Stopped

@@ -263,7 +263,8 @@ impl State {
         let (strategy, stop) = match (strategy, undoing) {
             (Some(Manual), _) => {
                 return unavailable(
-                    "manual is not a way to retry: the run waits for an operator already".to_owned(),
+                    "manual is not a way to retry: the run waits for an operator already"
+                        .to_owned(),
                 );
             }
             (Some(Compensate), _) => {

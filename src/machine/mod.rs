@@ -26,5 +26,5 @@ pub use command::{Asked, Refused};
 pub use decide::Todo;
 pub use replay::ReplayError;
 pub use state::State;
-pub use verbs::{Stage, Verdict, verdict};
 pub(crate) use state::{EffectNow, NodeState, Status, UndoStatus};
+pub use verbs::{Stage, Verdict, verdict};

@@ -276,13 +276,7 @@ impl State {
     }
 
     /// An operator undid the step of a parked run by hand. What was read from its output is read again.
-    pub(super) fn undone_by_hand(
-        &mut self,
-        graph: &Graph,
-        step: StepIx,
-        by: &str,
-        at: Timestamp,
-    ) {
+    pub(super) fn undone_by_hand(&mut self, graph: &Graph, step: StepIx, by: &str, at: Timestamp) {
         let after = self.descendants(graph, step);
         if self.seen(step).status == Status::Done {
             self.done -= 1;

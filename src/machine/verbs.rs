@@ -87,30 +87,41 @@ pub fn verdict(verb: VerbName, stage: Stage) -> Verdict {
     match (verb, stage) {
         (_, Ended) => Refused("it is over: start a new run that does it again"),
 
-        (VerbName::Retry, Undoing) => {
-            Taken("undos that wait or failed run again; `retry_all`: begins again after all is undone")
-        }
+        (VerbName::Retry, Undoing) => Taken(
+            "undos that wait or failed run again; `retry_all`: begins again after all is undone",
+        ),
         (VerbName::Retry, Parked) => Taken("goes on with the strategy, `retry_failed` unless said"),
         (VerbName::Retry, ParkedUndoing) => {
             Taken("open undos run again; `retry_all`: begins again after all is undone")
         }
         (VerbName::Retry, Forward | Settling | Paused) => Refused("nothing waits for an operator"),
 
-        (VerbName::Compensate, Parked | ParkedUndoing) => Taken("undoes all that is done or in doubt"),
-        (VerbName::Compensate, Forward | Settling | Paused) => Refused("`cancel` ends a run that is under way"),
-        (VerbName::Compensate, Undoing) => Refused("it is being undone: `cancel` keeps it from going forward again"),
+        (VerbName::Compensate, Parked | ParkedUndoing) => {
+            Taken("undoes all that is done or in doubt")
+        }
+        (VerbName::Compensate, Forward | Settling | Paused) => {
+            Refused("`cancel` ends a run that is under way")
+        }
+        (VerbName::Compensate, Undoing) => {
+            Refused("it is being undone: `cancel` keeps it from going forward again")
+        }
 
-        (VerbName::Cancel, Forward | Settling) => Taken("nothing new starts; then what is done is undone"),
+        (VerbName::Cancel, Forward | Settling) => {
+            Taken("nothing new starts; then what is done is undone")
+        }
         (VerbName::Cancel, Undoing) => Taken("what is undone stays undone, and the rest follows"),
         (VerbName::Cancel, Paused) => Taken("decided now, undone once it is resumed"),
         (VerbName::Cancel, Parked | ParkedUndoing) => Taken("undoes what is done"),
 
         (VerbName::Skip, Parked) => Taken("takes the step as done, with the output that is given"),
         (VerbName::Skip, ParkedUndoing) => Refused("it is not going forward"),
-        (VerbName::Skip | VerbName::Resolve | VerbName::MarkCompensated, Forward | Settling | Undoing | Paused) => {
-            Refused("the run may be at that step right now: it has to be parked")
+        (
+            VerbName::Skip | VerbName::Resolve | VerbName::MarkCompensated,
+            Forward | Settling | Undoing | Paused,
+        ) => Refused("the run may be at that step right now: it has to be parked"),
+        (VerbName::Resolve, Parked | ParkedUndoing) => {
+            Taken("settles the doubt; the run stays parked")
         }
-        (VerbName::Resolve, Parked | ParkedUndoing) => Taken("settles the doubt; the run stays parked"),
         (VerbName::MarkCompensated, Parked | ParkedUndoing) => {
             Taken("takes the step as undone, in a new round; the run stays parked")
         }
@@ -127,12 +138,16 @@ pub fn verdict(verb: VerbName, stage: Stage) -> Verdict {
 
         (VerbName::Resume, Paused) => Taken("goes on where it was"),
         (VerbName::Resume, Forward | Settling | Undoing) => Refused("it is not paused"),
-        (VerbName::Resume, Parked | ParkedUndoing) => Refused("it is parked, not paused: `retry` lets it go on"),
+        (VerbName::Resume, Parked | ParkedUndoing) => {
+            Refused("it is parked, not paused: `retry` lets it go on")
+        }
 
         (VerbName::Abandon, Forward | Settling | Undoing | Paused) => {
             Taken("attempts in flight are awaited; ends with what stands listed")
         }
-        (VerbName::Abandon, Parked | ParkedUndoing) => Taken("ends at once with what stands listed"),
+        (VerbName::Abandon, Parked | ParkedUndoing) => {
+            Taken("ends at once with what stands listed")
+        }
     }
 }
 

@@ -55,10 +55,7 @@ impl Operator {
             reason: &command.reason,
         };
         let token = Some(command.token.as_str());
-        match view
-            .state
-            .command(&view.graph, &command.verb, asked, token)
-        {
+        match view.state.command(&view.graph, &command.verb, asked, token) {
             Err(why @ (Refused::Ended | Refused::NotNow { .. } | Refused::NoSuchStep(_))) => {
                 Err(OperatorError::Refused {
                     run: command.run.clone(),

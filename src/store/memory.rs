@@ -362,7 +362,10 @@ impl Store for MemoryStore {
         let next = piece.last().map(|(number, _)| *number);
         let mut pruned = Pruned::new(0, next);
         let mut forgotten = HashSet::new();
-        for (number, run) in piece.into_iter().filter(|(number, _)| Some(*number) != newest) {
+        for (number, run) in piece
+            .into_iter()
+            .filter(|(number, _)| Some(*number) != newest)
+        {
             if pruned.runs == limit as u64 {
                 break;
             }

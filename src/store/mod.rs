@@ -358,7 +358,9 @@ impl RunFilter {
                 .iter()
                 .all(|(key, value)| entry.labels.get(key) == Some(value))
             && self.has_trouble(entry)
-            && self.started_from.is_none_or(|from| entry.started_at >= from)
+            && self
+                .started_from
+                .is_none_or(|from| entry.started_at >= from)
             && self
                 .started_before
                 .is_none_or(|before| entry.started_at < before)

@@ -19,9 +19,12 @@ use std::marker::PhantomData;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use amends::journal::{End, Event, Journal, Command, CommandAnswer};
+use amends::journal::{Command, CommandAnswer, End, Event, Journal};
 use amends::policy::Jitter;
-use amends::store::{Append, Appending, LoadError, MemoryStore, RunEntry, RunFilter, Store, StoreError, CommandEntry, PruneFilter, Pruned, SubmitError};
+use amends::store::{
+    Append, Appending, CommandEntry, LoadError, MemoryStore, PruneFilter, Pruned, RunEntry,
+    RunFilter, Store, StoreError, SubmitError,
+};
 use amends::*;
 use futures_util::FutureExt;
 use tokio::sync::Notify;

@@ -9,9 +9,14 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use amends::journal::{AppendId, Event, Interner, Journal, decode_events, encode_events, Command, CommandAnswer};
+use amends::journal::{
+    AppendId, Command, CommandAnswer, Event, Interner, Journal, decode_events, encode_events,
+};
 use amends::step::PayloadError;
-use amends::store::{Append, AppendError, Appending, Damage, LoadError, MemoryStore, RunEntry, RunFilter, Store, StoreError, CommandEntry, PruneFilter, Pruned, SubmitError};
+use amends::store::{
+    Append, AppendError, Appending, CommandEntry, Damage, LoadError, MemoryStore, PruneFilter,
+    Pruned, RunEntry, RunFilter, Store, StoreError, SubmitError,
+};
 use amends::{
     Action, Clock, Coordinator, CoordinatorBuilder, Effect, FailureMode, Outline, PartialResult,
     Probe, Probed, RunId, SomeNode, Step, StepContext, StepError, StepSpec, Timestamp, read_only,

@@ -109,7 +109,9 @@ impl SqliteStore {
         wal::leave(&conn);
         let queue = self.begin_writing(conn, None)?;
         let mut spare = Some(queue);
-        let kept = self.outside.get_or_init(|| spare.take().unwrap_or_default());
+        let kept = self
+            .outside
+            .get_or_init(|| spare.take().unwrap_or_default());
         if let Some(spare) = spare {
             // Another call was faster.
             spare.close();

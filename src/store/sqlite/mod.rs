@@ -6,9 +6,9 @@
 //! file (`lock`); what the file holds is in `schema` and `checksum`, and in `docs/format.md` for everybody.
 
 mod checksum;
+mod commands;
 mod connect;
 mod examine;
-mod commands;
 mod harm;
 mod lock;
 mod options;
@@ -24,9 +24,10 @@ mod writer;
 pub use examine::{SqliteOwner, SqliteReport};
 pub use options::SqliteOptions;
 
+use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -75,7 +76,6 @@ use writer::Counts;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug)]
 pub struct SqliteStore {
     path: PathBuf,
     /// Where appends go; nothing in a store of somebody who doesn't own the file.
@@ -87,6 +87,15 @@ pub struct SqliteStore {
     counts: Arc<Counts>,
     /// Told when another process has handed in a command.
     arrived: Arc<Notify>,
+}
+
+impl fmt::Debug for SqliteStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteStore")
+            .field("path", &self.path)
+            .field("owns", &self.queue.is_some())
+            .finish_non_exhaustive()
+    }
 }
 
 /// How long a store that is dropped without being closed waits for its writer.

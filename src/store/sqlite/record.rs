@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::error::Error;
 
 use crate::ids::RunId;
-use crate::journal::{Event, FORM_VERSION, Standing, encode_events};
+use crate::journal::{Event, Standing, encode_events, form_of};
 use crate::store::{Append, TroubleChange};
 
 use super::checksum;
@@ -17,6 +17,7 @@ pub(super) struct NewRecord {
     pub(super) seq: i64,
     pub(super) append_id: [u8; 16],
     pub(super) at: i64,
+    pub(super) form: u32,
     pub(super) events: String,
     pub(super) checksum: i64,
     pub(super) standing: Standing,
@@ -55,22 +56,18 @@ impl NewRecord {
             _ => None,
         };
         let events = encode_events(&record.events, &steps)?;
+        let form = form_of(&record.events);
         let seq = i64::try_from(record.seq)?;
         let append_id = record.append_id.to_bytes();
         let at = record.at.as_micros();
-        let checksum = checksum::of_record(
-            run.as_str(),
-            seq,
-            FORM_VERSION,
-            &append_id,
-            at,
-            events.as_bytes(),
-        );
+        let checksum =
+            checksum::of_record(run.as_str(), seq, form, &append_id, at, events.as_bytes());
         Ok(NewRecord {
             run,
             seq,
             append_id,
             at,
+            form,
             events,
             checksum,
             standing,

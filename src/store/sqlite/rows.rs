@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use rusqlite::{Connection, OptionalExtension as _, Statement, params};
 
 use crate::ids::RunId;
-use crate::journal::{FORM_VERSION, Standing};
+use crate::journal::Standing;
 use crate::store::{Trouble, TroubleChange};
 
 use super::queue::{NewCommand, Write};
@@ -174,15 +174,12 @@ impl<'c> Rows<'c> {
         let Some(begins) = &record.begins else {
             return Ok(Verdict::Conflict);
         };
-        if self
-            .insert_run
-            .execute(params![
-                record.run.as_str(),
-                begins.saga,
-                begins.version,
-                record.at
-            ])?
-            == 0
+        if self.insert_run.execute(params![
+            record.run.as_str(),
+            begins.saga,
+            begins.version,
+            record.at
+        ])? == 0
         {
             let number = self
                 .find_number
@@ -242,7 +239,7 @@ impl<'c> Rows<'c> {
         self.insert_record.execute(params![
             number,
             record.seq,
-            FORM_VERSION,
+            record.form,
             record.append_id,
             record.at,
             record.events,

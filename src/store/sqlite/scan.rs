@@ -138,8 +138,7 @@ fn query(filter: &RunFilter, after: Option<u64>, limit: usize) -> Query {
         query.and("l.value =", value.clone());
     }
     for (key, value) in labels {
-        query.sql +=
-            " AND EXISTS (SELECT 1 FROM labels m WHERE m.key = ? AND m.value = ? AND m.run = r.run)";
+        query.sql += " AND EXISTS (SELECT 1 FROM labels m WHERE m.key = ? AND m.value = ? AND m.run = r.run)";
         query.values.push(Value::Text(key.clone()));
         query.values.push(Value::Text(value.clone()));
     }
@@ -268,9 +267,25 @@ mod tests {
         assert!(
             plan(&RunFilter::open().prefix("x")).starts_with("SEARCH o USING INTEGER PRIMARY KEY")
         );
+        let parked = plan(&RunFilter::all().standing(Standing::Parked));
         assert!(
-            plan(&RunFilter::all().standing(Standing::Parked))
-                .starts_with("SEARCH o USING INTEGER PRIMARY KEY")
+            parked.starts_with("SEARCH o USING INDEX parked_runs"),
+            "{parked}"
+        );
+        let by_label = plan(&RunFilter::all().label("customer", "42").newest_first());
+        assert!(
+            by_label.starts_with("SEARCH l USING PRIMARY KEY (key=? AND value=? AND run<?)"),
+            "{by_label}"
+        );
+        let by_mode = plan(&RunFilter::all().mode("system_network"));
+        assert!(
+            by_mode.starts_with("SEARCH t USING INDEX troubles_by_mode (mode=? AND"),
+            "{by_mode}"
+        );
+        let by_step = plan(&RunFilter::all().step("charge-card"));
+        assert!(
+            by_step.starts_with("SEARCH t USING INDEX troubles_by_step (step=? AND"),
+            "{by_step}"
         );
         assert!(
             plan(&RunFilter::all().standing(Standing::Stopped))
@@ -281,7 +296,15 @@ mod tests {
             by_prefix.starts_with("SEARCH r USING INDEX sqlite_autoindex_runs_1 (id>? AND id<?)"),
             "{by_prefix}"
         );
-        assert!(!plan(&RunFilter::open()).contains("TEMP B-TREE"));
+        for ordered in [
+            RunFilter::all(),
+            RunFilter::open(),
+            RunFilter::all().label("a", "b").mode("c"),
+        ] {
+            for plan in [plan(&ordered), plan(&ordered.newest_first())] {
+                assert!(!plan.contains("TEMP B-TREE"), "{plan}");
+            }
+        }
     }
 
     #[test]

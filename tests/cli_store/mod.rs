@@ -321,6 +321,7 @@ fn settle_journal(journal: &mut Journal, number: u64, start: i64) {
                     real_uid.clone_from(&started.uid);
                     started.uid.clone_from(&uid);
                     started.trace_id = format!("{number:032x}");
+                    started.worker = "shop-1".to_owned();
                 }
                 Event::StepStarted { key, .. } | Event::UndoStarted { key, .. } => {
                     *key = key.replace(&real_uid, &uid).into();

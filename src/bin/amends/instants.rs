@@ -29,6 +29,17 @@ pub(crate) fn from_now(at: Timestamp, now: Timestamp) -> String {
     }
 }
 
+/// How long ago, in its largest unit: `3m`. For columns.
+pub(crate) fn age(at: Timestamp, now: Timestamp) -> String {
+    largest(now.since(at))
+}
+
+/// A span in its largest unit.
+pub(crate) fn largest(span: std::time::Duration) -> String {
+    let text = coarse(span);
+    text.split(' ').next().unwrap_or_default().to_owned()
+}
+
 /// An age in whole seconds and more.
 pub(crate) fn coarse(span: std::time::Duration) -> String {
     span::format(std::time::Duration::from_secs(span.as_secs()))

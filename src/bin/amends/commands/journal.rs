@@ -9,7 +9,8 @@ use serde::Serialize;
 use crate::error::{CliError, Exit};
 use crate::happenings::told;
 use crate::instants::time_of_day;
-use crate::output::{Hue, Output, one_line};
+use crate::output::{Hue, Output};
+use crate::paragraph::wrapped;
 use crate::session::{self, Session};
 
 /// Shows a run's journal, record by record
@@ -112,7 +113,9 @@ impl<'a> Writer<'a> {
         let time = self.out.paint(Hue::Dim, time_of_day(record.at));
         for (number, event) in events.iter().enumerate() {
             let (hue, text) = told(event, self.payloads);
-            let text = self.out.paint(hue, one_line(&text));
+            // The rest of a long text stands below its beginning.
+            let text = wrapped(self.out, 22, &text);
+            let text = self.out.paint(hue, text.trim_start());
             if number == 0 {
                 self.out.line(format!("{seq}  {time}  {text}"))?;
             } else {

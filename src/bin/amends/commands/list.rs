@@ -3,13 +3,13 @@
 use amends::Timestamp;
 use amends::journal::Standing;
 use amends::store::RunEntry;
-use comfy_table::{ColumnConstraint, Row, Table};
+use comfy_table::Table;
 
 use crate::error::{CliError, Exit};
 use crate::forms::RunForm;
 use crate::glyphs;
-use crate::instants::{coarse, from_now, now};
-use crate::output::{Hue, Output};
+use crate::instants::{age, largest, now};
+use crate::output::{Hue, Output, keep_whole};
 use crate::select::Which;
 use crate::session::Session;
 
@@ -93,7 +93,7 @@ pub(crate) fn table(out: &Output, page: &[RunEntry], now: Timestamp) -> Table {
     let troubles = page.iter().any(|entry| entry.trouble.is_some());
     let labels = page.iter().any(|entry| !entry.labels.is_empty())
         && out.width().is_none_or(|width| width >= WIDE);
-    let mut headings = vec!["RUN", "SAGA", "STATUS", "STARTED"];
+    let mut headings = vec!["RUN", "SAGA", "STATUS", "AGE"];
     if troubles {
         headings.push("TROUBLE");
     }
@@ -105,13 +105,13 @@ pub(crate) fn table(out: &Output, page: &[RunEntry], now: Timestamp) -> Table {
         let look = glyphs::of_run(entry.standing);
         let mut status = format!("{} {}", look.sign, look.word);
         if let Standing::Waiting { until } = entry.standing {
-            status = format!("{status} {}", coarse(until.since(now)));
+            status = format!("{status} {}", largest(until.since(now)));
         }
         let mut cells = vec![
             out.cell(Hue::Plain, &entry.run),
             out.cell(Hue::Plain, format!("{} v{}", entry.saga, entry.version)),
             out.cell(look.hue, status),
-            out.cell(Hue::Dim, from_now(entry.started_at, now)),
+            out.cell(Hue::Dim, age(entry.started_at, now)),
         ];
         if troubles {
             cells.push(out.cell(Hue::Plain, trouble(entry)));
@@ -124,16 +124,9 @@ pub(crate) fn table(out: &Output, page: &[RunEntry], now: Timestamp) -> Table {
                 .collect();
             cells.push(out.cell(Hue::Dim, labels.join(" ")));
         }
-        let mut row = Row::from(cells);
-        row.max_height(1);
-        table.add_row(row);
+        out.row(&mut table, cells);
     }
-    // What a run is called and how it stands are never cut.
-    for column in [0, 2, 3] {
-        if let Some(column) = table.column_mut(column) {
-            column.set_constraint(ColumnConstraint::ContentWidth);
-        }
-    }
+    keep_whole(&mut table, &[0, 2, 3]);
     table
 }
 

@@ -3,16 +3,16 @@
 use std::time::Duration;
 
 use amends::journal::{CancelTold, Standing};
+use amends::machine::Stage;
 use amends::operator::RunView;
-use amends::{PartialResult, StepReport, StepStatus};
-use comfy_table::{ColumnConstraint, Row};
+use amends::{EffectReport, PartialResult, StepReport, StepStatus};
 use serde::Serialize;
 
 use crate::error::{CliError, Exit};
 use crate::forms::RunForm;
 use crate::happenings::{asked, failed};
 use crate::instants::{from_now, now, to_the_second};
-use crate::output::{Hue, Output, one_line};
+use crate::output::{Hue, Output, keep_whole, one_line};
 use crate::paragraph::wrapped;
 use crate::session::{self, Session};
 use crate::{glyphs, span};
@@ -69,7 +69,7 @@ pub(crate) async fn run(args: &Args, session: &Session) -> Result<Exit, CliError
     outputs(out, &partial)?;
     failures(out, &partial)?;
     compensations(out, &partial)?;
-    outstanding(out, &partial)?;
+    outstanding(out, view.stage(), &partial)?;
     if args.timeline {
         out.line("")?;
         timeline(out, &partial)?;
@@ -160,7 +160,11 @@ fn steps(out: &Output, partial: &PartialResult) -> Result<(), CliError> {
     let (done, total) = (partial.completed, partial.total);
     title(out, &format!("Steps: {done} of {total} done"))?;
     // What is the same for every step tells nothing.
-    let rounds = partial.steps.iter().any(|step| step.round > 1);
+    // An undo opens the next round, in which nothing has happened yet.
+    let rounds = partial
+        .steps
+        .iter()
+        .any(|step| step.round > 1 && step.status != StepStatus::Undone);
     let mut headings = vec!["STEP", "STATUS", "EFFECT", "ATTEMPTS", "TOOK"];
     if rounds {
         headings.push("ROUND");
@@ -183,15 +187,9 @@ fn steps(out: &Output, partial: &PartialResult) -> Result<(), CliError> {
         if rounds {
             cells.push(out.cell(Hue::Plain, step.round));
         }
-        let mut row = Row::from(cells);
-        row.max_height(1);
-        table.add_row(row);
+        out.row(&mut table, cells);
     }
-    for column in [1, 2] {
-        if let Some(column) = table.column_mut(column) {
-            column.set_constraint(ColumnConstraint::ContentWidth);
-        }
-    }
+    keep_whole(&mut table, &[1, 2, 3, 4]);
     out.show(&table)
 }
 
@@ -248,7 +246,7 @@ fn compensations(out: &Output, partial: &PartialResult) -> Result<(), CliError> 
     if partial.compensations.is_empty() {
         return Ok(());
     }
-    title(out, "Undone, in this order")?;
+    title(out, "Undos, in this order")?;
     for (number, done) in partial.compensations.iter().enumerate() {
         let look = match (&done.failure, &done.by_hand) {
             (Some(_), _) => glyphs::of_step(StepStatus::UndoFailed),
@@ -272,23 +270,32 @@ fn compensations(out: &Output, partial: &PartialResult) -> Result<(), CliError> 
     Ok(())
 }
 
-fn outstanding(out: &Output, partial: &PartialResult) -> Result<(), CliError> {
-    if partial.outstanding.is_empty() {
+fn outstanding(out: &Output, stage: Stage, partial: &PartialResult) -> Result<(), CliError> {
+    // While a run goes forward, what it has done so far is its work and no worry, unless in doubt.
+    let at_work = matches!(stage, Stage::Forward | Stage::Paused)
+        && partial
+            .outstanding
+            .iter()
+            .all(|standing| standing.effect == EffectReport::Done);
+    if partial.outstanding.is_empty() || at_work {
         return Ok(());
     }
-    // While a run goes forward, what it has done so far is its work and no worry.
     title(out, "Standing in the world")?;
     let mut table = out.table(&["STEP", "EFFECT", "KEY"]);
     for standing in &partial.outstanding {
-        table.add_row(Row::from(vec![
+        let (hue, word) = (
+            glyphs::effect_hue(standing.effect),
+            glyphs::effect_word(standing.effect),
+        );
+        let cells = vec![
             out.cell(Hue::Plain, &standing.step),
-            out.cell(
-                glyphs::effect_hue(standing.effect),
-                glyphs::effect_word(standing.effect),
-            ),
+            out.cell(hue, word),
             out.cell(Hue::Dim, standing.key.as_deref().unwrap_or_default()),
-        ]));
+        ];
+        out.row(&mut table, cells);
     }
+    // A key that is cut can't be looked for.
+    keep_whole(&mut table, &[1, 2]);
     out.show(&table)
 }
 

@@ -15,7 +15,7 @@ use crate::error::{CliError, Exit};
 use crate::forms::RunForm;
 use crate::glyphs;
 use crate::instants::{now, time_of_day};
-use crate::output::one_line;
+use crate::output::{lines, one_line};
 use crate::select::{Selection, Which};
 use crate::session::{self, Session};
 use crate::span;
@@ -115,10 +115,7 @@ async fn draw(selection: &Selection, operator: &Operator, session: &Session) -> 
     if page.is_empty() {
         screen.push_str("No run matches.\n");
     } else {
-        for line in table(out, &page, now).lines() {
-            screen.push_str(line.trim_end());
-            screen.push('\n');
-        }
+        screen.push_str(&lines(&table(out, &page, now)));
     }
     out.text(&screen)
 }

@@ -79,7 +79,8 @@ pub(crate) async fn run(args: &Args, session: &Session) -> Result<Exit, CliError
     }
     heading(out, &view)?;
     if decisions.is_empty() {
-        out.line("Nothing had to be decided so far: no step has failed for good, and nobody has steered it.")?;
+        let text = "Nothing had to be decided so far: no step has failed for good, and nobody has steered it.";
+        out.line(wrapped(out, 0, text))?;
     }
     for (number, (_, at, decision)) in decisions.iter().enumerate() {
         told(out, number + 1, *at, decision)?;

@@ -17,7 +17,7 @@ use cli_store::{Runs, Said, coordinator, same_as_kept};
 fn lines(runs: &Runs, arguments: &str) -> (std::process::Child, mpsc::Receiver<String>) {
     let mut child = runs
         .amends(arguments)
-        .env("COLUMNS", "300")
+        .env_remove("COLUMNS")
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()

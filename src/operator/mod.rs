@@ -31,6 +31,7 @@
 mod archive;
 mod bulk;
 mod error;
+mod hidden;
 mod prune;
 mod reading;
 mod send;
@@ -41,6 +42,7 @@ mod view;
 pub use archive::{ArchiveError, Export, Exported, ImportOutcome, ImportTotals};
 pub use bulk::{Bulk, BulkOutcome, BulkReport, BulkTotals};
 pub use error::OperatorError;
+pub use hidden::hide_payloads;
 pub use prune::{PruneTotals, Retention};
 pub(crate) use reading::Reading;
 pub use send::Sent;

@@ -19,8 +19,8 @@ Exit codes:
   6  problems were found (`verify`, `doctor`, `policy check`)
   7  handed in, and nobody has carried it out yet
 
-Runs are looked at and steered while their coordinator runs, and also while it doesn't: then a command waits
-for the next start.";
+Runs can be looked at and steered while their coordinator runs, and also while it doesn't:
+then a command waits for the next start.";
 
 /// Looks at the runs of a store, and steers them.
 #[derive(Debug, Parser)]
@@ -42,18 +42,17 @@ pub(crate) struct Global {
     #[arg(long, global = true, help_heading = "General")]
     pub(crate) json: bool,
     /// When to use colours; `auto` minds NO_COLOR and whether a terminal reads
-    #[arg(long, global = true, value_name = "WHEN", default_value = "auto", hide_possible_values = false, help_heading = "General")]
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto", help_heading = "General")]
     pub(crate) color: Colour,
 }
 
 /// When colours are used.
+// Words that speak for themselves have no help of their own: with it, clap spreads every argument of the
+// page over three lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Colour {
-    /// On a terminal, unless NO_COLOR is set.
     Auto,
-    /// Always.
     Always,
-    /// Never.
     Never,
 }
 

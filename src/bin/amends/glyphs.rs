@@ -55,3 +55,12 @@ pub(crate) fn effect_word(effect: EffectReport) -> &'static str {
         EffectReport::Done => "stands",
     }
 }
+
+/// Only doubt asks for a look.
+pub(crate) fn effect_hue(effect: EffectReport) -> Hue {
+    match effect {
+        EffectReport::NotDone => Hue::Dim,
+        EffectReport::InDoubt => Hue::Yellow,
+        EffectReport::Done => Hue::Plain,
+    }
+}

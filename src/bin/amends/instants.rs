@@ -29,7 +29,27 @@ pub(crate) fn from_now(at: Timestamp, now: Timestamp) -> String {
     }
 }
 
+/// How long ago, in its largest unit: `3m`. For columns.
+pub(crate) fn age(at: Timestamp, now: Timestamp) -> String {
+    largest(now.since(at))
+}
+
+/// A span in its largest unit.
+pub(crate) fn largest(span: std::time::Duration) -> String {
+    let text = coarse(span);
+    text.split(' ').next().unwrap_or_default().to_owned()
+}
+
 /// An age in whole seconds and more.
 pub(crate) fn coarse(span: std::time::Duration) -> String {
     span::format(std::time::Duration::from_secs(span.as_secs()))
+}
+
+/// The instant that ages are told from: now, or what `AMENDS_NOW` says in microseconds since 1970, so that a
+/// recorded session can be made again.
+pub(crate) fn now() -> Timestamp {
+    std::env::var("AMENDS_NOW")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .map_or_else(Timestamp::now, Timestamp::from_micros)
 }

@@ -7,12 +7,13 @@ use std::env;
 use std::fmt::Display;
 use std::io::{self, IsTerminal as _, Write as _};
 
-use comfy_table::{Cell, Color, ContentArrangement, Row, Table};
+use comfy_table::{Cell, Color, ColumnConstraint, ContentArrangement, Row, Table};
 use serde::Serialize;
 use serde_json::json;
 
 use crate::args::{Colour, Global};
 use crate::error::CliError;
+use crate::host;
 
 /// A colour with a meaning; nothing is told by it alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,6 +101,12 @@ impl Output {
     /// How many columns there are, where that matters.
     pub(crate) fn width(&self) -> Option<usize> {
         self.width.map(usize::from)
+    }
+
+    /// How many runs fit on the screen, below the headings.
+    pub(crate) fn height(&self) -> usize {
+        let lines = host::terminal_lines().unwrap_or(24);
+        usize::from(lines).saturating_sub(2).max(1)
     }
 
     /// A line for people.
@@ -190,27 +197,57 @@ impl Output {
         } else {
             table.force_no_tty();
         }
-        table.set_header(Row::from(
-            headings.iter().map(|heading| self.cell(Hue::Dim, heading)).collect::<Vec<_>>(),
-        ));
+        table.set_truncation_indicator("…");
+        let headings: Vec<Cell> = headings
+            .iter()
+            .map(|heading| self.cell(Hue::Dim, heading))
+            .collect();
+        table.set_header(Row::from(headings));
+        for column in table.column_iter_mut() {
+            column.set_padding((0, 2));
+        }
         table
     }
 
-    /// A cell of a table, in a hue where colours are used.
+    /// A cell of a table, in a hue where colours are used. Its text is cut where it doesn't fit.
     pub(crate) fn cell(&self, hue: Hue, text: impl Display) -> Cell {
-        let cell = Cell::new(readable(&text.to_string()));
+        // A blank that doesn't break keeps the text in one line, of which as much is shown as fits.
+        let text = one_line(&text.to_string()).replace(' ', UNBROKEN);
+        let cell = Cell::new(text);
         match hue.of_cell() {
             Some(colour) if self.colour => cell.fg(colour),
             _ => cell,
         }
     }
 
+    /// Adds a row, of which each cell takes one line.
+    pub(crate) fn row(&self, table: &mut Table, cells: Vec<Cell>) {
+        let mut row = Row::from(cells);
+        row.max_height(1);
+        table.add_row(row);
+    }
+
     /// Writes a table.
     pub(crate) fn show(&self, table: &Table) -> Result<(), CliError> {
-        for line in table.lines() {
-            self.line(line.trim_end())?;
+        self.text(&lines(table))
+    }
+}
+
+/// A blank at which no line is broken.
+const UNBROKEN: &str = "\u{a0}";
+
+/// A table as text.
+pub(crate) fn lines(table: &Table) -> String {
+    let lines = table.lines().map(|line| format!("{}\n", line.replace(UNBROKEN, " ").trim_end()));
+    lines.collect()
+}
+
+/// Keeps columns as wide as what they hold: what a thing is called and how it stands are not cut.
+pub(crate) fn keep_whole(table: &mut Table, columns: &[usize]) {
+    for &column in columns {
+        if let Some(column) = table.column_mut(column) {
+            column.set_constraint(ColumnConstraint::ContentWidth);
         }
-        Ok(())
     }
 }
 

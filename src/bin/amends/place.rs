@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use amends::store::{SqliteStore, StoreError};
+use amends::store::{SqliteReport, SqliteStore, StoreError};
 
 use crate::error::{CliError, Exit, with_causes};
 
@@ -62,6 +62,11 @@ impl Place {
     /// Opens as the owner, and makes the file where there is none: for `import`.
     pub(crate) fn open_or_make(&self) -> Result<SqliteStore, CliError> {
         SqliteStore::open(self.path()).map_err(|error| self.cannot_open(&error))
+    }
+
+    /// Looks at the store without opening it, whoever has it.
+    pub(crate) fn examine(&self) -> Result<SqliteReport, CliError> {
+        SqliteStore::examine(self.path()).map_err(|error| self.cannot_open(&error))
     }
 
     /// A mistyped path must not make a new, empty store.

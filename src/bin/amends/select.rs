@@ -9,6 +9,7 @@ use amends::operator::Operator;
 use amends::store::{RunEntry, RunFilter, StoreError};
 use clap::{Args, ValueEnum};
 
+use crate::instants::now;
 use crate::near;
 use crate::span;
 
@@ -51,21 +52,13 @@ pub(crate) struct Which {
 /// How a run stands, as an argument.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Status {
-    /// Somebody drives it, or has to.
     Running,
-    /// Nothing is to be done before a certain instant.
     Waiting,
-    /// An operator paused it.
     Paused,
-    /// It waits for an operator.
     Parked,
-    /// All is done.
     Completed,
-    /// All that was done is undone.
     Compensated,
-    /// A step asked to end early.
     Stopped,
-    /// An operator gave up.
     Abandoned,
 }
 
@@ -103,7 +96,7 @@ impl Which {
 
     /// What a store is asked for, as of now.
     pub(crate) fn selection(&self, newest_first: bool) -> Selection {
-        let now = Timestamp::now();
+        let now = now();
         let ago = |span: Duration| {
             let micros = i64::try_from(span.as_micros()).unwrap_or(i64::MAX);
             Timestamp::from_micros(now.as_micros().saturating_sub(micros))

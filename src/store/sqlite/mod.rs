@@ -9,6 +9,7 @@ mod census;
 mod checksum;
 mod commands;
 mod connect;
+mod examine;
 mod harm;
 mod lock;
 mod options;
@@ -21,8 +22,10 @@ mod schema;
 mod wal;
 mod writer;
 
+pub use examine::{SqliteOwner, SqliteReport};
 pub use options::SqliteOptions;
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
@@ -74,7 +77,6 @@ use writer::Counts as Written;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug)]
 pub struct SqliteStore {
     path: PathBuf,
     /// Where appends go; nothing in a store of somebody who doesn't own the file.
@@ -86,6 +88,15 @@ pub struct SqliteStore {
     counts: Arc<Written>,
     /// Told when another process has handed in a command.
     arrived: Arc<Notify>,
+}
+
+impl fmt::Debug for SqliteStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteStore")
+            .field("path", &self.path)
+            .field("owns", &self.queue.is_some())
+            .finish_non_exhaustive()
+    }
 }
 
 /// How long a store that is dropped without being closed waits for its writer.

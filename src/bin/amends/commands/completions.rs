@@ -8,9 +8,8 @@ use crate::error::{CliError, Exit};
 use crate::session::Session;
 
 /// Writes a completion script for a shell
-///
-/// For bash, say: `amends completions bash > ~/.local/share/bash-completion/completions/amends`
 #[derive(Debug, clap::Args)]
+#[command(after_help = "For bash, say: `amends completions bash > ~/.local/share/bash-completion/completions/amends`")]
 pub(crate) struct Args {
     /// The shell
     shell: Shell,

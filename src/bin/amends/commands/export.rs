@@ -14,10 +14,10 @@ use crate::progress::bar;
 use crate::session::{Session, entry};
 
 /// Writes runs as JSON lines, payloads included
-///
-/// The lines can be read again by `amends import`. They hold the payloads of the runs. Without `--json`, what was
-/// written is told on the standard error.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+The lines can be read again by `amends import`. They hold the payloads of the runs.\n\
+Without `--json`, what was written is told on the standard error.")]
 pub(crate) struct Args {
     /// Only these runs
     #[arg(value_name = "RUN", conflicts_with = "Which")]

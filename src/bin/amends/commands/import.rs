@@ -16,10 +16,10 @@ use crate::progress::bar;
 use crate::session::Session;
 
 /// Reads runs that `amends export` wrote into a store
-///
-/// Needs the store for itself, and makes it where there is none. Runs that are there already are left alone.
-/// Open runs go on where the store is opened by a coordinator next: see that they don't where they came from, too.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Needs the store for itself, and makes it where there is none. Runs that are there already are left alone.\n\
+Open runs go on where the store is opened by a coordinator next: see that they don't where they came from, too.")]
 pub(crate) struct Args {
     /// The file to read; `-` is the standard input
     #[arg(value_name = "FILE")]

@@ -15,10 +15,10 @@ use crate::session::Session;
 use crate::span;
 
 /// Forgets, for ever, runs that ended long ago
-///
-/// Works in small pieces, so that a coordinator on the same store is not held up. Runs that are open are never
-/// forgotten, nor is the newest run.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Works in small pieces, so that a coordinator on the same store is not held up.\n\
+Runs that are open are never forgotten, nor is the newest run.")]
 pub(crate) struct Args {
     /// Runs that ended longer ago than this, such as `30d`
     #[arg(long, value_name = "AGE", value_parser = crate::span::parse)]

@@ -18,9 +18,9 @@ use crate::session::Session;
 use crate::span;
 
 /// Counts runs by saga, status and trouble
-///
-/// The counts come from the store's lists. With `--journals`, the journals of the newest runs are read, too.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+The counts come from the store's lists. With `--journals`, the journals of the newest runs are read, too.")]
 pub(crate) struct Args {
     /// Read the journals of this many of the newest runs: attempts, retries and durations of each step
     #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "10000")]

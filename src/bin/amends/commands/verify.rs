@@ -10,9 +10,9 @@ use crate::progress::bar;
 use crate::session::{Session, no_such_run};
 
 /// Checks every journal of the store
-///
-/// Reads each record, its checksum and its meaning, and compares the lists with the journals. Nothing is changed.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Reads each record, its checksum and its meaning, and compares the lists with the journals. Nothing is changed.")]
 pub(crate) struct Args {
     /// Only these runs
     #[arg(value_name = "RUN", conflicts_with = "Which")]

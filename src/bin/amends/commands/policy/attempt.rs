@@ -16,10 +16,10 @@ use crate::session::{Session, entry};
 const PAGE: usize = 256;
 
 /// Says what a policy would have decided about runs of the store, and changes nothing
-///
-/// Each decision that a policy made is put to this one, in the situation in which it was made. From the first that
-/// differs on, the run would have gone another way, and what follows is about what really happened.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Each decision that a policy made is put to this one, in the situation in which it was made.\n\
+From the first that differs on, the run would have gone another way, and what follows is about what really happened.")]
 pub(crate) struct Args {
     /// The file: TOML
     #[arg(value_name = "FILE")]

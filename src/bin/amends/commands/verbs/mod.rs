@@ -46,10 +46,10 @@ pub(crate) struct Asking {
 #[command(next_help_heading = "How")]
 pub(crate) struct How {
     /// Who asks
-    #[arg(long, value_name = "NAME", env = "USER", hide_env_values = true, default_value = "")]
+    #[arg(long, value_name = "NAME", env = "USER", hide_env_values = true, default_value = "", hide_default_value = true)]
     pub(crate) by: String,
     /// Why, for those who read the journal later
-    #[arg(long, value_name = "TEXT", default_value = "")]
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     pub(crate) reason: String,
     /// A name for this command: repeated with the same one, it is carried out once
     #[arg(long, value_name = "TEXT")]

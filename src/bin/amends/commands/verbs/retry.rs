@@ -26,15 +26,10 @@ pub(crate) struct Args {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 #[value(rename_all = "snake_case")]
 enum Strategy {
-    /// Keeps what is done, runs the rest.
     RetryFailed,
-    /// Goes back to the checkpoints.
     RetryFromCheckpoint,
-    /// Undoes all and begins again.
     RetryAll,
-    /// Undoes all.
     Compensate,
-    /// Leaves it parked.
     Manual,
 }
 

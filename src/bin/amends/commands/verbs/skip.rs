@@ -17,7 +17,7 @@ pub(crate) struct Args {
     /// What its dependents get: JSON, or `@FILE`
     #[arg(long, value_name = "JSON")]
     with_output: String,
-    /// Whether there is an effect that has to be undone when the run is
+    /// What the run's undo has to do about the step: nothing, or undo what somebody did by hand
     #[arg(long, value_name = "EFFECT")]
     effect: Left,
     #[command(flatten)]
@@ -27,9 +27,7 @@ pub(crate) struct Args {
 /// What a skipped step has left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Left {
-    /// Nothing to undo.
     None,
-    /// Somebody did it by hand: it is undone with this output.
     Done,
 }
 

@@ -148,3 +148,78 @@ async fn a_command_waits_for_the_next_start_where_nobody_runs() {
     assert!(matches!(run.ended().await.unwrap(), Outcome::Completed(_)));
     coordinator.shutdown().await;
 }
+
+/// The same name and version with another structure.
+fn changed() -> Saga<u64, u64> {
+    let mut saga = Saga::builder::<u64>("place-order");
+    let total = saga.input();
+    let checked = saga.add(
+        amends::read_only_fn("check", async |_: &StepContext, total: &u64| Ok(*total)),
+        total,
+    );
+    saga.returns(checked).unwrap()
+}
+
+#[tokio::test]
+async fn a_run_whose_definition_has_changed_can_be_given_up_and_not_retried() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("sagas.db");
+    let saga = saga(&Arc::new(AtomicBool::new(false)));
+    let coordinator = Coordinator::builder(SqliteStore::open(&path).unwrap())
+        .register(&saga)
+        .build()
+        .await
+        .unwrap();
+    for id in ["order-1", "order-2"] {
+        let run = coordinator.start(&saga, id, 7).await.unwrap();
+        assert!(matches!(run.outcome().await.unwrap(), Outcome::Parked(_)));
+    }
+    coordinator.shutdown().await;
+
+    let outside = SqliteStore::open_reader(&path).unwrap();
+    let coordinator = Coordinator::builder(SqliteStore::open(&path).unwrap())
+        .register(&changed())
+        .build()
+        .await
+        .unwrap();
+    let retry = Command::new("order-1", Verb::retry(RecoveryStrategy::RetryFailed));
+    outside.submit(&retry).await.unwrap();
+    let CommandAnswer::Refused { why, legal } = answer(&outside, &retry.token).await else {
+        panic!("taken")
+    };
+    assert!(
+        why.contains("has changed since the run was started"),
+        "{why}"
+    );
+    assert_eq!(legal, [VerbName::Abandon]);
+    let abandon = Command::new("order-1", Verb::Abandon).by("ada");
+    outside.submit(&abandon).await.unwrap();
+    assert_eq!(
+        answer(&outside, &abandon.token).await,
+        CommandAnswer::Accepted { told: None }
+    );
+    let entry = outside.find(&RunId::new("order-1")).await.unwrap().unwrap();
+    assert_eq!(entry.standing, amends::journal::Standing::Abandoned);
+    coordinator.shutdown().await;
+
+    // Nor is one forgotten whose saga is gone altogether.
+    let another = Saga::builder::<u64>("another");
+    let input = another.input();
+    let another: Saga<u64, u64> = another.returns(input).unwrap();
+    let coordinator = Coordinator::builder(SqliteStore::open(&path).unwrap())
+        .register(&another)
+        .build()
+        .await
+        .unwrap();
+    let retry = Command::new("order-2", Verb::retry(RecoveryStrategy::RetryFailed));
+    let abandon = Command::new("order-2", Verb::Abandon).by("ada");
+    outside.submit(&retry).await.unwrap();
+    outside.submit(&abandon).await.unwrap();
+    assert_eq!(
+        answer(&outside, &abandon.token).await,
+        CommandAnswer::Accepted { told: None }
+    );
+    let kept = outside.find_command(&retry.token).await.unwrap().unwrap();
+    assert_eq!(kept.answer, None, "left for whoever has the code");
+    coordinator.shutdown().await;
+}

@@ -92,15 +92,6 @@ fn forget(taken: &Taken, number: u64) {
 /// Says whether the command has its answer, so that the store won't list it again.
 async fn carry_out(shared: &Arc<Shared>, entry: CommandEntry) -> bool {
     let command = entry.command;
-    // Another worker may have the run's definition, or the next coordinator (rule I3).
-    let known = match shared.store.find(&command.run).await {
-        Ok(Some(entry)) => shared.definition(&entry.saga, entry.version).is_some(),
-        Ok(None) => true,
-        Err(_) => false,
-    };
-    if !known {
-        return false;
-    }
     let (verb, token) = (command.verb.name(), command.token.clone());
     let asking = |answer| Asking {
         verb: command.verb,

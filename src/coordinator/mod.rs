@@ -7,6 +7,7 @@
 mod attempt;
 mod builder;
 mod clock;
+mod codeless;
 mod commands;
 mod driver;
 mod error;

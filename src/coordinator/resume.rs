@@ -4,17 +4,18 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use crate::coordinator::Shared;
+use crate::coordinator::codeless::Codeless;
 use crate::coordinator::driver::Driver;
 use crate::coordinator::error::{CommandError, GetError};
 use crate::coordinator::shared::{Registered, RunPermit};
-use crate::coordinator::slot::{Settled, Slot};
+use crate::coordinator::slot::Slot;
 use crate::ids::RunId;
-use crate::journal::{AppendId, Event, ParkReason, Parking, Record, RunStarted, Standing};
+use crate::journal::{Event, RunStarted, Standing};
 use crate::machine::State;
 use crate::operator::Reading;
 use crate::partial::Snapshot;
 use crate::saga::{Graph, Outline};
-use crate::store::{Append, RunFilter};
+use crate::store::RunFilter;
 
 /// So many entries of the list of open runs are looked at in one go.
 const PAGE: usize = 256;
@@ -168,21 +169,17 @@ impl Shared {
                 seq,
                 found: Found::Changed { graph, differences },
             })) => {
-                shared
-                    .park_changed(&slot, state, seq, &graph, &differences)
-                    .await;
+                let run = Codeless { state, seq, graph };
+                shared.park_changed(&slot, run, &differences).await;
             }
             Ok(Some(Loaded {
                 state,
+                seq,
                 found: Found::Outline(graph),
-                ..
             })) => {
-                let why = format!(
-                    "saga `{}` version {} is not registered here",
-                    graph.saga, graph.version
-                );
-                shared.refuse(&slot, &why);
-                drop(state);
+                shared
+                    .leave_alone(&slot, Codeless { state, seq, graph })
+                    .await;
             }
             Ok(Some(Loaded {
                 state,
@@ -203,75 +200,13 @@ impl Shared {
     }
 
     /// Gives the slot back without having driven, and refuses what was asked.
-    fn refuse(&self, slot: &Arc<Slot>, why: &str) {
+    pub(super) fn refuse(&self, slot: &Arc<Slot>, why: &str) {
         for command in slot.retire_idle() {
             let closed = CommandError::Closed {
                 run: slot.run.clone(),
                 why: why.to_owned(),
             };
             drop(command.answer.send(Err(closed)));
-        }
-        self.forget_slot(slot);
-    }
-
-    /// A changed definition never runs by accident: the run is parked, with the difference (promise 9).
-    async fn park_changed(
-        &self,
-        slot: &Arc<Slot>,
-        mut state: State,
-        seq: u64,
-        graph: &Arc<Graph>,
-        differences: &[String],
-    ) {
-        if !state.is_parked() && !state.is_ended() {
-            let message = format!(
-                "saga `{}` version {} has changed since the run was started: {}. \
-                 Register the old structure, or give the new one another version",
-                graph.saga,
-                graph.version,
-                differences.join("; ")
-            );
-            let now = self.clock.now();
-            let events = vec![
-                Event::Claimed {
-                    fence: state.fence() + 1,
-                    worker: self.worker.clone(),
-                },
-                Event::Parked(Box::new(Parking::new(
-                    ParkReason::DefinitionChanged,
-                    message,
-                ))),
-            ];
-            for event in &events {
-                state.apply(graph, event, now);
-            }
-            let record = Record {
-                seq: seq + 1,
-                append_id: AppendId::random(),
-                at: now,
-                events,
-            };
-            let append = Append::new(
-                slot.run.clone(),
-                record,
-                graph.table.clone(),
-                Standing::Parked,
-            );
-            if let Err(error) = self.store.append(append).await {
-                tracing::error!(run = %slot.run, %error, "the run could not be parked: the next start tries again");
-            }
-        }
-        let why = "its definition has changed under the same version";
-        self.settle_parked(slot, state, Arc::clone(graph), why);
-    }
-
-    /// Tells whoever waits that the run is parked, and why no command can be carried out.
-    fn settle_parked(&self, slot: &Arc<Slot>, state: State, graph: Arc<Graph>, why: &str) {
-        let run = slot.run.clone();
-        let snapshot = Snapshot { run, state, graph };
-        for command in slot.retire(Settled::Parked(Arc::new(snapshot))) {
-            let (run, why) = (slot.run.clone(), why.to_owned());
-            drop(command.answer.send(Err(CommandError::Closed { run, why })));
         }
         self.forget_slot(slot);
     }

@@ -187,8 +187,9 @@ impl State {
         if let Cause::Operator { .. } = decision.cause {
             // An operator's word resets the count of recoveries (rule D6).
             self.recoveries = 0;
-            if let Some(cancel) = self.cancel.as_mut().filter(|_| decision.strategy.retries()) {
-                // The later word wins.
+            let overrides = decision.strategy.retries() && !self.is_pivot_done(graph);
+            if let Some(cancel) = self.cancel.as_mut().filter(|_| overrides) {
+                // The later word wins. Where the pivot is done the cancel came too late, and is told so.
                 cancel.pending = false;
             }
         }

@@ -124,7 +124,7 @@ impl JournalFold {
                 *highest = *round;
             }
             Event::Paused { .. } => self.paused = true,
-            Event::Resumed { .. } => self.paused = false,
+            Event::Resumed { .. } | Event::Parked(_) => self.paused = false,
             Event::StepDone { step, .. } | Event::Skipped { step, .. } => {
                 self.count += 1;
                 self.completed.insert(*step, self.count);
@@ -165,7 +165,6 @@ impl JournalFold {
                 self.completed.remove(step);
                 self.undone.insert(*step, *round);
             }
-            Event::Parked(_) => self.paused = false,
             Event::Ended(_) => self.ended = true,
             Event::RunStarted(_)
             | Event::StepStopped { .. }

@@ -189,6 +189,7 @@ impl<'a> Watched<'a> {
                 self.starts[at] += 1;
             }
             Event::StepDone { step, .. }
+            | Event::Skipped { step, .. }
             | Event::Probed {
                 step,
                 answer: Probed::Done(_),
@@ -224,11 +225,6 @@ impl<'a> Watched<'a> {
             Event::Undone { step, .. } => {
                 let at = self.step(*step);
                 self.done[at] = false;
-            }
-            Event::Skipped { step, .. } => {
-                let at = self.step(*step);
-                self.done[at] = true;
-                self.failed.remove(&at);
             }
             Event::MarkedCompensated { step, .. } => {
                 let at = self.step(*step);

@@ -22,6 +22,7 @@ mod writer;
 
 pub use options::SqliteOptions;
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
@@ -73,7 +74,6 @@ use writer::Counts;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug)]
 pub struct SqliteStore {
     path: PathBuf,
     /// Where appends go; nothing in a store of somebody who doesn't own the file.
@@ -85,6 +85,15 @@ pub struct SqliteStore {
     counts: Arc<Counts>,
     /// Told when another process has handed in a command.
     arrived: Arc<Notify>,
+}
+
+impl fmt::Debug for SqliteStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteStore")
+            .field("path", &self.path)
+            .field("owns", &self.queue.is_some())
+            .finish_non_exhaustive()
+    }
 }
 
 /// How long a store that is dropped without being closed waits for its writer.

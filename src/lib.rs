@@ -68,7 +68,8 @@ pub mod testkit;
 
 pub use coordinator::{
     BuildError, Clock, CommandError, Coordinator, CoordinatorBuilder, GetError, OutcomeError,
-    Resolution, RunHandle, StartError, StartOptions, SystemClock, Watch, WatchedEvent,
+    PoliciesError, Resolution, RunHandle, StartError, StartOptions, SystemClock, Watch,
+    WatchedEvent,
 };
 pub use failure::FailureMode;
 pub use ids::{RunId, Timestamp};
@@ -96,3 +97,7 @@ mod readme {}
 #[cfg(doctest)]
 #[doc = include_str!("../docs/defining.md")]
 mod defining {}
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/policies.md")]
+mod policies {}

@@ -445,6 +445,7 @@ impl State {
     pub(super) fn leave_parking(&mut self, at: Timestamp) {
         if self.parked.take().is_some() {
             let stood = at.since(self.parked_at);
+            self.stood += stood;
             self.deadline = self.deadline.map(|deadline| deadline.after(stood));
         }
     }
@@ -453,6 +454,7 @@ impl State {
     fn leave_pause(&mut self, at: Timestamp) {
         if let Some(paused) = self.paused.take() {
             let stood = at.since(paused.at);
+            self.stood += stood;
             self.deadline = self.deadline.map(|deadline| deadline.after(stood));
         }
     }

@@ -18,6 +18,7 @@ mod forward;
 mod recovery;
 mod replay;
 mod state;
+mod trial;
 mod unwind;
 mod verbs;
 
@@ -27,4 +28,5 @@ pub use decide::Todo;
 pub use replay::ReplayError;
 pub use state::State;
 pub(crate) use state::{EffectNow, NodeState, Status, UndoStatus};
+pub use trial::{Trial, TrialError, Tried};
 pub use verbs::{Stage, Verdict, verdict};

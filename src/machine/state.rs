@@ -53,6 +53,8 @@ pub struct State {
     pub(super) park_wanted: Option<Parking>,
     pub(crate) parked: Option<Parking>,
     pub(super) parked_at: Timestamp,
+    /// How long the run has been parked or paused so far, but for what goes on now.
+    pub(super) stood: Duration,
     pub(crate) recoveries: u32,
     pub(crate) recoveries_total: u32,
     pub(crate) last_decision: Option<Box<Decision<StepIx>>>,
@@ -286,6 +288,7 @@ impl State {
             park_wanted: None,
             parked: None,
             parked_at: at,
+            stood: Duration::ZERO,
             recoveries: 0,
             recoveries_total: 0,
             last_decision: None,

@@ -31,7 +31,9 @@ pub(super) struct Driver {
     shared: Arc<Shared>,
     slot: Arc<Slot>,
     registered: Arc<Registered>,
+    /// The definition's graph under the policies of this edition.
     graph: Arc<Graph>,
+    edition: u64,
     state: State,
     /// The last record that is in the journal.
     seq: u64,
@@ -93,7 +95,8 @@ impl Driver {
         permit: RunPermit,
     ) -> Self {
         Driver {
-            graph: Arc::clone(&registered.definition.graph),
+            edition: registered.edition(),
+            graph: registered.graph(),
             slot,
             registered,
             state,
@@ -126,6 +129,7 @@ impl Driver {
     /// Drives the run until it has ended, rests, or belongs to somebody else.
     pub(super) async fn drive(mut self) {
         loop {
+            self.take_up_policies();
             // Until its start is durable the run may turn out to be another, whose commands they are.
             if !self.starting {
                 self.take_commands();
@@ -162,6 +166,16 @@ impl Driver {
         let at = *self.batch_at.get_or_insert(now);
         self.state.apply(&self.graph, &event, at);
         self.batch.push(event);
+    }
+
+    /// Goes on under the policies that were set meanwhile, if any were. Folding does not depend on them,
+    /// so that the state stays what it is.
+    fn take_up_policies(&mut self) {
+        let edition = self.registered.edition();
+        if edition != self.edition {
+            self.edition = edition;
+            self.graph = self.registered.graph();
+        }
     }
 
     fn take_commands(&mut self) {
@@ -229,6 +243,8 @@ impl Driver {
         if self.over.is_empty() {
             return;
         }
+        // The verdict on a failure is made here.
+        self.take_up_policies();
         let now = self.shared.clock.now();
         for end in std::mem::take(&mut self.over) {
             let event = match end.came {

@@ -72,8 +72,9 @@ pub use coordinator::{
 pub use failure::FailureMode;
 pub use ids::{RunId, Timestamp};
 pub use journal::CancelTold;
+pub use machine::{Happened, Moment};
 pub use partial::{
-    AttemptReport, CancelReport, CompensationReport, Completed, EffectReport, Outcome, Outstanding,
+    AttemptReport, CallEnd, CallKind, CallReport, CancelReport, CompensationReport, Completed, EffectReport, Outcome, Outstanding,
     PartialResult, StepReport, StepStatus,
 };
 pub use policy::{RecoveryPolicy, RecoveryStrategy, Retry};

@@ -33,14 +33,18 @@
 //! ```
 
 mod layers;
+mod look;
 mod mermaid;
+mod page;
 mod place;
 mod svg;
 mod text;
+mod timeline;
 
 pub use mermaid::mermaid;
-pub use svg::svg;
+pub use svg::{run_svg, svg};
 pub use text::text;
+pub use timeline::{timeline_svg, timeline_text};
 
 use crate::saga::{GraphStep, StepKind};
 

@@ -31,14 +31,15 @@ fn is_kept(name: &str, drawn: &str) {
 #[test]
 fn each_run_is_drawn_as_it_is_kept() {
     for Drawn { name, graph, run } in all() {
-        is_kept(&format!("{name}.run.svg"), &diagram::run_svg(&graph, &run));
-        is_kept(
-            &format!("{name}.timeline.svg"),
-            &diagram::timeline_svg(&run),
-        );
-        is_kept(
-            &format!("{name}.timeline.txt"),
-            &diagram::timeline_text(&run),
-        );
+        for (kind, drawn) in [
+            ("run.svg", diagram::run_svg(&graph, &run)),
+            ("run.txt", diagram::run_text(&graph, &run)),
+            ("run.mmd", diagram::run_mermaid(&graph, &run)),
+            ("run.dot", diagram::run_dot(&graph, &run)),
+            ("timeline.svg", diagram::timeline_svg(&run)),
+            ("timeline.txt", diagram::timeline_text(&run)),
+        ] {
+            is_kept(&format!("{name}.{kind}"), &drawn);
+        }
     }
 }

@@ -89,6 +89,22 @@ pub(super) fn step_word(status: StepStatus) -> &'static str {
     }
 }
 
+/// The status as one word that may stand in an identifier.
+pub(super) fn class(status: StepStatus) -> &'static str {
+    match status {
+        StepStatus::Pending => "pending",
+        StepStatus::Running => "running",
+        StepStatus::Retrying => "retrying",
+        StepStatus::Interrupted => "interrupted",
+        StepStatus::Done => "done",
+        StepStatus::Failed => "failed",
+        StepStatus::Stopped => "stopped",
+        StepStatus::Undoing => "undoing",
+        StepStatus::Undone => "undone",
+        StepStatus::UndoFailed => "undo_failed",
+    }
+}
+
 pub(super) fn of_run(standing: Standing) -> Look {
     match standing {
         Standing::Running => look(TEAL, '▶', PLAY),
@@ -289,6 +305,21 @@ pub(super) fn span(micros: i64) -> String {
     }
 }
 
+/// A place in a run's life to the millisecond, where a rounded span would make neighbours alike.
+pub(super) fn offset(micros: i64) -> String {
+    if micros < 60_000_000 {
+        return span(micros);
+    }
+    let (seconds, millis) = (micros / 1_000_000, micros / 1_000 % 1_000);
+    let (days, hour) = (seconds / 86_400, seconds / 3_600 % 24);
+    let (minute, second) = (seconds / 60 % 60, seconds % 60);
+    let clock = format!("{hour:02}:{minute:02}:{second:02}.{millis:03}");
+    match days {
+        0 => clock,
+        days => format!("{days} d {clock}"),
+    }
+}
+
 /// At most two digits behind the point, and at most three digits that count; what is more is left off.
 fn decimal(micros: i64, unit: i64) -> String {
     let (whole, hundredths) = (micros / unit, micros % unit * 100 / unit);
@@ -328,6 +359,13 @@ mod tests {
         for (micros, text) in told {
             assert_eq!(span(micros), text);
         }
+    }
+
+    #[test]
+    fn offsets_keep_their_milliseconds() {
+        assert_eq!(offset(59_000_000), "59 s");
+        assert_eq!(offset(61_002_900), "00:01:01.002");
+        assert_eq!(offset(90_000_000_000), "1 d 01:00:00.000");
     }
 
     #[test]

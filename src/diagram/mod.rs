@@ -32,6 +32,7 @@
 //! # Ok::<(), amends::SagaError>(())
 //! ```
 
+mod dot;
 mod layers;
 mod look;
 mod mermaid;
@@ -41,9 +42,10 @@ mod svg;
 mod text;
 mod timeline;
 
-pub use mermaid::mermaid;
+pub use dot::{dot, run_dot};
+pub use mermaid::{mermaid, run_mermaid};
 pub use svg::{run_svg, svg};
-pub use text::text;
+pub use text::{run_text, text};
 pub use timeline::{timeline_svg, timeline_text};
 
 use crate::saga::{GraphStep, StepKind};

@@ -5,9 +5,11 @@ mod svg;
 mod text;
 
 pub use svg::timeline_svg;
+pub(super) use text::head;
 pub use text::timeline_text;
 
-use crate::diagram::look;
+use crate::diagram::page::{cut, wrapped};
+use crate::diagram::{columns, look, readable};
 use crate::ids::Timestamp;
 use crate::machine::{Happened, Moment};
 use crate::partial::{CallEnd, CallKind, CallReport, PartialResult, StepReport, StepStatus};
@@ -95,6 +97,31 @@ impl<'a> Story<'a> {
         instants
     }
 
+    /// The marks in words, in lines of at most so many columns; no more than `most` of them.
+    fn list(&self, width: usize, most: usize) -> Vec<String> {
+        let offsets: Vec<String> = self
+            .marks
+            .iter()
+            .take(most)
+            .map(|mark| look::offset(mark.at))
+            .collect();
+        let wide = offsets.iter().map(|offset| columns(offset)).max();
+        let (wide, mut lines) = (wide.unwrap_or(0), Vec::new());
+        let indent = 3 + 2 + wide + 2;
+        for (index, (mark, offset)) in self.marks.iter().zip(&offsets).enumerate() {
+            let mut lead = format!("{:>3}  {offset:>wide$}  ", index + 1);
+            let text = readable(&format!("{}: {}", mark.word, mark.detail));
+            for line in wrapped(&cut(&text, 600), width.saturating_sub(indent).max(20)) {
+                lines.push(lead + &line);
+                lead = " ".repeat(indent);
+            }
+        }
+        if self.marks.len() > most {
+            lines.push(format!("     and {} more", self.marks.len() - most));
+        }
+        lines
+    }
+
     /// How long calls took that took any time, in order.
     fn lengths(&self) -> Vec<i64> {
         let bars = self.rows.iter().flat_map(|row| &row.bars);
@@ -178,7 +205,7 @@ fn told(moment: &Moment) -> (&'static str, String) {
         } => {
             let mut detail = cause_words(cause);
             if !failed.is_empty() {
-                detail.push_str(&format!(" of {}", failed.join(", ")));
+                detail.push_str(&format!("; failed: {}", failed.join(", ")));
             }
             if *recovery > 0 {
                 detail.push_str(&format!("; recovery {recovery}"));
@@ -209,8 +236,8 @@ fn told(moment: &Moment) -> (&'static str, String) {
 fn cause_words(cause: &crate::journal::Cause) -> String {
     use crate::journal::Cause;
     match cause {
-        Cause::Failures => "after a failure".to_owned(),
-        Cause::Cancel => "after the cancel".to_owned(),
+        Cause::Failures => "by the policy".to_owned(),
+        Cause::Cancel => "for the cancel".to_owned(),
         Cause::Stop { reason } => format!("a step asked to end: {reason}"),
         Cause::Operator { by, reason } => format!("by {by}: {reason}"),
     }

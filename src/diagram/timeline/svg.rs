@@ -5,7 +5,6 @@ use std::fmt::Write;
 use crate::diagram::look;
 use crate::diagram::page::{
     GREY, INK, MARGIN, MONO, bold_width, cut, escaped, mono_width, open, pixels, word_width,
-    wrapped,
 };
 use crate::diagram::readable;
 use crate::diagram::svg::{Head, icon};
@@ -28,7 +27,7 @@ const WORDS: usize = 24;
 const LISTED: usize = 40;
 const ROOM: Room = Room {
     width: CHART,
-    cut: 22,
+    cut: 40,
     bar: 10,
     tick: 70,
 };
@@ -91,17 +90,18 @@ pub fn timeline_svg(partial: &PartialResult) -> String {
         partial.version
     );
     let head = Head::new(&title, Some(partial), inner);
-    let flags = flags(&story.marks, &scale);
+    let flags = flags(&story.marks, &scale, inner - name_width - 44);
     let lanes = flags.iter().map(|flag| flag.lane + 1).max().unwrap_or(0);
     let flags_top = head.height + 10;
-    let axis = flags_top + pixels(lanes, LANE) + 28;
+    let axis = flags_top + pixels(lanes, LANE) + if scale.cuts().is_empty() { 18 } else { 44 };
     let rows_top = axis + 12;
     let rows_end = rows_top + story.rows.iter().map(row_height).sum::<i64>();
     let kinds = kinds(&story);
     let keys = place_keys(&kinds, inner);
     let keys_top = rows_end + 16;
     let list_top = keys_top + keys.last().map_or(0, |key| key.y + 30);
-    let list = list(&story, inner);
+    let letters = usize::try_from(inner * 100 / (62 * 12)).unwrap_or(40);
+    let list = story.list(letters, LISTED);
     let height = list_top + pixels(list.len(), 17) + 8;
     let width = inner + 2 * MARGIN;
 
@@ -110,18 +110,21 @@ pub fn timeline_svg(partial: &PartialResult) -> String {
     open(&mut out, width, height, &whole, DEFS);
     head.draw(&mut out);
     zebra(&mut out, &story, rows_top, inner);
-    ticks(&mut out, &scale, chart, axis, rows_end);
+    grid(&mut out, &scale, chart, axis, rows_end);
     let mut y = rows_top;
     for (row, name) in story.rows.iter().zip(&names) {
         draw_row(&mut out, row, name, &scale, chart, y);
         y += row_height(row);
     }
-    for cut in scale.cuts() {
-        draw_cut(&mut out, &cut, chart, axis, rows_end);
+    let cuts = scale.cuts();
+    for cut in &cuts {
+        draw_cut(&mut out, cut, chart, axis, rows_end);
     }
     for (flag, mark) in flags.iter().zip(&story.marks) {
         draw_line(&mut out, flag, mark, chart, flags_top, rows_end);
     }
+    tick_labels(&mut out, &scale, chart, axis);
+    cut_labels(&mut out, &cuts, chart, axis);
     for (flag, mark) in flags.iter().zip(&story.marks) {
         draw_flag(&mut out, flag, mark, chart, flags_top);
     }
@@ -173,25 +176,8 @@ fn zebra(out: &mut String, story: &Story, top: i64, inner: i64) {
     }
 }
 
-fn ticks(out: &mut String, scale: &Scale, chart: i64, axis: i64, bottom: i64) {
-    let ticks = scale.ticks();
-    // Those that begin a stretch are told first, the others where there is room.
-    let mut taken: Vec<(i64, i64)> = Vec::new();
-    let mut labels = Vec::new();
-    for first in [true, false] {
-        for tick in ticks.iter().filter(|tick| tick.first == first) {
-            let width = word_width(&tick.label, 11);
-            let from = tick.x - width / 2;
-            let free = taken
-                .iter()
-                .all(|&(left, right)| from > right + 4 || from + width + 4 < left);
-            if free {
-                taken.push((from, from + width));
-                labels.push(tick);
-            }
-        }
-    }
-    for tick in &ticks {
+fn grid(out: &mut String, scale: &Scale, chart: i64, axis: i64, bottom: i64) {
+    for tick in scale.ticks() {
         let _ = writeln!(
             out,
             r##"<path d="M{} {}V{bottom}" stroke="{}"/>"##,
@@ -200,19 +186,60 @@ fn ticks(out: &mut String, scale: &Scale, chart: i64, axis: i64, bottom: i64) {
             if tick.first { "#a9b3bd" } else { "#dde2e7" },
         );
     }
-    for tick in labels {
-        let weight = if tick.first {
-            r#" font-weight="bold""#
-        } else {
-            ""
-        };
-        let _ = writeln!(
-            out,
-            r#"<text x="{}" y="{axis}" text-anchor="middle" font-size="11"{weight} fill="{GREY}">{}</text>"#,
-            chart + tick.x,
-            tick.label,
-        );
+}
+
+/// Labels that begin a stretch first, the others where there is room.
+fn tick_labels(out: &mut String, scale: &Scale, chart: i64, axis: i64) {
+    let ticks = scale.ticks();
+    let mut taken: Vec<(i64, i64)> = Vec::new();
+    for first in [true, false] {
+        for tick in ticks.iter().filter(|tick| tick.first == first) {
+            let width = word_width(&tick.label, 11);
+            let from = tick.x - width / 2;
+            if !is_free(&taken, from, width) {
+                continue;
+            }
+            taken.push((from, from + width));
+            let weight = if first { " font-weight=\"bold\"" } else { "" };
+            label(out, chart + tick.x, axis, weight, &tick.label);
+        }
     }
+}
+
+fn is_free(taken: &[(i64, i64)], from: i64, width: i64) -> bool {
+    taken
+        .iter()
+        .all(|&(left, right)| from > right + 4 || from + width + 4 < left)
+}
+
+/// How long cuts are, over the axis in two lines.
+fn cut_labels(out: &mut String, cuts: &[Cut], chart: i64, axis: i64) {
+    let mut lines = [Vec::new(), Vec::new()];
+    for cut in cuts {
+        let (middle, width) = (cut.x + cut.width / 2, word_width(&cut.label, 11));
+        let from = middle - width / 2;
+        for (line, y) in lines.iter_mut().zip([axis - 15, axis - 29]) {
+            if is_free(line, from, width) {
+                line.push((from, from + width));
+                label(
+                    out,
+                    chart + middle,
+                    y,
+                    r#" font-style="italic""#,
+                    &cut.label,
+                );
+                break;
+            }
+        }
+    }
+}
+
+/// A label that stays readable on a line.
+fn label(out: &mut String, x: i64, y: i64, style: &str, text: &str) {
+    let _ = writeln!(
+        out,
+        r##"<text x="{x}" y="{y}" text-anchor="middle" font-size="11"{style} fill="{GREY}" stroke="#ffffff" stroke-width="4" paint-order="stroke">{text}</text>"##,
+    );
 }
 
 fn draw_cut(out: &mut String, cut: &Cut, chart: i64, axis: i64, bottom: i64) {
@@ -231,10 +258,7 @@ fn draw_cut(out: &mut String, cut: &Cut, chart: i64, axis: i64, bottom: i64) {
     }
     let _ = writeln!(
         out,
-        r##"<g><title>{} are left out</title><path d="M{left} {top}H{right}V{bottom}H{left}z" fill="#ffffff" fill-opacity="0.8"/><path d="{edges}" fill="none" stroke="#8a94a0"/><text x="{}" y="{}" text-anchor="middle" font-size="11" font-style="italic" fill="{GREY}">{}</text></g>"##,
-        cut.label,
-        i64::midpoint(left, right),
-        axis - 14,
+        r##"<g><title>{} are left out</title><path d="M{left} {top}H{right}V{bottom}H{left}z" fill="#ffffff" fill-opacity="0.8"/><path d="{edges}" fill="none" stroke="#8a94a0"/></g>"##,
         cut.label,
     );
 }
@@ -356,7 +380,8 @@ struct Flag {
     left: bool,
 }
 
-fn flags(marks: &[Mark], scale: &Scale) -> Vec<Flag> {
+/// `most` is where the page ends.
+fn flags(marks: &[Mark], scale: &Scale, most: i64) -> Vec<Flag> {
     let mut ends: Vec<i64> = Vec::new();
     marks
         .iter()
@@ -369,7 +394,7 @@ fn flags(marks: &[Mark], scale: &Scale) -> Vec<Flag> {
                 format!("{} {}", index + 1, mark.word)
             };
             let width = bold_width(&text, 11) + 8;
-            let left = x + width > CHART + 100;
+            let left = x + width > most;
             let from = if left { x - width } else { x };
             let free = ends.iter().position(|&end| end + 4 <= from);
             let lane = free.unwrap_or(ends.len()).min(LANES - 1);
@@ -521,24 +546,4 @@ fn draw_key(out: &mut String, key: &Key, x: i64, y: i64) {
         middle + 4,
         key.kind.words(),
     );
-}
-
-/// The marks in words.
-fn list(story: &Story, inner: i64) -> Vec<String> {
-    let fit = usize::try_from(inner * 100 / (62 * 12))
-        .unwrap_or(40)
-        .max(40);
-    let mut lines = Vec::new();
-    for (index, mark) in story.marks.iter().enumerate().take(LISTED) {
-        let lead = format!("{:>3}  {:>10}  ", index + 1, look::span(mark.at));
-        let text = format!("{}: {}", mark.word, readable(&mark.detail));
-        for (place, line) in wrapped(&cut(&text, 400), fit - 17).into_iter().enumerate() {
-            let lead = if place == 0 { lead.as_str() } else { "" };
-            lines.push(format!("{lead:<17}{line}"));
-        }
-    }
-    if story.marks.len() > LISTED {
-        lines.push(format!("     and {} more", story.marks.len() - LISTED));
-    }
-    lines
 }

@@ -91,19 +91,15 @@ pub fn timeline_text(partial: &PartialResult) -> String {
     if !story.marks.is_empty() {
         out.push('\n');
     }
-    for (index, mark) in story.marks.iter().enumerate() {
-        let lead = format!("{:>3}  {:>10}  ", index + 1, look::span(mark.at));
-        let text = format!("{}: {}", mark.word, readable(&mark.detail));
-        for (place, line) in wrapped(&text, WIDTH - 17).into_iter().enumerate() {
-            let lead = if place == 0 { lead.as_str() } else { "" };
-            let _ = writeln!(out, "{lead:<17}{line}");
-        }
+    for line in story.list(WIDTH, usize::MAX) {
+        out.push_str(&line);
+        out.push('\n');
     }
     out
 }
 
 /// What stands over pictures of a run in the terminal.
-pub(in crate::diagram) fn head(partial: &PartialResult) -> String {
+pub(in super::super) fn head(partial: &PartialResult) -> String {
     let mut story = look::story(partial).into_iter();
     let _ = story.next();
     let first = format!(

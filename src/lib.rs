@@ -96,3 +96,6 @@ mod readme {}
 #[cfg(doctest)]
 #[doc = include_str!("../docs/defining.md")]
 mod defining {}
+#[cfg(doctest)]
+#[doc = include_str!("../docs/diagrams.md")]
+mod diagrams {}

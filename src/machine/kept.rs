@@ -256,3 +256,103 @@ fn word(answer: &Probed<Value>) -> String {
     }
     .to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::FailureMode;
+    use crate::partial::PartialResult;
+    use crate::saga::{Outline, OutlineStep, StepKind};
+
+    const A: StepIx = StepIx(0);
+
+    fn one_step() -> (Graph, State) {
+        let outline = Outline {
+            saga: "s".to_owned(),
+            version: 1,
+            fingerprint: String::new(),
+            steps: vec![OutlineStep {
+                name: "a".to_owned(),
+                kind: StepKind::Compensatable,
+                wired: Vec::new(),
+                dependencies: Vec::new(),
+                pivot: false,
+                checkpoint: false,
+            }],
+        };
+        let started = serde_json::json!({
+            "saga": "s", "version": 1, "fingerprint": "", "uid": "", "trace_id": "",
+            "input": null, "worker": "w",
+        });
+        let started = serde_json::from_value(started).unwrap();
+        let graph = outline.to_graph();
+        let state = State::begin(&graph, &started, Timestamp::from_micros(0));
+        (graph, state)
+    }
+
+    fn started(attempt: u32) -> Event<StepIx> {
+        Event::StepStarted {
+            step: A,
+            round: 1,
+            attempt,
+            key: Arc::from("k"),
+            fed_by: Vec::new(),
+            mapped: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_call_that_was_announced_and_not_made_is_no_call() {
+        let (graph, mut state) = one_step();
+        let at = Timestamp::from_micros;
+        state.apply(&graph, &started(1), at(10));
+        assert_eq!(state.nodes[0].calls.len(), 1);
+        state.apply(&graph, &Event::StepNotStarted { step: A }, at(20));
+        assert_eq!(state.nodes[0].calls.len(), 0);
+        let undo = Event::UndoStarted {
+            step: A,
+            round: 1,
+            attempt: 1,
+            key: Arc::from("k"),
+        };
+        state.apply(&graph, &undo, at(30));
+        assert!(state.nodes[0].calls[0].undo);
+        state.apply(&graph, &Event::UndoNotStarted { step: A }, at(40));
+        assert_eq!(state.nodes[0].calls.len(), 0);
+    }
+
+    #[test]
+    fn the_latest_thousand_are_kept_of_calls_and_of_moments() {
+        let (graph, mut state) = one_step();
+        let failure = Failure::new(FailureMode::SystemNetwork, "busy");
+        for attempt in 1..=1_003 {
+            let at = Timestamp::from_micros(i64::from(attempt) * 10);
+            state.apply(&graph, &started(attempt), at);
+            let failed = Event::StepFailed {
+                step: A,
+                failure: Box::new(failure.clone()),
+                retry_at: Some(at),
+                gave_up: None,
+                took_us: 1,
+            };
+            state.apply(&graph, &failed, at);
+            let claimed = Event::Claimed {
+                fence: u64::from(attempt) + 1,
+                worker: String::new(),
+            };
+            state.apply(&graph, &claimed, at);
+        }
+        let partial = PartialResult::of(&"r".into(), &state, &graph);
+        let step = &partial.steps[0];
+        assert_eq!(step.attempts, 1_003);
+        let attempts: Vec<u32> = step.calls.iter().map(|call| call.attempt).collect();
+        assert_eq!(attempts, (4..=1_003).collect::<Vec<_>>());
+        assert_eq!(step.history.len(), 1_000);
+        let fences: Vec<&Happened> = partial.moments.iter().map(|moment| &moment.what).collect();
+        assert_eq!(fences.len(), 1_000);
+        assert_eq!(fences[0], &Happened::Claimed { fence: 5 });
+        assert_eq!(fences[999], &Happened::Claimed { fence: 1_004 });
+    }
+}

@@ -65,15 +65,15 @@ async fn play(act: Act) -> Result<u64, StepError> {
         }
         Act::Busy(ms) => {
             sleep(MS(ms)).await;
-            Err(busy(StepError::not_done("a message with a secret")))
+            Err(busy(StepError::not_done(MESSAGE)))
         }
         Act::Doubt(ms) => {
             sleep(MS(ms)).await;
-            Err(busy(StepError::in_doubt("a message with a secret")))
+            Err(busy(StepError::in_doubt(MESSAGE)))
         }
         Act::Refused(ms) => {
             sleep(MS(ms)).await;
-            Err(StepError::rejected("a message with a secret"))
+            Err(StepError::rejected(MESSAGE))
         }
         Act::Stop(ms) => {
             sleep(MS(ms)).await;
@@ -82,6 +82,9 @@ async fn play(act: Act) -> Result<u64, StepError> {
         Act::Hang => std::future::pending().await,
     }
 }
+
+/// What failures say, which no picture may show but in a reason for parking.
+pub const MESSAGE: &str = "the other side said no";
 
 /// Inputs and outputs, which no picture may show.
 pub const SECRET: u64 = 4_815_162_342;

@@ -139,7 +139,7 @@ impl Scale {
                 });
             }
             let mut since = self.step;
-            while since > 0 && since <= piece.to - piece.from {
+            while self.step > 0 && since <= piece.to - piece.from && since < i64::MAX {
                 ticks.push(Tick {
                     x: self.x(piece.from + since),
                     label: if piece.from == 0 {
@@ -149,7 +149,7 @@ impl Scale {
                     },
                     first: false,
                 });
-                since += self.step;
+                since = since.saturating_add(self.step);
             }
         }
         ticks
@@ -205,7 +205,8 @@ fn step(whole: i64, width: i64, apart: i64) -> i64 {
     if whole <= 0 {
         return 0;
     }
-    let least = scaled(apart, whole, width).max(1);
+    // One more, since it was rounded down.
+    let least = scaled(apart, whole, width).saturating_add(1);
     let mut steps: Vec<i64> = Vec::new();
     let mut decade = 1;
     while decade < SECOND {
@@ -271,10 +272,18 @@ mod tests {
             [0, 10_000, DAY, DAY + 10_000].map(|at| scale.x(at)),
             [0, 348, 372, 720]
         );
-        let told = labels(&scale);
-        assert_eq!(told[1], (69, "2 ms".to_owned()));
-        assert_eq!(told[6], (372, "1 d".to_owned()));
-        assert_eq!(told[7], (441, "+2 ms".to_owned()));
+        assert_eq!(
+            labels(&scale),
+            [
+                (0, "0"),
+                (174, "5 ms"),
+                (348, "10 ms"),
+                (372, "1 d"),
+                (546, "+5 ms"),
+                (720, "+10 ms")
+            ]
+            .map(|(x, label)| (x, label.to_owned()))
+        );
     }
 
     #[test]

@@ -234,11 +234,14 @@ fn cut_labels(out: &mut String, cuts: &[Cut], chart: i64, axis: i64) {
     }
 }
 
-/// A label that stays readable on a line.
+/// A label that hides the lines behind it.
 fn label(out: &mut String, x: i64, y: i64, style: &str, text: &str) {
+    let width = word_width(text, 11) - 2;
     let _ = writeln!(
         out,
-        r##"<text x="{x}" y="{y}" text-anchor="middle" font-size="11"{style} fill="{GREY}" stroke="#ffffff" stroke-width="4" paint-order="stroke">{text}</text>"##,
+        r##"<path d="M{} {}h{width}v13h-{width}z" fill="#ffffff"/><text x="{x}" y="{y}" text-anchor="middle" font-size="11"{style} fill="{GREY}">{text}</text>"##,
+        x - width / 2,
+        y - 10,
     );
 }
 

@@ -180,17 +180,26 @@ fn cuts(gaps: &[(i64, i64)], lengths: &[i64], room: &Room) -> Vec<bool> {
             .map_or(1, |&index| length(index)),
     };
     let mut whole: i64 = gaps.iter().map(|(from, to)| to - from).sum();
-    let mut cut = vec![false; gaps.len()];
     let mut width = room.width;
-    for &index in by_length.iter().take(MOST_BREAKS) {
-        let seen = scaled(usual, width, whole) >= room.bar;
+    let mut best = 0;
+    for (taken, &index) in by_length.iter().take(MOST_BREAKS + 1).enumerate() {
+        // Of gaps that are alike either all are cut out or none: else the same wait would look
+        // different from place to place.
+        let before = taken.checked_sub(1).map(|last| length(by_length[last]));
+        if before.is_none_or(|before| length(index) <= before / 2) {
+            best = taken;
+        }
+        let seen = best == taken && scaled(usual, width, whole) >= room.bar;
         // Cutting what is hardly longer than a bar would win nothing.
         if seen || length(index) < usual.saturating_mul(8) || width <= 8 * room.cut {
             break;
         }
-        cut[index] = true;
         whole -= length(index);
         width -= room.cut;
+    }
+    let mut cut = vec![false; gaps.len()];
+    for &index in &by_length[..best] {
+        cut[index] = true;
     }
     cut
 }
@@ -290,6 +299,25 @@ mod tests {
     fn a_wait_that_leaves_bars_to_be_seen_is_not_cut_out() {
         let scale = Scale::new(&[0, 10_000, 810_000, 820_000], &[10_000, 10_000], &ROOM);
         assert_eq!(scale.cuts(), []);
+    }
+
+    #[test]
+    fn of_waits_that_are_alike_all_are_cut_out_or_none() {
+        let calls = |count: i64| -> Vec<i64> {
+            let starts = (0..count).map(|index| index * 600_000_000);
+            starts.flat_map(|start| [start, start + 5_000]).collect()
+        };
+        let cuts = |count| {
+            let scale = Scale::new(&calls(count), &[5_000], &ROOM);
+            scale.cuts().len()
+        };
+        assert_eq!([2, 5, 13].map(cuts), [1, 4, 12]);
+        assert_eq!(cuts(14), 0, "thirteen are too many");
+        // A day among them is cut out nevertheless.
+        let mut day = calls(40);
+        day.extend([DAY, DAY + 5_000]);
+        let scale = Scale::new(&day, &[5_000], &ROOM);
+        assert_eq!(scale.cuts().len(), 1);
     }
 
     #[test]

@@ -16,6 +16,10 @@ const CHART: i64 = 760;
 const NAME: usize = 28;
 /// The height of a bar.
 const BAR: i64 = 12;
+/// What the sign at the end of a bar takes.
+const SIGN: i64 = 9;
+/// The shortest bar.
+const LEAST: i64 = 3;
 /// A row of bars with its room.
 const LINE: i64 = 18;
 /// A row of flags.
@@ -80,7 +84,7 @@ pub fn timeline_svg(partial: &PartialResult) -> String {
     let status = story
         .rows
         .iter()
-        .map(|row| bold_width(look::step_word(row.step.status), 12))
+        .map(|row| bold_width(&look::status_line(row.step), 12))
         .max()
         .unwrap_or(0);
     let inner = name_width + 44 + CHART + 36 + status;
@@ -292,12 +296,16 @@ fn draw_row(out: &mut String, row: &Row, name: &str, scale: &Scale, chart: i64, 
             chart + scale.x(wait.to),
         );
     }
-    for bar in &row.bars {
+    for (bar, more) in seen(row, scale) {
         let undo = bar.call.call == CallKind::Compensate;
         let y = if undo { middle + LINE } else { middle };
-        let from = scale.x(bar.from).min(CHART - 3);
-        let width = (scale.x(bar.to) - from).max(3);
-        let _ = writeln!(out, "<g><title>{}</title>", escaped(&told(row, bar)),);
+        let (from, width) = extent(bar, scale);
+        let more = match more {
+            0 => String::new(),
+            more => format!("; and {more} more like it right after"),
+        };
+        let title = format!("{}{more}", told(row, bar));
+        let _ = writeln!(out, "<g><title>{}</title>", escaped(&title));
         draw_bar(out, bar.call.end, undo, chart + from, y, width);
         out.push_str("</g>\n");
     }
@@ -309,8 +317,31 @@ fn draw_row(out: &mut String, row: &Row, name: &str, scale: &Scale, chart: i64, 
         chart + CHART + 36,
         middle + 4,
         stands.line,
-        look::step_word(row.step.status),
+        look::status_line(row.step),
     );
+}
+
+fn extent(bar: &Bar, scale: &Scale) -> (i64, i64) {
+    let from = scale.x(bar.from).min(CHART - LEAST);
+    (from, (scale.x(bar.to) - from).max(LEAST))
+}
+
+/// The bars that are drawn: one stands for all of its like that would lie on it, with their number.
+fn seen<'a, 'b>(row: &'b Row<'a>, scale: &Scale) -> Vec<(&'b Bar<'a>, usize)> {
+    let mut seen: Vec<(&Bar, usize)> = Vec::new();
+    for bar in &row.bars {
+        let (from, width) = extent(bar, scale);
+        if let Some((last, more)) = seen.last_mut() {
+            let (before, short) = extent(last, scale);
+            let alike = last.call.end == bar.call.end && last.call.call == bar.call.call;
+            if alike && width == LEAST && short == LEAST && from - before < SIGN {
+                *more += 1;
+                continue;
+            }
+        }
+        seen.push((bar, 0));
+    }
+    seen
 }
 
 fn told(row: &Row, bar: &Bar) -> String {

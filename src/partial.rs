@@ -682,7 +682,7 @@ fn not_done(call: &Call) -> Option<AttemptReport> {
         CallEnded::Interrupted | CallEnded::Lost => None,
         CallEnded::Open | CallEnded::Done | CallEnded::Stopped => return None,
     };
-    (!call.undo).then(|| AttemptReport {
+    (!call.undo).then_some(AttemptReport {
         attempt: call.attempt,
         started_at: call.started_at,
         ended_at: call.ended_at,

@@ -1,4 +1,5 @@
 //! The partial result tells each call of a step, and what happened to the run as a whole.
+#![cfg(feature = "testkit")]
 // Helpers of tests may panic: that is how a test fails.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 

@@ -1,4 +1,5 @@
 //! Pictures of runs: real runs in virtual time, drawn to the same bytes each time and kept as snapshots.
+#![cfg(feature = "testkit")]
 // Helpers of tests may panic: that is how a test fails.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
@@ -7,11 +8,11 @@ mod scripted;
 #[path = "diagram/xml.rs"]
 mod xml;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::{env, fs};
 
-use amends::{Saga, SomeNode, StepStatus, diagram};
+use amends::{Saga, SomeNode, StepSpec, StepStatus, diagram};
 use scripted::{
     Act, Cast, Drawn, MESSAGE, MINUTES, SECRET, Script, all, nightly, order, run, trip,
 };
@@ -22,8 +23,9 @@ fn folder(path: &str) -> PathBuf {
     [env!("CARGO_MANIFEST_DIR"), path].iter().collect()
 }
 
-fn is_kept(name: &str, drawn: &str) {
-    let path = folder("tests/snapshots/diagram").join(name);
+/// Compares with a file, or rewrites it where that is asked for.
+fn is_kept(path: &str, drawn: &str) {
+    let path = folder(path);
     if env::var_os("AMENDS_UPDATE").is_some() {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, drawn).unwrap();
@@ -31,74 +33,75 @@ fn is_kept(name: &str, drawn: &str) {
     let kept = fs::read_to_string(&path).unwrap_or_default();
     assert!(
         kept == drawn,
-        "{name} is drawn otherwise than it is kept: AMENDS_UPDATE=1 rewrites it, then look at it",
+        "{} is drawn otherwise than it is kept: AMENDS_UPDATE=1 rewrites it, then look at it",
+        path.display(),
     );
 }
 
-#[test]
-fn each_definition_is_drawn_as_it_is_kept() {
+/// All pictures that are kept, by their names.
+fn gallery() -> BTreeMap<String, String> {
+    let mut gallery = BTreeMap::new();
     let cast = Cast::new(Script::default());
     for (name, graph) in [
         ("order", order(&cast).graph()),
         ("trip", trip(&cast).graph()),
         ("nightly", nightly(&cast).graph()),
     ] {
-        for (kind, drawn) in [
-            ("svg", diagram::svg(graph)),
-            ("txt", diagram::text(graph)),
-            ("mmd", diagram::mermaid(graph)),
-            ("dot", diagram::dot(graph)),
-        ] {
-            is_kept(&format!("{name}.{kind}"), &drawn);
+        gallery.insert(format!("{name}.svg"), diagram::svg(graph));
+        gallery.insert(format!("{name}.txt"), diagram::text(graph));
+        gallery.insert(format!("{name}.mmd"), diagram::mermaid(graph));
+        gallery.insert(format!("{name}.dot"), diagram::dot(graph));
+    }
+    for drawn in all() {
+        let kinds = [
+            "run.svg",
+            "run.txt",
+            "run.mmd",
+            "run.dot",
+            "timeline.svg",
+            "timeline.txt",
+        ];
+        for (kind, picture) in kinds.into_iter().zip(pictures(&drawn)) {
+            gallery.insert(format!("{}.{kind}", drawn.name), picture);
         }
     }
+    gallery
 }
 
 #[test]
-fn each_run_is_drawn_as_it_is_kept() {
-    for Drawn { name, graph, run } in all() {
-        for (kind, drawn) in [
-            ("run.svg", diagram::run_svg(&graph, &run)),
-            ("run.txt", diagram::run_text(&graph, &run)),
-            ("run.mmd", diagram::run_mermaid(&graph, &run)),
-            ("run.dot", diagram::run_dot(&graph, &run)),
-            ("timeline.svg", diagram::timeline_svg(&run)),
-            ("timeline.txt", diagram::timeline_text(&run)),
-        ] {
-            is_kept(&format!("{name}.{kind}"), &drawn);
-        }
+fn each_picture_is_drawn_as_it_is_kept() {
+    let gallery = gallery();
+    assert_eq!(gallery.len(), 3 * 4 + 10 * 6);
+    for (name, drawn) in &gallery {
+        is_kept(&format!("tests/snapshots/diagram/{name}"), drawn);
     }
+    let kept = fs::read_dir(folder("tests/snapshots/diagram")).unwrap();
+    assert_eq!(kept.count(), gallery.len(), "what isn't drawn isn't kept");
 }
 
 /// The pictures of `docs/diagrams.md`.
 const SHOWN: [&str; 5] = [
     "trip.svg",
     "order-compensated.run.svg",
-    "order-compensated.timeline.svg",
     "trip-parked.run.svg",
+    "order-compensated.timeline.svg",
     "order-parked-for-a-day.timeline.svg",
 ];
 
 #[test]
 fn the_pictures_in_the_docs_are_those_that_are_kept() {
     let page = fs::read_to_string(folder("docs/diagrams.md")).unwrap();
+    let links = page.split("(img/").skip(1);
+    let shown: Vec<&str> = links.map(|rest| rest.split(')').next().unwrap()).collect();
+    assert_eq!(shown, SHOWN);
+    let gallery = gallery();
     for name in SHOWN {
-        assert!(
-            page.contains(&format!("(img/{name})")),
-            "{name} isn't shown"
-        );
-        let kept = fs::read_to_string(folder("tests/snapshots/diagram").join(name)).unwrap();
-        if env::var_os("AMENDS_UPDATE").is_some() {
-            fs::create_dir_all(folder("docs/img")).unwrap();
-            fs::write(folder("docs/img").join(name), &kept).unwrap();
-        }
-        let shown = fs::read_to_string(folder("docs/img").join(name)).unwrap_or_default();
-        assert!(
-            shown == kept,
-            "docs/img/{name} isn't the one that is kept: AMENDS_UPDATE=1"
-        );
+        is_kept(&format!("docs/img/{name}"), &gallery[name]);
     }
-    assert_eq!(page.matches("(img/").count(), SHOWN.len());
+    assert_eq!(
+        fs::read_dir(folder("docs/img")).unwrap().count(),
+        SHOWN.len()
+    );
 }
 
 /// All pictures of a run.
@@ -195,8 +198,8 @@ fn what_strikes_the_eye_stands_in_words() {
         [1; 5]
     );
     assert_eq!(
-        (texts(&svg, "1 d 1 h"), texts(&svg, "2 min")),
-        (1, 1),
+        (texts(&svg, "1 d 2 h"), texts(&svg, "2 min")),
+        (2, 1),
         "how long is left out"
     );
     assert_eq!(svg.matches(" are left out</title>").count(), 2);
@@ -250,7 +253,8 @@ fn inside(svg: &str, name: &str) {
         let size = number(&text, "font-size").unwrap_or(14.0);
         let wide = attribute(&text, "font-family").is_some();
         // Letters of one width take 0.602 em in the fonts that are named; others at least half of that.
-        let long = letters as f64 * size * if wide { 0.602 } else { 0.3 };
+        let long =
+            f64::from(u32::try_from(letters).unwrap()) * size * if wide { 0.602 } else { 0.3 };
         let x = number(&text, "x").unwrap();
         let left = match attribute(&text, "text-anchor") {
             Some("middle") => x - long / 2.0,
@@ -300,7 +304,7 @@ fn wide() -> Drawn {
         .collect();
     let last = all
         .into_iter()
-        .fold(cast.step::<u64>("last"), |step, node| step.after(node));
+        .fold(cast.step::<u64>("last"), StepSpec::after);
     saga.add(last, first);
     let saga = saga.returns::<()>(()).unwrap();
     run("wide", &saga, async |_, _| sleep(MINUTES(60)).await)
@@ -337,7 +341,7 @@ fn names_that_are_markup_stay_names_in_every_form() {
             r##"s1("#60;b#62;#38;#34;tom#34; #39;n#39; #92; #35;1#59; #96;end#96;<br/>"##
         )
     );
-    assert!(dot.contains(r##"s1 [label="<b>&amp;\"tom\" 'n' \\ #1; `end`\n"##));
+    assert!(dot.contains(r#"s1 [label="<b>&amp;\"tom\" 'n' \\ #1; `end`\n"#));
     // Each quote in a line of a node is escaped or ends a value.
     for line in dot.lines().filter(|line| line.contains("[label=")) {
         let plain = line.replace("\\\\", "").replace("\\\"", "");
@@ -379,7 +383,7 @@ fn a_picture_of_a_run_without_its_graph_or_with_another_is_still_drawn() {
 #[test]
 fn a_step_that_was_tried_a_thousand_times_is_drawn_with_what_is_kept() {
     let saga = {
-        let cast = Cast::new(Script::default().on("ship", [Act::Busy(3); 1_200]));
+        let cast = Cast::new(Script::default().on("ship", vec![Act::Busy(3); 1_200]));
         let mut saga = Saga::builder::<u64>("patient");
         let input = saga.input();
         let patient = amends::Retry::constant()

@@ -2,6 +2,8 @@
 //!
 //! The hues are those of Okabe and Ito, which colour-blind readers tell apart; texts on them are dark.
 
+use std::fmt::Write;
+
 use crate::failure::Failure;
 use crate::ids::Timestamp;
 use crate::journal::{CancelTold, Cause, Standing};
@@ -120,15 +122,16 @@ pub(super) fn of_run(standing: Standing) -> Look {
 /// The status with what belongs to it: `failed · 3 attempts`.
 pub(super) fn status_line(step: &StepReport) -> String {
     let mut line = step_word(step.status).to_owned();
+    // Writing to a String can't fail.
     if step.attempts > 1 {
-        line.push_str(&format!(" · {} attempts", step.attempts));
+        let _ = write!(line, " · {} attempts", step.attempts);
     }
     if step.round > 1 && step.status != StepStatus::Undone {
-        line.push_str(&format!(" · round {}", step.round));
+        let _ = write!(line, " · round {}", step.round);
     }
     let undos = undos(step);
     if undos > 1 {
-        line.push_str(&format!(" · {undos} undos"));
+        let _ = write!(line, " · {undos} undos");
     }
     line
 }
@@ -283,25 +286,24 @@ pub(super) fn instant(at: Timestamp) -> String {
     format!("{}Z", seconds.replace('T', " "))
 }
 
-/// A span of time in the unit that suits it, or in two.
+/// A span of time in the unit that suits it, or in two, of which the smaller is rounded.
 pub(super) fn span(micros: i64) -> String {
     const SECOND: i64 = 1_000_000;
-    let parts = |big: i64, small: i64, names: (&str, &str)| {
-        let rest = micros % big / small;
-        if rest == 0 {
-            format!("{} {}", micros / big, names.0)
-        } else {
-            format!("{} {} {rest} {}", micros / big, names.0, names.1)
-        }
+    const MINUTE: i64 = 60 * SECOND;
+    const HOUR: i64 = 60 * MINUTE;
+    let rounded = |unit: i64| micros.saturating_add(unit / 2) / unit;
+    let parts = |whole: i64, small: i64, names: (&str, &str)| match (whole / small, whole % small) {
+        (big, 0) => format!("{big} {}", names.0),
+        (big, rest) => format!("{big} {} {rest} {}", names.0, names.1),
     };
     match micros {
         ..=0 => "0".to_owned(),
         1..1_000 => format!("{micros} µs"),
         1_000..SECOND => format!("{} ms", decimal(micros, 1_000)),
-        SECOND..60_000_000 => format!("{} s", decimal(micros, SECOND)),
-        60_000_000..3_600_000_000 => parts(60 * SECOND, SECOND, ("min", "s")),
-        3_600_000_000..86_400_000_000 => parts(3_600 * SECOND, 60 * SECOND, ("h", "min")),
-        _ => parts(86_400 * SECOND, 3_600 * SECOND, ("d", "h")),
+        SECOND..MINUTE => format!("{} s", decimal(micros, SECOND)),
+        _ if rounded(SECOND) < 3_600 => parts(rounded(SECOND), 60, ("min", "s")),
+        _ if rounded(MINUTE) < 1_440 => parts(rounded(MINUTE), 60, ("h", "min")),
+        _ => parts(rounded(HOUR), 24, ("d", "h")),
     }
 }
 
@@ -354,7 +356,10 @@ mod tests {
             (125_000_000, "2 min 5 s"),
             (3_600_000_000, "1 h"),
             (12_000_000_000, "3 h 20 min"),
-            (93_600_000_000, "1 d 2 h"),
+            (3_599_600_000, "1 h"),
+            (86_399_900_000, "1 d"),
+            (93_599_999_999, "1 d 2 h"),
+            (i64::MAX, "106751991 d 4 h"),
         ];
         for (micros, text) in told {
             assert_eq!(span(micros), text);

@@ -186,7 +186,7 @@ mod tests {
             assert!(!picture.contains(commands), "{picture:?}");
         }
         for picture in [run_svg(&graph, &run), timeline_svg(&run)] {
-            assert!(!picture.contains("<&") && !picture.contains("\u{7}"));
+            assert!(!picture.contains("<&") && !picture.contains('\u{7}'));
         }
         assert!(run_mermaid(&graph, &run).starts_with("%% \u{fffd}]0;"));
         assert!(!run_mermaid(&graph, &run).contains("%%{"));

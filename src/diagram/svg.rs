@@ -475,7 +475,7 @@ fn step_box(
     if let Some(status) = &label.status {
         y += 19;
         let text = bold_width(&status.line, 12) * 9 / 10;
-        let from = middle - (text + 18) / 2;
+        let from = middle - i64::midpoint(text, 18);
         icon(out, status.look, from, y - 11);
         let _ = writeln!(
             out,

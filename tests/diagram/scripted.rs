@@ -39,12 +39,12 @@ pub struct Script {
 }
 
 impl Script {
-    pub fn on<const N: usize>(mut self, step: &'static str, acts: [Act; N]) -> Self {
+    pub fn on(mut self, step: &'static str, acts: impl Into<Vec<Act>>) -> Self {
         self.execute.insert(step, acts.into());
         self
     }
 
-    pub fn undo<const N: usize>(mut self, step: &'static str, acts: [Act; N]) -> Self {
+    pub fn undo(mut self, step: &'static str, acts: impl Into<Vec<Act>>) -> Self {
         self.undo.insert(step, acts.into());
         self
     }

@@ -8,6 +8,8 @@ pub use svg::timeline_svg;
 pub(super) use text::head;
 pub use text::timeline_text;
 
+use std::fmt::Write;
+
 use crate::diagram::page::{cut, wrapped};
 use crate::diagram::{columns, look, readable};
 use crate::ids::Timestamp;
@@ -204,11 +206,12 @@ fn told(moment: &Moment) -> (&'static str, String) {
             ..
         } => {
             let mut detail = cause_words(cause);
+            // Writing to a String can't fail.
             if !failed.is_empty() {
-                detail.push_str(&format!("; failed: {}", failed.join(", ")));
+                let _ = write!(detail, "; failed: {}", failed.join(", "));
             }
             if *recovery > 0 {
-                detail.push_str(&format!("; recovery {recovery}"));
+                let _ = write!(detail, "; recovery {recovery}");
             }
             (strategy.as_str(), detail)
         }

@@ -274,7 +274,7 @@ mod tests {
         let cut = Cut {
             x: 348,
             width: 24,
-            label: "23 h 59 min".to_owned(),
+            label: "1 d".to_owned(),
         };
         assert_eq!(scale.cuts(), [cut]);
         assert_eq!(

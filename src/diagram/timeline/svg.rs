@@ -184,7 +184,7 @@ fn grid(out: &mut String, scale: &Scale, chart: i64, axis: i64, bottom: i64) {
     for tick in scale.ticks() {
         let _ = writeln!(
             out,
-            r##"<path d="M{} {}V{bottom}" stroke="{}"/>"##,
+            r#"<path d="M{} {}V{bottom}" stroke="{}"/>"#,
             chart + tick.x,
             axis + 4,
             if tick.first { "#a9b3bd" } else { "#dde2e7" },

@@ -130,11 +130,11 @@ fn flags(story: &Story, scale: &Scale, chart: usize) -> Vec<String> {
     for (index, mark) in story.marks.iter().enumerate() {
         let text: Vec<char> = format!("{}", index + 1).chars().collect();
         let from = place(scale, mark.at, chart).min(chart - text.len());
-        let fits = |line: &&mut Vec<char>| {
+        let fits = |line: &[char]| {
             let around = from.saturating_sub(1)..(from + text.len() + 1).min(chart);
             line[around].iter().all(|&c| c == ' ')
         };
-        let line = match lines.iter_mut().position(|mut line| fits(&&mut line)) {
+        let line = match lines.iter_mut().position(|line| fits(line)) {
             Some(index) => index,
             None if lines.len() < 6 => {
                 lines.push(vec![' '; chart]);

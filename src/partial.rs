@@ -293,7 +293,8 @@ pub struct AttemptReport {
 /// let coordinator = Coordinator::builder(MemoryStore::new()).register(&saga).build().await?;
 /// let outcome = coordinator.start(&saga, "sale-1", 5).await?.outcome().await?;
 ///
-/// let calls = &outcome.partial().step("hold").expect("it is there").calls;
+/// let partial = outcome.partial();
+/// let calls = &partial.step("hold").expect("it is there").calls;
 /// assert_eq!(calls.len(), 2);
 /// assert_eq!((calls[0].call, calls[0].end), (CallKind::Execute, CallEnd::Done));
 /// assert_eq!((calls[1].call, calls[1].end), (CallKind::Compensate, CallEnd::Done));

@@ -50,6 +50,31 @@ pub(crate) enum CallEnded {
 }
 
 /// Something that happened to the run as a whole.
+///
+/// ```
+/// use amends::store::MemoryStore;
+/// use amends::{Coordinator, Happened, RecoveryStrategy, Saga, StepContext, StepError, step_fn};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut saga = Saga::builder::<u64>("sale");
+/// let n = saga.input();
+/// let pay = async |_: &StepContext, _: &u64| Err::<u64, _>(StepError::rejected("no credit"));
+/// saga.add(step_fn("pay", pay, async |_, _, _| Ok(())), n);
+/// let saga: Saga<u64, ()> = saga.returns(())?;
+///
+/// let coordinator = Coordinator::builder(MemoryStore::new()).register(&saga).build().await?;
+/// let partial = coordinator.start(&saga, "sale-1", 5).await?.outcome().await?.partial();
+///
+/// assert_eq!(partial.moments.len(), 1);
+/// let Happened::Decided { strategy, failed, .. } = &partial.moments[0].what else {
+///     panic!("not decided")
+/// };
+/// assert_eq!(*strategy, RecoveryStrategy::Compensate);
+/// assert_eq!(failed, &["pay"]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Moment {

@@ -56,6 +56,7 @@ pub mod failure;
 mod ids;
 pub mod journal;
 pub mod machine;
+pub mod operator;
 mod partial;
 pub mod policy;
 pub mod saga;
@@ -74,8 +75,8 @@ pub use ids::{RunId, Timestamp};
 pub use journal::CancelTold;
 pub use machine::{Happened, Moment};
 pub use partial::{
-    AttemptReport, CallEnd, CallKind, CallReport, CancelReport, CompensationReport, Completed, EffectReport, Outcome, Outstanding,
-    PartialResult, StepReport, StepStatus,
+    AttemptReport, CallEnd, CallKind, CallReport, CancelReport, CompensationReport, Completed,
+    EffectReport, Outcome, Outstanding, PartialResult, PauseReport, StepReport, StepStatus,
 };
 pub use policy::{RecoveryPolicy, RecoveryStrategy, Retry};
 pub use saga::{

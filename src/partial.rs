@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::failure::{Failure, FailureMode};
 use crate::ids::{RunId, Timestamp};
-use crate::journal::{CancelTold, Cause, End, Parking, Standing};
+use crate::journal::{CancelTold, Cause, End, Parking, Standing, VerbName};
 use crate::machine::{Call, CallEnded, EffectNow, Moment, NodeState, State, Status, UndoStatus};
 use crate::policy::{Explanation, RecoveryStrategy};
 use crate::saga::Graph;
@@ -155,6 +155,12 @@ pub struct PartialResult {
     pub assumed_absent: Vec<String>,
     /// Why the run is parked, if it is.
     pub parked: Option<Parking>,
+    /// Who paused the run, if it is paused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<PauseReport>,
+    /// What the run takes now.
+    #[serde(default)]
+    pub legal: Vec<VerbName>,
     /// The reason of the step that asked to end, if one did.
     pub stopped: Option<String>,
     /// What a cancel was told, if there was one. `too_late` with `completed` is completed despite cancel.
@@ -198,6 +204,8 @@ pub enum StepStatus {
     Undone,
     /// Its undo failed for good.
     UndoFailed,
+    /// An operator took it as done, without its being called.
+    Skipped,
 }
 
 /// What a step's round has left in the world.
@@ -403,6 +411,9 @@ pub struct CompensationReport {
     pub ended_at: Timestamp,
     /// How long its last call took, in microseconds.
     pub took_us: u64,
+    /// Who undid it by hand, where somebody did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by_hand: Option<String>,
     /// How it failed; nothing where it succeeded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
@@ -418,6 +429,18 @@ pub struct Outstanding {
     pub effect: EffectReport,
     /// The key under which it was made, to look for at the participant.
     pub key: Option<String>,
+}
+
+/// A pause.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct PauseReport {
+    /// Who asked.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+    /// Since when.
+    pub at: Timestamp,
 }
 
 /// A cancel, and what it was told.
@@ -456,7 +479,7 @@ impl PartialResult {
             u32::try_from(steps.iter().filter(|step| wanted(step.status)).count())
                 .unwrap_or(u32::MAX)
         };
-        let completed = count(|status| status == StepStatus::Done);
+        let completed = count(|status| matches!(status, StepStatus::Done | StepStatus::Skipped));
         let remaining = count(|status| {
             matches!(
                 status,
@@ -518,6 +541,7 @@ impl PartialResult {
                     attempts: done.attempts,
                     ended_at: done.ended_at,
                     took_us: u64::try_from(done.took.as_micros()).unwrap_or(u64::MAX),
+                    by_hand: done.by_hand.clone(),
                     failure: done.failure.as_deref().cloned(),
                 })
                 .collect(),
@@ -530,6 +554,12 @@ impl PartialResult {
                 .map(|(step, _)| step.name().to_owned())
                 .collect(),
             parked: state.parked.clone(),
+            paused: state.paused.as_ref().map(|paused| PauseReport {
+                by: paused.by.clone(),
+                reason: paused.reason.clone(),
+                at: paused.at,
+            }),
+            legal: state.legal(graph),
             stopped: match &state.end {
                 Some(End::Stopped { reason }) => Some(reason.clone()),
                 _ => state.stop.clone(),
@@ -604,9 +634,15 @@ impl PartialResult {
                     .parked
                     .as_ref()
                     .map_or("", |parked| parked.message.as_str());
+                let legal: Vec<&str> = self.legal.iter().map(|verb| verb.as_str()).collect();
                 format!(
-                    "parked: {why}; standing: {standing}. Retry, compensate, resolve what is in doubt, or abandon it"
+                    "parked: {why}; standing: {standing}. It takes: {}",
+                    legal.join(", ")
                 )
+            }
+            (Standing::Paused, _) => {
+                let by = self.paused.as_ref().map_or("", |paused| &paused.by);
+                format!("paused by {by}: `resume` lets it go on")
             }
             (_, Some(RecoveryStrategy::RetryFailed)) => {
                 format!(
@@ -650,6 +686,7 @@ fn step_report(name: &str, node: &NodeState) -> StepReport {
             Status::Running => StepStatus::Running,
             Status::Sleeping { .. } => StepStatus::Retrying,
             Status::Dropped => StepStatus::Interrupted,
+            Status::Done if node.skipped => StepStatus::Skipped,
             Status::Done => StepStatus::Done,
             Status::Failed => StepStatus::Failed,
             Status::Stopped => StepStatus::Stopped,

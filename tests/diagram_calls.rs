@@ -10,8 +10,8 @@ use amends::CallEnd::{Done, Failed, Lost, Stopped, UnderWay};
 use amends::CallKind::{Compensate, Execute};
 use amends::{CallEnd, CallKind, CancelTold, FailureMode, Happened, PartialResult, diagram};
 use scripted::{
-    Drawn, nightly_under_way, order_compensated, order_parked_for_a_day, order_stopped,
-    trip_cancelled, trip_parked, trip_past_the_pivot, trip_taken_over,
+    Drawn, nightly_under_way, order_compensated, order_operated, order_parked_for_a_day,
+    order_stopped, trip_cancelled, trip_parked, trip_past_the_pivot, trip_taken_over,
 };
 
 /// Kind, attempt, from and to in milliseconds since the start, end.
@@ -134,6 +134,26 @@ fn what_happened_to_the_run_as_a_whole_is_told_in_order() {
             (243, "manual"),
             (day, "never"),
             (day + 120_000, "retry_failed"),
+        ]
+    );
+
+    let Drawn { run, .. } = order_operated();
+    let by_ann: Vec<(i64, &str)> = moments(&run)
+        .into_iter()
+        .filter_map(|(at, what)| match what {
+            Happened::Skipped { step, .. } => Some((at, step.as_str())),
+            Happened::Paused { reason, .. } | Happened::Resumed { reason, .. } => {
+                Some((at, reason.as_str()))
+            }
+            _ => None,
+        })
+        .collect();
+    assert_eq!(
+        by_ann,
+        [
+            (60, "charge-card"),
+            (75, "the warehouse moves"),
+            (115, "it has moved"),
         ]
     );
 

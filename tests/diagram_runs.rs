@@ -71,7 +71,7 @@ fn gallery() -> BTreeMap<String, String> {
 #[test]
 fn each_picture_is_drawn_as_it_is_kept() {
     let gallery = gallery();
-    assert_eq!(gallery.len(), 3 * 4 + 10 * 6);
+    assert_eq!(gallery.len(), 3 * 4 + 11 * 6);
     for (name, drawn) in &gallery {
         is_kept(&format!("tests/snapshots/diagram/{name}"), drawn);
     }
@@ -159,12 +159,13 @@ fn each_status_is_told_by_a_word_and_a_sign_of_its_own() {
             "interrupted",
             "pending",
             "running",
+            "skipped",
             "undo failed",
             "undone",
             "waits to retry"
         ]
     );
-    assert_eq!(signs.len(), 9);
+    assert_eq!(signs.len(), 10);
 }
 
 /// How often an element has exactly this text.

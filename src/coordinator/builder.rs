@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 use crate::coordinator::clock::{Clock, SystemClock};
 use crate::coordinator::error::BuildError;
 use crate::coordinator::shared::{Registered, Setup, Shared};
-use crate::coordinator::{Coordinator, resume, timers};
+use crate::coordinator::{Coordinator, mailbox, resume, timers};
 use crate::failure::{Classifier, Classify};
 use crate::ids::random_u128;
 use crate::saga::{Definition, Outline, Saga};
@@ -150,6 +150,8 @@ impl CoordinatorBuilder {
         shared.keep(timers.abort_handle());
         let resume = tokio::spawn(resume::take_up_open_runs(Arc::downgrade(&shared)));
         shared.keep(resume.abort_handle());
+        let mailbox = tokio::spawn(mailbox::take_commands(Arc::downgrade(&shared)));
+        shared.keep(mailbox.abort_handle());
         Ok(Coordinator::new(shared))
     }
 }

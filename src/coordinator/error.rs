@@ -1,6 +1,7 @@
 //! What can go wrong around a run: errors per kind of call.
 
 use crate::ids::RunId;
+use crate::journal::VerbName;
 use crate::machine::Refused;
 use crate::step::PayloadError;
 use crate::store::{LoadError, StoreError};
@@ -173,13 +174,15 @@ pub enum CommandError {
         run: RunId,
     },
     /// The run's state doesn't allow it.
-    #[error("run `{run}`: {why}")]
+    #[error("run `{run}`: {why}{}", now_legal(legal))]
     Refused {
         /// The run.
         run: RunId,
-        /// Why, and what would be allowed.
+        /// Why.
         #[source]
         why: Refused,
+        /// What the run takes now.
+        legal: Vec<VerbName>,
     },
     /// The coordinator is shutting down, its store has stopped, or the run belongs to somebody else.
     #[error("the command about run `{run}` was not carried out: {why}")]
@@ -192,4 +195,21 @@ pub enum CommandError {
     /// The run can't be read.
     #[error(transparent)]
     Get(#[from] GetError),
+}
+
+impl CommandError {
+    pub(super) fn refused(run: &RunId, why: Refused, legal: Vec<VerbName>) -> Self {
+        let run = run.clone();
+        CommandError::Refused { run, why, legal }
+    }
+}
+
+/// The end of a refusal: what could be asked instead.
+fn now_legal(legal: &[VerbName]) -> String {
+    let words: Vec<&str> = legal.iter().map(|verb| verb.as_str()).collect();
+    if words.is_empty() {
+        String::new()
+    } else {
+        format!(" (it takes now: {})", words.join(", "))
+    }
 }

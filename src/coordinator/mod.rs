@@ -11,6 +11,7 @@ mod commands;
 mod driver;
 mod error;
 mod handle;
+mod mailbox;
 mod resume;
 mod shared;
 mod slot;

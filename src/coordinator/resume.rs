@@ -9,11 +9,12 @@ use crate::coordinator::error::{CommandError, GetError};
 use crate::coordinator::shared::{Registered, RunPermit};
 use crate::coordinator::slot::{Settled, Slot};
 use crate::ids::RunId;
-use crate::journal::{AppendId, Event, Journal, ParkReason, Parking, Record, RunStarted, Standing};
+use crate::journal::{AppendId, Event, ParkReason, Parking, Record, RunStarted, Standing};
 use crate::machine::State;
+use crate::operator::Reading;
 use crate::partial::Snapshot;
 use crate::saga::{Graph, Outline};
-use crate::store::{Append, LoadError, RunFilter};
+use crate::store::{Append, RunFilter};
 
 /// So many entries of the list of open runs are looked at in one go.
 const PAGE: usize = 256;
@@ -54,8 +55,9 @@ pub(super) async fn take_up_open_runs(shared: Weak<Shared>) {
                     };
                     Shared::wake_run(&alive, &entry.run, permit);
                 }
-                // Parked runs wait for an operator; the others are not open.
-                Standing::Parked
+                // Paused and parked runs wait for an operator; the others are not open.
+                Standing::Paused
+                | Standing::Parked
                 | Standing::Completed
                 | Standing::Compensated
                 | Standing::Stopped
@@ -127,7 +129,8 @@ impl Shared {
                                 return Shared::begin_driving(&shared, slot);
                             }
                         }
-                        Standing::Parked
+                        Standing::Paused
+                        | Standing::Parked
                         | Standing::Completed
                         | Standing::Compensated
                         | Standing::Stopped
@@ -283,40 +286,14 @@ impl Shared {
     }
 
     async fn load_state(&self, run: &RunId) -> Result<Option<Loaded>, GetError> {
-        let (journal, damage) = match self.store.load(run).await {
-            Ok(Some(journal)) => (journal, None),
-            Ok(None) => return Ok(None),
-            // What comes before the damage still tells what the run has achieved.
-            Err(error @ LoadError::Unreadable { .. }) => {
-                let why = error.to_string();
-                let LoadError::Unreadable { ref before, .. } = error else {
-                    return Err(error.into());
-                };
-                if before.records.is_empty() {
-                    return Err(error.into());
-                }
-                ((**before).clone(), Some(why))
-            }
-            Err(error) => return Err(error.into()),
+        let Some(read) = Reading::of(&*self.store, run).await? else {
+            return Ok(None);
         };
-        let no_start = || GetError::NoStart { run: run.clone() };
-        let first = journal
-            .records
-            .first()
-            .and_then(|record| record.events.first());
-        let Some(Event::RunStarted(started)) = first else {
-            return Err(no_start());
-        };
-        let mut found = self.find_definition(run, started).await?;
+        let mut found = self.find_definition(run, read.started()?).await?;
         let graph = found.graph();
-        let (seq, at) = journal
-            .records
-            .last()
-            .map_or_else(Default::default, |record| (record.seq, record.at));
-        let mut state = fold(journal, &graph)?.ok_or_else(no_start)?;
-        if let Some(why) = damage {
-            let parking = Parking::new(ParkReason::Unreadable, why.clone());
-            state.apply(&graph, &Event::Parked(Box::new(parking)), at);
+        let (seq, why) = (read.last_seq(), read.damage.clone());
+        let state = read.fold(&graph)?;
+        if let Some(why) = why {
             found = Found::Damaged { graph, why };
         }
         Ok(Some(Loaded { state, seq, found }))
@@ -348,38 +325,4 @@ impl Shared {
             }
         }
     }
-}
-
-/// Folds a journal: the very function that running uses (promise 8).
-fn fold(journal: Journal, graph: &Graph) -> Result<Option<State>, GetError> {
-    let same = journal.steps.is_same(&graph.table);
-    let mut numbers = Vec::new();
-    if !same {
-        for name in journal.steps.names() {
-            let step = graph.step_named(name);
-            let missing = || GetError::NoSuchStep {
-                run: journal.run.clone(),
-                step: name.to_owned(),
-            };
-            numbers.push(step.ok_or_else(missing)?);
-        }
-    }
-    let mut state: Option<State> = None;
-    for record in journal.records {
-        for event in record.events {
-            let event = if same {
-                event
-            } else {
-                event.map_step(|step| numbers[step.at()])
-            };
-            match (&mut state, &event) {
-                (Some(state), event) => state.apply(graph, event, record.at),
-                (None, Event::RunStarted(started)) => {
-                    state = Some(State::begin(graph, started, record.at));
-                }
-                (None, _) => return Ok(None),
-            }
-        }
-    }
-    Ok(state)
 }

@@ -36,6 +36,9 @@ const PLAY_BACK: &str = "M10 2.5V11.5L2.5 7z";
 const CLOCK: &str = "M7 1.5A5.5 5.5 0 1 1 6.9 1.5M7 4V7.3L9.5 9";
 const RING: &str = "M7 2.5A4.5 4.5 0 1 1 6.9 2.5";
 const BARS: &str = "M4.5 2.5V11.5M9.5 2.5V11.5";
+const SKIP: &str = "M2.5 3L6.5 7L2.5 11M7.5 3L11.5 7L7.5 11";
+/// Somebody is needed.
+const NEEDED: &str = "M7 2V8M7 11.6V11.7";
 const SQUARE: &str = "M3 3H11V11H3z";
 const BARRED: &str = "M2.5 7A4.5 4.5 0 1 1 11.5 7A4.5 4.5 0 1 1 2.5 7M4 10L10 4";
 
@@ -48,8 +51,9 @@ fn look((fill, line): (&'static str, &'static str), sign: char, shape: &'static 
     }
 }
 
-pub(super) const STATUSES: [StepStatus; 10] = [
+pub(super) const STATUSES: [StepStatus; 11] = [
     StepStatus::Done,
+    StepStatus::Skipped,
     StepStatus::Running,
     StepStatus::Retrying,
     StepStatus::Pending,
@@ -68,6 +72,7 @@ pub(super) fn of_step(status: StepStatus) -> Look {
         StepStatus::Retrying => look(TEAL, '◔', CLOCK),
         StepStatus::Interrupted => look(AMBER, '‖', BARS),
         StepStatus::Done => look(BLUE, '✓', TICK),
+        StepStatus::Skipped => look(SLATE, '»', SKIP),
         StepStatus::Failed => look(RED, '✗', CROSS),
         StepStatus::Stopped => look(SLATE, '■', SQUARE),
         StepStatus::Undoing => look(PURPLE, '◀', PLAY_BACK),
@@ -83,6 +88,7 @@ pub(super) fn step_word(status: StepStatus) -> &'static str {
         StepStatus::Retrying => "waits to retry",
         StepStatus::Interrupted => "interrupted",
         StepStatus::Done => "done",
+        StepStatus::Skipped => "skipped",
         StepStatus::Failed => "failed",
         StepStatus::Stopped => "asked to stop",
         StepStatus::Undoing => "undoing",
@@ -99,6 +105,7 @@ pub(super) fn class(status: StepStatus) -> &'static str {
         StepStatus::Retrying => "retrying",
         StepStatus::Interrupted => "interrupted",
         StepStatus::Done => "done",
+        StepStatus::Skipped => "skipped",
         StepStatus::Failed => "failed",
         StepStatus::Stopped => "stopped",
         StepStatus::Undoing => "undoing",
@@ -111,7 +118,8 @@ pub(super) fn of_run(standing: Standing) -> Look {
     match standing {
         Standing::Running => look(TEAL, '▶', PLAY),
         Standing::Waiting { .. } => look(TEAL, '◔', CLOCK),
-        Standing::Parked => look(AMBER, '‖', BARS),
+        Standing::Paused => look(SLATE, '‖', BARS),
+        Standing::Parked => look(AMBER, '!', NEEDED),
         Standing::Completed => look(BLUE, '✓', TICK),
         Standing::Compensated => look(PURPLE, '↶', BACK),
         Standing::Stopped => look(SLATE, '■', SQUARE),
@@ -154,7 +162,11 @@ pub(super) fn alarms(partial: &PartialResult, step: &StepReport) -> Vec<Alarm> {
         .as_ref()
         .filter(|_| partial.failing_step.as_deref() == Some(step.name.as_str()));
     match (mode, step.status, &step.failure) {
-        (Some(mode), StepStatus::Done | StepStatus::Running | StepStatus::Pending, _) => {
+        (
+            Some(mode),
+            StepStatus::Done | StepStatus::Skipped | StepStatus::Running | StepStatus::Pending,
+            _,
+        ) => {
             alarms.push(Alarm::new(Alert::Past, format!("failed before: {mode}")));
         }
         (Some(mode), ..) => {
@@ -174,6 +186,11 @@ pub(super) fn alarms(partial: &PartialResult, step: &StepReport) -> Vec<Alarm> {
     }
     if step.effect == EffectReport::InDoubt {
         alarms.push(Alarm::new(Alert::Doubt, "effect in doubt".to_owned()));
+    }
+    let mut undone = partial.compensations.iter().rev();
+    let last = undone.find(|undone| undone.step == step.name);
+    if step.status == StepStatus::Undone && last.is_some_and(|undone| undone.by_hand.is_some()) {
+        alarms.push(Alarm::new(Alert::Past, "undone by hand".to_owned()));
     }
     if partial.assumed_absent.contains(&step.name) {
         alarms.push(Alarm::new(Alert::Doubt, "assumed absent".to_owned()));
@@ -240,6 +257,9 @@ pub(super) fn story(partial: &PartialResult) -> Vec<String> {
     ];
     if let Some(parked) = &partial.parked {
         lines.push(format!("parked ({}): {}", parked.reason, parked.message));
+    }
+    if let Some(paused) = &partial.paused {
+        lines.push(format!("paused by {}: {}", paused.by, paused.reason));
     }
     if let Some(reason) = &partial.stopped {
         lines.push(format!("a step asked to end the run: {reason}"));

@@ -6,7 +6,7 @@ use crate::failure::{FailedEffect, Failure};
 use crate::ids::Timestamp;
 use crate::journal::{CancelTold, Event, ParkReason, Parking};
 use crate::machine::kept::CallEnded;
-use crate::machine::state::{Cancel, EffectNow, Phase, State, Status, UndoStatus};
+use crate::machine::state::{Cancel, EffectNow, Paused, Phase, State, Status, UndoStatus};
 use crate::saga::{Graph, StepKind};
 use crate::step::{Probed, StepIx, Value};
 
@@ -140,7 +140,33 @@ impl State {
                 }
             }
             Event::Resolved { step, answer, .. } => self.probed(graph, *step, answer),
+            Event::Commanded { token } => self.tokens.push(token.clone()),
+            Event::InputEdited {
+                step, round, input, ..
+            } => self.input_edited(*step, *round, input),
+            Event::Skipped {
+                step,
+                effect,
+                output,
+                ..
+            } => self.skipped(graph, *step, *effect, output),
+            Event::MarkedCompensated { step, by, .. } => self.undone_by_hand(graph, *step, by, at),
+            Event::UndosRetried { .. } => self.retry_undos(graph),
+            Event::Paused { by, reason } => {
+                self.paused = Some(Paused {
+                    by: by.clone(),
+                    reason: reason.clone(),
+                    at,
+                });
+            }
+            Event::Resumed { .. } => self.leave_pause(at),
+            Event::AbandonRequested { by, reason } => {
+                self.abandon
+                    .get_or_insert_with(|| (by.clone(), reason.clone()));
+            }
             Event::Parked(parking) => {
+                // Parked is more than paused: whoever lets the run go on ends both.
+                self.leave_pause(at);
                 self.park_wanted = None;
                 self.parked = Some((**parking).clone());
                 self.parked_at = at;
@@ -415,6 +441,14 @@ impl State {
     pub(super) fn leave_parking(&mut self, at: Timestamp) {
         if self.parked.take().is_some() {
             let stood = at.since(self.parked_at);
+            self.deadline = self.deadline.map(|deadline| deadline.after(stood));
+        }
+    }
+
+    /// They stand still while it is paused, too.
+    fn leave_pause(&mut self, at: Timestamp) {
+        if let Some(paused) = self.paused.take() {
+            let stood = at.since(paused.at);
             self.deadline = self.deadline.map(|deadline| deadline.after(stood));
         }
     }

@@ -144,6 +144,61 @@ pub enum Happened {
         /// Why.
         reason: String,
     },
+    /// An operator replaced the input of a step; never the input itself.
+    InputEdited {
+        /// The step.
+        step: String,
+        /// Who.
+        by: String,
+        /// Why.
+        reason: String,
+    },
+    /// An operator took a step as done without its being called.
+    Skipped {
+        /// The step.
+        step: String,
+        /// Who.
+        by: String,
+        /// Why.
+        reason: String,
+    },
+    /// An operator said that a step was undone by hand.
+    MarkedCompensated {
+        /// The step.
+        step: String,
+        /// Who.
+        by: String,
+        /// Why.
+        reason: String,
+    },
+    /// An operator had the undos tried again that failed or waited.
+    UndosRetried {
+        /// Who.
+        by: String,
+        /// Why.
+        reason: String,
+    },
+    /// An operator paused the run.
+    Paused {
+        /// Who.
+        by: String,
+        /// Why.
+        reason: String,
+    },
+    /// An operator ended the pause.
+    Resumed {
+        /// Who.
+        by: String,
+        /// Why.
+        reason: String,
+    },
+    /// An operator gave the run up while something was in flight.
+    AbandonRequested {
+        /// Who.
+        by: String,
+        /// Why.
+        reason: String,
+    },
     /// The run began to wait for an operator.
     Parked {
         /// The reason's word.
@@ -241,11 +296,49 @@ impl State {
                 by: by.clone(),
                 reason: reason.clone(),
             },
+            Event::InputEdited {
+                step, by, reason, ..
+            } => Happened::InputEdited {
+                step: name(*step),
+                by: by.clone(),
+                reason: reason.clone(),
+            },
+            Event::Skipped {
+                step, by, reason, ..
+            } => Happened::Skipped {
+                step: name(*step),
+                by: by.clone(),
+                reason: reason.clone(),
+            },
+            Event::MarkedCompensated {
+                step, by, reason, ..
+            } => Happened::MarkedCompensated {
+                step: name(*step),
+                by: by.clone(),
+                reason: reason.clone(),
+            },
+            Event::UndosRetried { by, reason } => Happened::UndosRetried {
+                by: by.clone(),
+                reason: reason.clone(),
+            },
+            Event::Paused { by, reason } => Happened::Paused {
+                by: by.clone(),
+                reason: reason.clone(),
+            },
+            Event::Resumed { by, reason } => Happened::Resumed {
+                by: by.clone(),
+                reason: reason.clone(),
+            },
+            Event::AbandonRequested { by, reason } => Happened::AbandonRequested {
+                by: by.clone(),
+                reason: reason.clone(),
+            },
             Event::Parked(parking) => Happened::Parked {
                 reason: parking.reason.to_string(),
                 message: parking.message.clone(),
             },
             Event::RunStarted(_)
+            | Event::Commanded { .. }
             | Event::StepStarted { .. }
             | Event::StepDone { .. }
             | Event::StepFailed { .. }

@@ -17,13 +17,17 @@ mod decide;
 mod forward;
 mod kept;
 mod recovery;
+mod replay;
 mod state;
 mod unwind;
+mod verbs;
 
 pub use attempt::AttemptResult;
-pub use command::Refused;
+pub use command::{Asked, Refused};
 pub use decide::Todo;
 pub(crate) use kept::{Call, CallEnded};
 pub use kept::{Happened, Moment};
+pub use replay::ReplayError;
 pub use state::State;
 pub(crate) use state::{EffectNow, NodeState, Status, UndoStatus};
+pub use verbs::{Stage, Verdict, verdict};

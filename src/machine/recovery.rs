@@ -3,7 +3,7 @@
 use crate::failure::{FailedEffect, FailureMode};
 use crate::ids::Timestamp;
 use crate::journal::{Cause, Decision, ParkReason, Parking};
-use crate::machine::state::{Direction, EffectNow, State, Status, UndoStatus};
+use crate::machine::state::{Direction, EffectNow, Phase, State, Status, UndoStatus};
 use crate::policy::{Explanation, RecoveryStrategy, Situation};
 use crate::saga::{Graph, StepKind, UndoRule};
 use crate::step::StepIx;
@@ -167,6 +167,10 @@ impl State {
         if let Cause::Operator { .. } = decision.cause {
             // An operator's word resets the count of recoveries (rule D6).
             self.recoveries = 0;
+            if let Some(cancel) = self.cancel.as_mut().filter(|_| decision.strategy.retries()) {
+                // The later word wins.
+                cancel.pending = false;
+            }
         }
         if decision.cause == Cause::Cancel
             && let Some(cancel) = &mut self.cancel
@@ -187,8 +191,15 @@ impl State {
         self.park_wanted = None;
         self.time_is_up = false;
         self.failures.clear();
-        self.grant_anew();
         let hold = decision.resume_at;
+        if self.phase == Phase::Unwinding && decision.strategy == RecoveryStrategy::RetryAll {
+            // An operator turns the undoing of all into a new beginning (rule O2).
+            self.retry_undos(graph);
+            self.grant_anew();
+            self.unwind.then = Direction::Forward { hold };
+            return;
+        }
+        self.grant_anew();
         if decision.stop {
             self.unwind_doubts(graph);
             return;

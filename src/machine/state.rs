@@ -45,6 +45,11 @@ pub struct State {
     pub(super) time_is_up: bool,
     pub(crate) cancel: Option<Cancel>,
     pub(crate) stop: Option<String>,
+    pub(crate) paused: Option<Paused>,
+    /// Who gives the run up, and why: it ends as soon as nothing is in flight.
+    pub(super) abandon: Option<(String, String)>,
+    /// Tokens of the commands that are in the journal.
+    pub(super) tokens: Vec<Arc<str>>,
     /// The run has to be parked as soon as nothing is in flight.
     pub(super) park_wanted: Option<Parking>,
     pub(crate) parked: Option<Parking>,
@@ -83,6 +88,14 @@ pub(crate) struct Cancel {
     pub(crate) told: CancelTold,
     /// Whether it is still to be carried out.
     pub(crate) pending: bool,
+}
+
+/// A pause, and since when.
+#[derive(Clone, Debug)]
+pub(crate) struct Paused {
+    pub(crate) by: String,
+    pub(crate) reason: String,
+    pub(crate) at: Timestamp,
 }
 
 /// What a round's attempts left, joined (rule E3).
@@ -160,6 +173,10 @@ pub(crate) struct NodeState {
     /// The key of the round's undo, once that was announced: made once, too (rule K1).
     pub(crate) undo_key: Option<Arc<str>>,
     pub(crate) mapped: Vec<Value>,
+    /// The round's input where an operator replaced it.
+    pub(crate) edited: Option<Value>,
+    /// Whether it is done by an operator's word, without having been called.
+    pub(crate) skipped: bool,
     pub(crate) output: Option<Value>,
     pub(crate) failure: Option<Box<Failure>>,
     /// Its place in the order of completions; larger is later.
@@ -192,6 +209,8 @@ pub(crate) struct Compensation {
     pub(crate) took: Duration,
     /// What the effect was when it was undone.
     pub(crate) effect: EffectNow,
+    /// Who said that it was undone, where no `compensate` did.
+    pub(crate) by_hand: Option<String>,
     /// Nothing where it succeeded.
     pub(crate) failure: Option<Box<Failure>>,
 }
@@ -218,7 +237,6 @@ pub(super) struct Unwind {
     /// Undos that may start: in order of readiness, or the last completed first.
     pub(super) ready: VecDeque<StepIx>,
     pub(super) latest: BinaryHeap<(u64, StepIx)>,
-    pub(super) failed: u32,
 }
 
 impl State {
@@ -255,6 +273,9 @@ impl State {
             time_is_up: false,
             cancel: None,
             stop: None,
+            paused: None,
+            abandon: None,
+            tokens: Vec::new(),
             park_wanted: None,
             parked: None,
             parked_at: at,
@@ -267,7 +288,6 @@ impl State {
                 running: 0,
                 ready: VecDeque::new(),
                 latest: BinaryHeap::new(),
-                failed: 0,
             },
             compensations: Vec::new(),
             moments: VecDeque::new(),
@@ -317,6 +337,12 @@ impl State {
         self.phase == Phase::Parked
     }
 
+    /// Whether an operator paused the run.
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        self.paused.is_some()
+    }
+
     /// Whether a step's future, or a probe's, is under way.
     #[must_use]
     pub fn has_in_flight(&self) -> bool {
@@ -338,6 +364,7 @@ impl State {
             (Some(End::Stopped { .. }), ..) => Standing::Stopped,
             (Some(End::Abandoned { .. }), ..) => Standing::Abandoned,
             (None, Phase::Parked, _) => Standing::Parked,
+            (None, ..) if self.paused.is_some() && !self.has_in_flight() => Standing::Paused,
             (None, _, Some(until)) if !self.has_in_flight() => Standing::Waiting { until },
             (None, ..) => Standing::Running,
         }
@@ -377,6 +404,8 @@ impl NodeState {
             key: None,
             undo_key: None,
             mapped: Vec::new(),
+            edited: None,
+            skipped: false,
             output: None,
             failure: None,
             completed: 0,

@@ -7,13 +7,14 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
+use amends::journal::{Command, SkippedEffect, Verb};
 use amends::policy::Jitter;
 use amends::store::MemoryStore;
 use amends::testkit::VirtualClock;
 use amends::{
     Action, Coordinator, CoordinatorBuilder, Effect, FailureMode, Graph, Node, PartialResult,
     Payload, RecoveryPolicy, RecoveryStrategy, Resolution, Retry, RunId, Saga, Step, StepContext,
-    StepError, StepSpec, irreversible, read_only, step,
+    StepError, StepSpec, Value, irreversible, read_only, step,
 };
 use tokio::time::sleep;
 
@@ -320,6 +321,43 @@ pub fn order_parked_for_a_day() -> Drawn {
     })
 }
 
+/// An operator takes a step as done, pauses the run, and lets it go on.
+pub fn order_operated() -> Drawn {
+    let script = Script::default().on("charge-card", [Act::Refused(9)]);
+    let cast = Cast::new(script);
+    let mut saga = Saga::builder::<u64>("place-order").policy(RecoveryPolicy::by_progress());
+    let order = saga.input();
+    let stock = saga.add(cast.step("reserve-stock"), order);
+    let paid = saga.add(cast.step::<(u64, u64)>("charge-card"), (order, stock));
+    let packed = saga.add(cast.step::<u64>("pack").after(paid), stock);
+    let ship = saga.add(cast.last::<u64>("ship").pivot(), packed);
+    let saga = saga.returns(ship).unwrap();
+    run("order-operated", &saga, async |coordinator, id| {
+        let ask = async |verb: Verb, reason: &str| {
+            let command = Command::new(id.clone(), verb).by("ann").reason(reason);
+            coordinator.command(&command).await.unwrap();
+        };
+        sleep(MS(60)).await;
+        let skip = Verb::Skip {
+            step: "charge-card".to_owned(),
+            effect: SkippedEffect::None,
+            output: Value::typed(Arc::new(SECRET)),
+        };
+        ask(skip, "paid in cash").await;
+        sleep(MS(10)).await;
+        let retry = Verb::Retry {
+            strategy: None,
+            edits: Vec::new(),
+        };
+        ask(retry, "go on").await;
+        sleep(MS(5)).await;
+        ask(Verb::Pause, "the warehouse moves").await;
+        sleep(MS(40)).await;
+        ask(Verb::Resume, "it has moved").await;
+        rests(coordinator, id).await;
+    })
+}
+
 pub fn trip_parked() -> Drawn {
     let script = Script::default()
         .on("book-hotel", [Act::Doubt(20), Act::Refused(9)])
@@ -402,6 +440,7 @@ pub fn all() -> Vec<Drawn> {
         order_compensated(),
         order_stopped(),
         order_parked_for_a_day(),
+        order_operated(),
         trip_parked(),
         trip_past_the_pivot(),
         trip_cancelled(),

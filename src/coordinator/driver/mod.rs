@@ -20,10 +20,10 @@ use tokio::time::{Instant, Sleep};
 use crate::coordinator::attempt::{CallEnd, Came, Permits};
 use crate::coordinator::error::CommandError;
 use crate::coordinator::shared::{DriverGuard, Registered, RunPermit, Shared};
-use crate::coordinator::slot::{Command, Slot};
+use crate::coordinator::slot::{Asking, Slot};
 use crate::ids::Timestamp;
-use crate::journal::{AppendId, CancelTold, Event, Standing};
-use crate::machine::State;
+use crate::journal::{AppendId, CancelTold, Event, Standing, Verb};
+use crate::machine::{Asked, Refused, State};
 use crate::saga::{BoxFuture, Erased, Graph};
 use crate::step::{StepIx, StopSignal};
 
@@ -46,7 +46,7 @@ pub(super) struct Driver {
     batch_at: Option<Timestamp>,
     /// Calls that may be made once the batch is durable.
     launches: Vec<Launch>,
-    answers: Vec<(Command, Option<CancelTold>)>,
+    answers: Vec<(Asking, Option<CancelTold>)>,
     calls: FuturesUnordered<BoxFuture<CallEnd>>,
     over: Vec<CallEnd>,
     /// Permits that were asked for, and those that came.
@@ -166,27 +166,51 @@ impl Driver {
 
     fn take_commands(&mut self) {
         let now = self.shared.clock.now();
-        for command in self.slot.take_commands() {
-            match command.verb.event(&self.state, &self.graph) {
-                Ok(event) => {
-                    let told = match &event {
-                        Event::CancelRequested { told, .. } => Some(*told),
+        for asking in self.slot.take_commands() {
+            match self.events_of(&asking) {
+                Ok(events) => {
+                    for event in events {
+                        self.note(event, now);
+                    }
+                    let told = match asking.verb {
+                        Verb::Cancel => self.state.cancel_told(),
                         _ => None,
                     };
-                    self.note(event, now);
-                    self.answers.push((command, told));
+                    self.answers.push((asking, told));
                 }
                 Err(why) => {
-                    let refused = CommandError::Refused {
-                        run: self.slot.run.clone(),
-                        why,
-                    };
+                    let legal = self.state.legal(&self.graph);
+                    let refused = CommandError::refused(&self.slot.run, why, legal);
                     // Whoever asked may have gone.
-                    drop(command.answer.send(Err(refused)));
+                    drop(asking.answer.send(Err(refused)));
                 }
             }
         }
     }
+
+    fn events_of(&self, asking: &Asking) -> Result<Vec<Event<StepIx>>, Refused> {
+        let asked = Asked {
+            by: &asking.by,
+            reason: &asking.reason,
+        };
+        let events =
+            self.state
+                .command(&self.graph, &asking.verb, asked, asking.token.as_deref())?;
+        // Whether an edited input is one of its step's only the step's own type can tell.
+        for event in &events {
+            if let Event::InputEdited { step, input, .. } = event {
+                let wired = &self.registered.definition.bodies[step.at()].input;
+                if let Err(error) = wired.supply.read(input) {
+                    return Err(Refused::BadInput {
+                        step: self.graph.step(*step).name.to_string(),
+                        why: error.to_string(),
+                    });
+                }
+            }
+        }
+        Ok(events)
+    }
+
     fn poll_calls(&mut self, cx: &mut Context<'_>) {
         while let Poll::Ready(Some(end)) = Pin::new(&mut self.calls).poll_next(cx) {
             self.over.push(end);

@@ -232,6 +232,17 @@ fn told(moment: &Moment) -> (&'static str, String) {
             by,
             reason,
         } => ("resolved", format!("{step}: {answer}, by {by}: {reason}")),
+        Happened::InputEdited { step, by, reason } => {
+            ("new input", format!("of {step}, by {by}: {reason}"))
+        }
+        Happened::Skipped { step, by, reason } => ("skipped", format!("{step}, by {by}: {reason}")),
+        Happened::MarkedCompensated { step, by, reason } => {
+            ("undone by hand", format!("{step}, by {by}: {reason}"))
+        }
+        Happened::UndosRetried { by, reason } => ("undos again", format!("by {by}: {reason}")),
+        Happened::Paused { by, reason } => ("paused", format!("by {by}: {reason}")),
+        Happened::Resumed { by, reason } => ("resumed", format!("by {by}: {reason}")),
+        Happened::AbandonRequested { by, reason } => ("given up", format!("by {by}: {reason}")),
         Happened::Parked { reason, message } => ("parked", format!("({reason}) {message}")),
     }
 }

@@ -449,8 +449,10 @@ fn flags(marks: &[Mark], scale: &Scale, most: i64) -> Vec<Flag> {
 
 fn mark_colours(word: &str) -> (&'static str, &'static str) {
     match word {
-        "taken over" | "parked" => ("#fff0c7", "#8a5a00"),
-        "cancel" | "too late" | "deadline" | "compensate" | "abandoned" => ("#fde3d5", "#b03a06"),
+        "taken over" | "parked" | "paused" => ("#fff0c7", "#8a5a00"),
+        "cancel" | "too late" | "deadline" | "compensate" | "given up" | "abandoned" => {
+            ("#fde3d5", "#b03a06")
+        }
         "compensated" => ("#ebe5f5", "#62479b"),
         "completed" => ("#dcebf8", "#1f5f99"),
         _ => ("#e6e9ed", "#3d4854"),

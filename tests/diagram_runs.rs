@@ -221,6 +221,9 @@ fn each_document_is_sound_and_nothing_is_outside_of_its_page() {
             assert_eq!(elements(&svg)[..2], ["svg", "title"], "{}", drawn.name);
             inside(&svg, drawn.name);
         }
+        let timeline = diagram::timeline_svg(&drawn.run);
+        let width: u32 = attribute(&timeline, "width").unwrap().parse().unwrap();
+        assert!(width < 1_400, "{}: {width}", drawn.name);
     }
 }
 

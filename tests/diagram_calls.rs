@@ -6,12 +6,13 @@
 #[path = "diagram/scripted.rs"]
 mod scripted;
 
-use amends::CallEnd::{Done, Failed, Lost, Stopped, UnderWay};
+use amends::CallEnd::{Done, Failed, Interrupted, Lost, Stopped, UnderWay};
 use amends::CallKind::{Compensate, Execute};
 use amends::{CallEnd, CallKind, CancelTold, FailureMode, Happened, PartialResult, diagram};
 use scripted::{
     Drawn, nightly_under_way, order_compensated, order_operated, order_parked_for_a_day,
-    order_stopped, trip_cancelled, trip_parked, trip_past_the_pivot, trip_taken_over,
+    order_stopped, siblings_interrupted, trip_cancelled, trip_parked, trip_past_the_pivot,
+    trip_taken_over,
 };
 
 /// Kind, attempt, from and to in milliseconds since the start, end.
@@ -101,11 +102,19 @@ fn a_call_that_its_process_took_along_ends_lost_when_the_run_is_taken_over() {
 }
 
 #[test]
-fn a_call_that_asked_to_stop_and_one_that_is_under_way_are_told_so() {
+fn calls_that_asked_to_stop_or_were_dropped_or_are_under_way_are_told_so() {
     let Drawn { run, .. } = order_stopped();
     assert_eq!(
         calls(&run, "charge-card"),
         [(Execute, 1, 12, Some(21), Stopped)]
+    );
+    let Drawn { run, .. } = siblings_interrupted();
+    assert_eq!(
+        calls(&run, "slow"),
+        [
+            (Execute, 1, 12, Some(67), Interrupted),
+            (Compensate, 1, 67, Some(75), Done),
+        ]
     );
     let Drawn { run, .. } = nightly_under_way();
     assert_eq!(calls(&run, "job-e4"), [(Execute, 1, 48, None, UnderWay)]);

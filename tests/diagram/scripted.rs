@@ -13,8 +13,8 @@ use amends::store::MemoryStore;
 use amends::testkit::VirtualClock;
 use amends::{
     Action, Coordinator, CoordinatorBuilder, Effect, FailureMode, Graph, Node, PartialResult,
-    Payload, RecoveryPolicy, RecoveryStrategy, Resolution, Retry, RunId, Saga, Step, StepContext,
-    StepError, StepSpec, Value, irreversible, read_only, step,
+    Payload, RecoveryPolicy, RecoveryStrategy, Resolution, Retry, RunId, Saga, Siblings, Step,
+    StepContext, StepError, StepSpec, Value, irreversible, read_only, step,
 };
 use tokio::time::sleep;
 
@@ -412,6 +412,24 @@ pub fn trip_taken_over() -> Drawn {
     }
 }
 
+/// A sibling of a step that failed for good is told to stop, doesn't, and is dropped.
+pub fn siblings_interrupted() -> Drawn {
+    let script = Script::default()
+        .on("slow", [Act::Hang])
+        .on("refused", [Act::Refused(30)]);
+    let cast = Cast::new(script);
+    let grace = Siblings::Stop { grace: MS(25) };
+    let mut saga = Saga::builder::<u64>("siblings")
+        .policy(policy())
+        .siblings(grace);
+    let input = saga.input();
+    let quick = saga.add(cast.step::<u64>("quick"), input);
+    saga.add(cast.step::<u64>("slow"), quick);
+    saga.add(cast.step::<u64>("refused"), quick);
+    let saga = saga.returns::<()>(()).unwrap();
+    run("siblings-interrupted", &saga, rests)
+}
+
 pub fn nightly_under_way() -> Drawn {
     let script = Script::default()
         .on("job-c2", [Act::Busy(30), Act::Done(12)])
@@ -445,6 +463,7 @@ pub fn all() -> Vec<Drawn> {
         trip_past_the_pivot(),
         trip_cancelled(),
         trip_taken_over(),
+        siblings_interrupted(),
         nightly_under_way(),
         nightly_compensated(),
     ]

@@ -74,9 +74,10 @@ pub use coordinator::{
 pub use failure::FailureMode;
 pub use ids::{RunId, Timestamp};
 pub use journal::CancelTold;
+pub use machine::{Happened, Moment};
 pub use partial::{
-    AttemptReport, CancelReport, CompensationReport, Completed, EffectReport, Outcome, Outstanding,
-    PartialResult, PauseReport, StepReport, StepStatus,
+    AttemptReport, CallEnd, CallKind, CallReport, CancelReport, CompensationReport, Completed,
+    EffectReport, Outcome, Outstanding, PartialResult, PauseReport, StepReport, StepStatus,
 };
 pub use policy::{RecoveryPolicy, RecoveryStrategy, Retry};
 pub use saga::{
@@ -101,3 +102,6 @@ mod defining {}
 #[cfg(doctest)]
 #[doc = include_str!("../docs/policies.md")]
 mod policies {}
+#[cfg(doctest)]
+#[doc = include_str!("../docs/diagrams.md")]
+mod diagrams {}

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::failure::Failure;
 use crate::ids::Timestamp;
 use crate::journal::{CancelTold, Decision, End, Parking, RunStarted, Standing};
+use crate::machine::kept::{Call, Moment};
 use crate::saga::{Feed, Graph, UndoOrder};
 use crate::step::{StepIx, Value};
 
@@ -60,6 +61,8 @@ pub struct State {
     pub(crate) last_decision: Option<Box<Decision<StepIx>>>,
     pub(super) unwind: Unwind,
     pub(crate) compensations: Vec<Compensation>,
+    /// The latest of what happened to the run as a whole.
+    pub(crate) moments: VecDeque<Moment>,
     pub(super) completions: u64,
     pub(crate) end: Option<End>,
 }
@@ -183,8 +186,8 @@ pub(crate) struct NodeState {
     pub(crate) started_at: Option<Timestamp>,
     pub(crate) ended_at: Option<Timestamp>,
     pub(crate) took: Duration,
-    /// Attempts that did not succeed.
-    pub(crate) history: Vec<AttemptTaken>,
+    /// The latest calls of both kinds, in order.
+    pub(crate) calls: VecDeque<Call>,
     pub(super) in_region: bool,
     /// Steps that depended on it and are to be undone first.
     pub(super) blockers: u32,
@@ -196,16 +199,6 @@ pub(crate) struct NodeState {
     pub(super) undo_since: Option<Timestamp>,
     pub(super) undo_delay: Option<Duration>,
     pub(crate) undo_failure: Option<Box<Failure>>,
-}
-
-/// An attempt that is over, for people.
-#[derive(Clone, Debug)]
-pub(crate) struct AttemptTaken {
-    pub(crate) attempt: u32,
-    pub(crate) started_at: Timestamp,
-    pub(crate) ended_at: Timestamp,
-    /// Nothing where it was interrupted.
-    pub(crate) failure: Option<Box<Failure>>,
 }
 
 /// One undo that has come to an end, in order.
@@ -300,6 +293,7 @@ impl State {
                 latest: BinaryHeap::new(),
             },
             compensations: Vec::new(),
+            moments: VecDeque::new(),
             completions: 0,
             end: None,
         };
@@ -421,7 +415,7 @@ impl NodeState {
             started_at: None,
             ended_at: None,
             took: Duration::ZERO,
-            history: Vec::new(),
+            calls: VecDeque::new(),
             in_region: false,
             blockers: 0,
             undo: UndoStatus::Idle,

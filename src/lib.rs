@@ -56,6 +56,7 @@ pub mod failure;
 mod ids;
 pub mod journal;
 pub mod machine;
+mod observe;
 mod partial;
 pub mod policy;
 pub mod saga;
@@ -64,6 +65,7 @@ pub mod step;
 pub mod store;
 #[cfg(feature = "testkit")]
 pub mod testkit;
+mod trace_context;
 
 pub use coordinator::{
     BuildError, Clock, CommandError, Coordinator, CoordinatorBuilder, GetError, OutcomeError,

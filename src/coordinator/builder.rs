@@ -13,6 +13,7 @@ use crate::coordinator::shared::{Registered, Setup, Shared};
 use crate::coordinator::{Coordinator, resume, timers};
 use crate::failure::{Classifier, Classify};
 use crate::ids::random_u128;
+use crate::observe::Meters;
 use crate::saga::{Definition, Outline, Saga};
 use crate::store::Store;
 
@@ -113,6 +114,7 @@ impl CoordinatorBuilder {
     /// Outside of a tokio runtime.
     pub async fn build(self) -> Result<Coordinator, BuildError> {
         let mut definitions: HashMap<String, BTreeMap<u32, Arc<Registered>>> = HashMap::new();
+        let mut meters = Meters::new();
         for definition in self.definitions {
             let graph = &definition.graph;
             self.store.remember(&Outline::of(graph)).await?;
@@ -132,8 +134,14 @@ impl CoordinatorBuilder {
                 .iter()
                 .map(|step| limit(step.max_in_flight))
                 .collect();
-            versions.insert(graph.version, Arc::new(Registered { definition, limits }));
+            let registered = Registered {
+                meters: meters.definition(graph),
+                limits,
+                definition: Arc::clone(&definition),
+            };
+            versions.insert(graph.version, Arc::new(registered));
         }
+        meters.count_parked(&*self.store).await?;
         let shared = Arc::new(Shared::new(Setup {
             store: self.store,
             clock: self.clock,

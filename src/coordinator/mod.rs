@@ -14,6 +14,7 @@ mod handle;
 mod resume;
 mod shared;
 mod slot;
+mod spans;
 mod start;
 mod timers;
 mod watch;

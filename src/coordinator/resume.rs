@@ -256,6 +256,8 @@ impl Shared {
             );
             if let Err(error) = self.store.append(append).await {
                 tracing::error!(run = %slot.run, %error, "the run could not be parked: the next start tries again");
+            } else if let Some(registered) = self.definition(&graph.saga, graph.version) {
+                registered.meters.parked();
             }
         }
         let why = "its definition has changed under the same version";

@@ -14,6 +14,7 @@ use crate::coordinator::slot::{Settled, Slot};
 use crate::coordinator::timers::Timers;
 use crate::failure::Classifier;
 use crate::ids::RunId;
+use crate::observe::DefinitionMeters;
 use crate::saga::Definition;
 use crate::sharded::Sharded;
 use crate::store::Store;
@@ -47,6 +48,7 @@ pub(crate) struct Shared {
 pub(crate) struct Registered {
     pub(crate) definition: Arc<Definition>,
     pub(crate) limits: Vec<Option<Arc<Semaphore>>>,
+    pub(crate) meters: DefinitionMeters,
 }
 
 /// Set once, waited for by many.

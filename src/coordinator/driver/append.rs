@@ -44,6 +44,7 @@ impl Driver {
         };
         // A store that keeps values answers at once and for certain, so nothing has to be sent again.
         let spare = (!self.shared.store.keeps_values()).then(|| append.clone());
+        let appending = self.counts.appending();
         let mut next = Some(append);
         let mut stall = FIRST_STALL;
         while let Some(append) = next.take() {
@@ -72,6 +73,8 @@ impl Driver {
                 }
             }
         }
+        self.counts.appended(&appending);
+        self.counts.durable(self.state.is_parked());
         self.seq += 1;
         self.standing = Some(standing);
         if std::mem::take(&mut self.starting) {

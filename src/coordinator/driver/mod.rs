@@ -9,23 +9,27 @@ mod launch;
 mod rest;
 mod turn;
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_util::stream::{FuturesUnordered, Stream};
 use tokio::time::{Instant, Sleep};
+use tracing::Instrument;
 
 use crate::coordinator::attempt::{CallEnd, Came, Permits};
 use crate::coordinator::error::CommandError;
 use crate::coordinator::shared::{DriverGuard, Registered, RunPermit, Shared};
 use crate::coordinator::slot::{Command, Slot};
+use crate::coordinator::spans::Spans;
 use crate::ids::Timestamp;
 use crate::journal::{AppendId, CancelTold, Event, Standing};
 use crate::machine::State;
+use crate::observe::RunCounts;
 use crate::saga::{BoxFuture, Erased, Graph};
 use crate::step::{StepIx, StopSignal};
+use crate::trace_context::RunTrace;
 
 pub(super) struct Driver {
     shared: Arc<Shared>,
@@ -56,6 +60,9 @@ pub(super) struct Driver {
     /// When attempts that were told to stop are dropped.
     drop_at: Option<Instant>,
     until: Option<Timestamp>,
+    trace: RunTrace,
+    spans: Spans,
+    counts: RunCounts,
     _permit: RunPermit,
     _guard: DriverGuard,
 }
@@ -94,6 +101,13 @@ impl Driver {
     ) -> Self {
         Driver {
             graph: Arc::clone(&registered.definition.graph),
+            trace: RunTrace::new(
+                &state.header.trace_id,
+                state.header.traceparent.as_deref(),
+                state.header.tracestate.as_deref(),
+            ),
+            spans: Spans::none(),
+            counts: registered.meters.run(state.is_parked()),
             slot,
             registered,
             state,
@@ -124,7 +138,14 @@ impl Driver {
     }
 
     /// Drives the run until it has ended, rests, or belongs to somebody else.
-    pub(super) async fn drive(mut self) {
+    pub(super) fn drive(mut self) -> impl Future<Output = ()> + Send {
+        let span = self
+            .spans
+            .begin(&self.slot.run, &self.state, &self.graph, &self.trace);
+        self.drive_within().instrument(span)
+    }
+
+    async fn drive_within(mut self) {
         loop {
             // Until its start is durable the run may turn out to be another, whose commands they are.
             if !self.starting {
@@ -161,6 +182,7 @@ impl Driver {
     fn note(&mut self, event: Event<StepIx>, now: Timestamp) {
         let at = *self.batch_at.get_or_insert(now);
         self.state.apply(&self.graph, &event, at);
+        self.counts.note(&event);
         self.batch.push(event);
     }
 
@@ -222,9 +244,7 @@ impl Driver {
                     error,
                 },
             };
-            if let Event::StepFailed { failure, .. } | Event::UndoFailed { failure, .. } = &event {
-                tracing::warn!(run = %self.slot.run, saga = %self.graph.saga, "{failure}");
-            }
+            self.spans.told(&event, &self.slot.run, &self.graph);
             self.note(event, now);
         }
     }

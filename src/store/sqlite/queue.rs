@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use crate::observe::QueueDepth;
 use crate::saga::Outline;
 use crate::store::AppendError;
 
@@ -69,6 +70,7 @@ impl From<Stopped> for AppendError {
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     state: Mutex<State>,
+    depth: QueueDepth,
     /// Told when there is work, or none will come any more, or the store is closed.
     work: Condvar,
     /// Told when the writer has let go of everything.
@@ -95,8 +97,11 @@ impl Queue {
     /// Queues a job, unless the store has stopped.
     pub(super) fn push(&self, write: Write) -> Result<oneshot::Receiver<Answer>, Stopped> {
         let (answer, receiver) = oneshot::channel();
+        // Before the writer can take it, so that the depth is never below zero.
+        self.depth.grew();
         let mut state = self.lock();
         if let Some(why) = &state.stopped {
+            self.depth.shrank(1);
             return Err(why.clone());
         }
         state.jobs.push(Job { write, answer });
@@ -119,6 +124,8 @@ impl Queue {
                 .unwrap_or_else(PoisonError::into_inner);
         }
         std::mem::swap(&mut state.jobs, jobs);
+        drop(state);
+        self.depth.shrank(jobs.len());
         !jobs.is_empty()
     }
 
@@ -143,6 +150,7 @@ impl Queue {
         state.stopped = Some(why.clone());
         let jobs = std::mem::take(&mut state.jobs);
         drop(state);
+        self.depth.shrank(jobs.len());
         for job in jobs {
             job.answer(Err(why.clone().into()));
         }

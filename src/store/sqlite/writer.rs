@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rusqlite::Connection;
 
+use crate::observe::BatchSize;
 use crate::store::AppendError;
 
 use super::harm::{self, Harm};
@@ -22,6 +23,7 @@ pub(super) struct Counts {
     pub(super) commits: AtomicU64,
     /// Records that were written in them.
     pub(super) appends: AtomicU64,
+    batch: BatchSize,
 }
 
 /// The body of the thread: writes until the queue is closed and empty, or until it can't go on.
@@ -170,6 +172,7 @@ impl Writer<'_> {
             .filter(|verdict| **verdict == Verdict::Written)
             .count();
         if written > 0 {
+            self.counts.batch.committed(written);
             self.counts.commits.fetch_add(1, Ordering::Relaxed);
             self.counts
                 .appends

@@ -20,20 +20,23 @@ use crate::trace_context::RunTrace;
 /// The spans that are open.
 #[derive(Debug)]
 pub(super) struct Spans {
+    /// Where the run is started from, in this process.
+    caller: Span,
     run: Span,
     steps: Vec<(StepIx, CallKind, Span)>,
 }
 
 impl Spans {
-    /// Nothing is seen of a run before it is driven.
-    pub(super) fn none() -> Self {
+    /// Nothing is seen of a run before its start is durable: then it is seen in its caller's span.
+    pub(super) fn of_caller() -> Self {
         Spans {
+            caller: Span::current(),
             run: Span::none(),
             steps: Vec::new(),
         }
     }
 
-    /// Begins the run's span, in the caller's span where a caller starts it.
+    /// Begins the run's span.
     pub(super) fn begin(
         &mut self,
         run: &RunId,
@@ -43,6 +46,7 @@ impl Spans {
     ) -> Span {
         self.run = tracing::info_span!(
             target: "amends",
+            parent: &self.caller,
             "amends.run",
             otel.name = %format_args!("run {}", graph.saga),
             otel.kind = "internal",
@@ -58,6 +62,7 @@ impl Spans {
             trace_flags = trace.flags(),
             end = Empty,
         );
+        self.caller = Span::none();
         self.run.clone()
     }
 

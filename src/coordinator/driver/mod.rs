@@ -16,7 +16,7 @@ use std::task::{Context, Poll};
 
 use futures_util::stream::{FuturesUnordered, Stream};
 use tokio::time::{Instant, Sleep};
-use tracing::Instrument;
+use tracing::{Instrument, Span};
 
 use crate::coordinator::attempt::{CallEnd, Came, Permits};
 use crate::coordinator::error::CommandError;
@@ -90,6 +90,13 @@ enum Gone {
     Closed,
 }
 
+/// Why nobody drives the run any more.
+enum Over {
+    Ended,
+    Rests,
+    Gone(Gone),
+}
+
 impl Driver {
     pub(super) fn new(
         shared: &Arc<Shared>,
@@ -106,7 +113,7 @@ impl Driver {
                 state.header.traceparent.as_deref(),
                 state.header.tracestate.as_deref(),
             ),
-            spans: Spans::none(),
+            spans: Spans::of_caller(),
             counts: registered.meters.run(state.is_parked()),
             slot,
             registered,
@@ -138,28 +145,57 @@ impl Driver {
     }
 
     /// Drives the run until it has ended, rests, or belongs to somebody else.
-    pub(super) fn drive(mut self) -> impl Future<Output = ()> + Send {
-        let span = self
-            .spans
-            .begin(&self.slot.run, &self.state, &self.graph, &self.trace);
-        self.drive_within().instrument(span)
+    pub(super) async fn drive(mut self) {
+        let began = if self.starting {
+            self.begin().await
+        } else {
+            Ok(())
+        };
+        let over = match began {
+            Ok(()) => self.go_on().await,
+            Err(gone) => Over::Gone(gone),
+        };
+        match over {
+            Over::Ended => self.end(),
+            Over::Rests => {}
+            Over::Gone(gone) => self.leave(&gone),
+        }
     }
 
-    async fn drive_within(mut self) {
+    /// Makes the start durable, with the first calls announced. Until then the run may turn out to be
+    /// another, whose commands they are, and whose trace.
+    async fn begin(&mut self) -> Result<(), Gone> {
+        self.turn();
+        self.append().await
+    }
+
+    fn go_on(&mut self) -> impl Future<Output = Over> {
+        // What a start has announced comes before anything else.
+        let announced = self.seq == 1 && self.standing.is_some();
+        // A run may have ended before it could be taken up: nothing is left to be seen then.
+        let span = if announced || !self.state.is_ended() {
+            self.spans
+                .begin(&self.slot.run, &self.state, &self.graph, &self.trace)
+        } else {
+            Span::none()
+        };
+        self.until_over(announced).instrument(span)
+    }
+
+    async fn until_over(&mut self, mut announced: bool) -> Over {
         loop {
-            // Until its start is durable the run may turn out to be another, whose commands they are.
-            if !self.starting {
+            if !std::mem::take(&mut announced) {
                 self.take_commands();
-            }
-            self.turn();
-            if !self.batch.is_empty()
-                && let Err(gone) = self.append().await
-            {
-                return self.leave(&gone);
+                self.turn();
+                if !self.batch.is_empty()
+                    && let Err(gone) = self.append().await
+                {
+                    return Over::Gone(gone);
+                }
             }
             self.answer();
             if self.state.is_ended() {
-                return self.end();
+                return Over::Ended;
             }
             self.launch();
             if !self.over.is_empty() {
@@ -168,12 +204,12 @@ impl Driver {
             }
             if self.may_rest() {
                 if self.rest() {
-                    return;
+                    return Over::Rests;
                 }
                 continue;
             }
             if self.wait().await.is_err() {
-                return self.leave(&Gone::Closed);
+                return Over::Gone(Gone::Closed);
             }
             self.take_in();
         }

@@ -114,7 +114,10 @@ fn the_trace_and_its_parent_are_the_same_after_a_crash() {
         let [_, trace, span, flags] = parts(header);
         assert_eq!((trace, flags), (TRACE, "00"));
         assert_eq!(state.as_deref(), Some(STATE));
-        assert_ne!(span, PARENT, "the call is not the request that started the run");
+        assert_ne!(
+            span, PARENT,
+            "the call is not the request that started the run"
+        );
         span_ids.push(span);
     }
     let mut distinct = span_ids.clone();
@@ -166,7 +169,10 @@ async fn journalled(options: StartOptions) -> (String, Option<String>, Option<St
         .build()
         .await
         .unwrap();
-    coordinator.start_with(&saga, "r", 7, options).await.unwrap();
+    coordinator
+        .start_with(&saga, "r", 7, options)
+        .await
+        .unwrap();
     let journal = store.load(&"r".into()).await.unwrap().unwrap();
     let Event::RunStarted(started) = &journal.records[0].events[0] else {
         panic!("{journal:?}");

@@ -148,7 +148,10 @@ async fn a_completed_run_has_no_error_in_spite_of_its_retries() {
         },
         async |_cx, _n, _effect| Ok(()),
     );
-    let flaky = saga.add(flaky.retry(Retry::constant().initial(Duration::from_millis(5))), n);
+    let flaky = saga.add(
+        flaky.retry(Retry::constant().initial(Duration::from_millis(5))),
+        n,
+    );
     let saga = saga.returns(flaky).unwrap();
     let coordinator = Coordinator::builder(MemoryStore::new())
         .register(&saga)
@@ -208,14 +211,20 @@ impl Probe for Transfer {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_probe_is_within_its_steps_span() {
+async fn a_run_that_rests_has_a_span_for_each_time_it_is_driven_and_a_probe_is_within_its_steps() {
     let (capture, _guard) = Capture::listen();
     let mut saga = Saga::builder::<u64>("probed");
     let n = saga.input();
-    let done = saga.add(irreversible("transfer", Transfer).pivot().probe(Transfer), n);
+    let wait = Retry::constant().initial(Duration::from_millis(5));
+    let transfer = irreversible("transfer", Transfer)
+        .pivot()
+        .probe(Transfer)
+        .retry(wait);
+    let done = saga.add(transfer, n);
     let saga = saga.returns(done).unwrap();
     let coordinator = Coordinator::builder(MemoryStore::new())
         .register(&saga)
+        .keep_resident(Duration::ZERO)
         .build()
         .await
         .unwrap();
@@ -224,15 +233,19 @@ async fn a_probe_is_within_its_steps_span() {
     assert_eq!(
         capture.tree(&["call", "end"]),
         "\
-amends.run end=completed
-  amends.step end=done
+amends.run end=waiting
+  amends.step
     amends.attempt call=execute end=failed
     · step `transfer`, attempt 1 of round 1: no answer (system_network, in doubt)
+amends.run end=completed
+  amends.step end=done
     amends.attempt call=probe end=done
       work
         · asking is done
 "
     );
+    let runs = capture.spans("amends.run");
+    assert_eq!(runs[0].field("trace_id"), runs[1].field("trace_id"));
     let ids: Vec<_> = capture
         .spans("amends.attempt")
         .iter()

@@ -68,7 +68,11 @@ impl Capture {
 }
 
 fn branch(seen: &[Seen], parent: Option<usize>, depth: usize, fields: &[&str], lines: &mut String) {
-    for (index, one) in seen.iter().enumerate().filter(|(_, one)| one.parent == parent) {
+    for (index, one) in seen
+        .iter()
+        .enumerate()
+        .filter(|(_, one)| one.parent == parent)
+    {
         let name = if one.is_event { "·" } else { one.name };
         write!(lines, "{}{name}", "  ".repeat(depth)).unwrap();
         for field in fields.iter().filter(|field| one.has(field)) {

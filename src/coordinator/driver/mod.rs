@@ -219,6 +219,7 @@ impl Driver {
         let at = *self.batch_at.get_or_insert(now);
         self.state.apply(&self.graph, &event, at);
         self.counts.note(&event);
+        self.spans.told(&event, &self.slot.run, &self.graph);
         self.batch.push(event);
     }
 
@@ -280,7 +281,6 @@ impl Driver {
                     error,
                 },
             };
-            self.spans.told(&event, &self.slot.run, &self.graph);
             self.note(event, now);
         }
     }

@@ -349,7 +349,9 @@ impl RunCounts {
                     let step = &steps[step.at()];
                     step.execute[outcome].increment(1);
                     step.execute_took.record(Duration::from_micros(took_us));
-                    step.retries.increment(retried.into());
+                    if retried {
+                        step.retries.increment(1);
+                    }
                 }
                 Noted::Compensated { step, end, took_us } => {
                     let step = &steps[step.at()];

@@ -82,16 +82,13 @@ fn life(store: &Arc<MemoryStore>, sent: &Sent, options: Option<StartOptions>) ->
             .build()
             .await
             .unwrap();
-        match options {
-            Some(options) => {
-                let started = coordinator.start_with(&saga, "r", 7, options).await;
-                drop(started.unwrap());
-                tokio::time::sleep(Duration::from_secs(1)).await;
-            }
-            None => {
-                let run = coordinator.start(&saga, "r", 7).await.unwrap();
-                assert_eq!(run.outcome().await.unwrap().completed(), Some(7));
-            }
+        if let Some(options) = options {
+            let started = coordinator.start_with(&saga, "r", 7, options).await;
+            drop(started.unwrap());
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        } else {
+            let run = coordinator.start(&saga, "r", 7).await.unwrap();
+            assert_eq!(run.outcome().await.unwrap().completed(), Some(7));
         }
     });
     drop(runtime);

@@ -43,13 +43,13 @@ fn saga() -> Saga<String, String> {
     )
     .retry(Retry::constant().initial(Duration::from_millis(5)))
     .compensation_retry(Retry::constant().initial(Duration::from_millis(5)));
-    let held = saga.add(hold, card);
+    let kept = saga.add(hold, card);
     let charge = step_fn(
         "charge",
         async |_cx, _card: &String| Err::<String, _>(StepError::rejected(WORDS)),
         async |_cx, _card, _effect| Ok(()),
     );
-    let charged = saga.add(charge, held.map(|held| format!("{held}!")));
+    let charged = saga.add(charge, kept.map(|kept| format!("{kept}!")));
     saga.returns(charged).unwrap()
 }
 

@@ -47,9 +47,10 @@ pub(crate) fn install() -> Result<Exports, Failed> {
         .with(tracing_opentelemetry::layer().with_tracer(spans.tracer("amends")))
         .init();
 
-    let to_collector = match collector {
-        true => Some(MetricExporter::builder().with_http().build()?),
-        false => None,
+    let to_collector = if collector {
+        Some(MetricExporter::builder().with_http().build()?)
+    } else {
+        None
     };
     let (counts, _) = Recorder::builder("amends")
         .with_meter_provider(|counts| {

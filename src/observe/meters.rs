@@ -375,7 +375,7 @@ impl RunCounts {
     }
 
     /// Begins to measure an append.
-    pub(crate) fn appending(&self) -> Appending {
+    pub(crate) fn appending() -> Appending {
         Appending(Instant::now())
     }
 

@@ -45,7 +45,7 @@ impl RunCounts {
 
     pub(crate) fn durable(&mut self, _parked: bool) {}
 
-    pub(crate) fn appending(&self) -> Appending {
+    pub(crate) fn appending() -> Appending {
         Appending
     }
 

@@ -260,7 +260,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_told_without_what_it_is() {
-        #[derive(Debug, Serialize, Deserialize)]
+        #[derive(Clone, Debug, Serialize, Deserialize)]
         #[serde(deny_unknown_fields)]
         enum Card {
             Visa { number: u64 },

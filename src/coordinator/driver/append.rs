@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::{Driver, Gone};
 use crate::coordinator::slot::Started;
 use crate::journal::Record;
+use crate::observe::RunCounts;
 use crate::store::{Append, AppendError};
 
 /// How long an append that was not written waits before it is tried again.
@@ -44,7 +45,7 @@ impl Driver {
         };
         // A store that keeps values answers at once and for certain, so nothing has to be sent again.
         let spare = (!self.shared.store.keeps_values()).then(|| append.clone());
-        let appending = self.counts.appending();
+        let appending = RunCounts::appending();
         let mut next = Some(append);
         let mut stall = FIRST_STALL;
         while let Some(append) = next.take() {

@@ -274,7 +274,7 @@ mod tests {
         };
         assert_eq!(
             message(r#"{"Visa":{"number":"4111, expected 1111"}}"#),
-            "invalid type, expected u64 at line 1 column 41"
+            "invalid type, expected u64 at line 1 column 39"
         );
         assert_eq!(
             message(r#""4111""#),

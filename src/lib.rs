@@ -57,6 +57,7 @@ mod ids;
 pub mod journal;
 pub mod machine;
 pub mod operator;
+mod observe;
 mod partial;
 pub mod policy;
 pub mod saga;
@@ -65,6 +66,7 @@ pub mod step;
 pub mod store;
 #[cfg(feature = "testkit")]
 pub mod testkit;
+mod trace_context;
 
 pub use coordinator::{
     BuildError, Clock, CommandError, Coordinator, CoordinatorBuilder, GetError, OutcomeError,

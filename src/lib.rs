@@ -57,6 +57,7 @@ mod ids;
 pub mod journal;
 pub mod machine;
 mod observe;
+pub mod operator;
 mod partial;
 pub mod policy;
 pub mod saga;
@@ -69,14 +70,16 @@ mod trace_context;
 
 pub use coordinator::{
     BuildError, Clock, CommandError, Coordinator, CoordinatorBuilder, GetError, OutcomeError,
-    Resolution, RunHandle, StartError, StartOptions, SystemClock, Watch, WatchedEvent,
+    PoliciesError, Resolution, RunHandle, StartError, StartOptions, SystemClock, Watch,
+    WatchedEvent,
 };
 pub use failure::FailureMode;
 pub use ids::{RunId, Timestamp};
 pub use journal::CancelTold;
+pub use machine::{Happened, Moment};
 pub use partial::{
-    AttemptReport, CancelReport, CompensationReport, Completed, EffectReport, Outcome, Outstanding,
-    PartialResult, StepReport, StepStatus,
+    AttemptReport, CallEnd, CallKind, CallReport, CancelReport, CompensationReport, Completed,
+    EffectReport, Outcome, Outstanding, PartialResult, PauseReport, StepReport, StepStatus,
 };
 pub use policy::{RecoveryPolicy, RecoveryStrategy, Retry};
 pub use saga::{
@@ -97,3 +100,10 @@ mod readme {}
 #[cfg(doctest)]
 #[doc = include_str!("../docs/defining.md")]
 mod defining {}
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/policies.md")]
+mod policies {}
+#[cfg(doctest)]
+#[doc = include_str!("../docs/diagrams.md")]
+mod diagrams {}

@@ -8,10 +8,11 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use amends::RunId;
-use amends::journal::{AppendId, Journal, Standing};
+use amends::journal::{AppendId, Command, CommandAnswer, Journal, Standing};
 use amends::saga::Outline;
 use amends::store::{
-    Append, AppendError, Appending, LoadError, MemoryStore, RunEntry, RunFilter, Store, StoreError,
+    Append, AppendError, Appending, CommandEntry, LoadError, MemoryStore, PruneFilter, Pruned,
+    RunEntry, RunFilter, Store, StoreError, SubmitError,
 };
 use amends::testkit::conformance;
 use async_trait::async_trait;
@@ -113,6 +114,39 @@ impl Store for Broken {
             _ => {}
         }
         self.store.scan(&filter, after, limit).await
+    }
+
+    async fn submit(&self, command: &Command) -> Result<(), SubmitError> {
+        self.store.submit(command).await
+    }
+
+    async fn open_commands(
+        &self,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<CommandEntry>, StoreError> {
+        self.store.open_commands(after, limit).await
+    }
+
+    async fn answer_command(&self, token: &str, answer: &CommandAnswer) -> Result<(), StoreError> {
+        self.store.answer_command(token, answer).await
+    }
+
+    async fn find_command(&self, token: &str) -> Result<Option<CommandEntry>, StoreError> {
+        self.store.find_command(token).await
+    }
+
+    async fn commands_arrived(&self) {
+        self.store.commands_arrived().await;
+    }
+
+    async fn prune(
+        &self,
+        filter: &PruneFilter,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<Pruned, StoreError> {
+        self.store.prune(filter, after, limit).await
     }
 
     async fn remember(&self, outline: &Outline) -> Result<(), StoreError> {

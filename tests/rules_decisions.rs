@@ -491,12 +491,15 @@ fn d4_verbs_that_go_back_are_refused_past_the_pivot() {
             let run = "r".into();
             for strategy in [Compensate, RetryAll, RetryFromCheckpoint] {
                 let refused = coordinator.retry(&run, strategy, "ann", "back").await;
+                let refused = refused.unwrap_err().to_string();
+                let (why, legal) = refused.split_once(" (it takes now: ").unwrap();
                 assert_eq!(
-                    refused.unwrap_err().to_string(),
+                    why,
                     format!(
                         "run `r`: {strategy} is not available past the pivot: nothing goes back there"
                     )
                 );
+                assert!(legal.starts_with("retry, cancel, "), "{legal}");
             }
         });
         let mut after = world.story();

@@ -522,7 +522,8 @@ fn k5_an_operators_word_lets_an_at_most_once_step_go_on() {
             let refused = coordinator.retry(&run, go_on, "ann", "go on").await;
             assert_eq!(
                 refused.unwrap_err().to_string(),
-                "run `r`: retry_failed is not available: `b` runs at most once and is in doubt"
+                "run `r`: retry_failed is not available: `b` runs at most once and is in doubt \
+                 (it takes now: retry, compensate, cancel, mark-compensated, resolve, abandon)"
             );
             let told = coordinator.resolve(&run, "b", resolution, "ann", "I asked");
             told.await.unwrap();

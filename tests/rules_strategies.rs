@@ -421,7 +421,7 @@ fn s5_manual_parks_with_its_reason_what_stands_and_what_helps() {
     assert_eq!(
         partial.hint(),
         format!(
-            "parked: {}; standing: a, b. Retry, compensate, resolve what is in doubt, or abandon it",
+            "parked: {}; standing: a, b. It takes: retry, compensate, cancel, mark-compensated, resolve, abandon",
             parked.message
         )
     );

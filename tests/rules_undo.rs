@@ -910,8 +910,8 @@ async fn the_failure_of_an_undo_is_told_with_its_mode_and_message() {
     assert_eq!(partial.failing_step.as_deref(), Some("last"));
     assert_eq!(
         partial.hint(),
-        "parked: the undo failed for good of `a` (the answer was lost); standing: a. Retry, compensate, \
-         resolve what is in doubt, or abandon it"
+        "parked: the undo failed for good of `a` (the answer was lost); standing: a. It takes: retry, \
+         compensate, cancel, mark-compensated, abandon"
     );
 }
 

@@ -143,7 +143,10 @@ async fn a_reader_neither_appends_nor_remembers() {
     match reader.append(sample.step("output")).await {
         Err(error @ AppendError::Dead(_)) => {
             let cause = std::error::Error::source(&error).unwrap().to_string();
-            assert_eq!(cause, "it was opened for reading only");
+            assert_eq!(
+                cause,
+                "it was opened by somebody who doesn't own it: only the owner appends"
+            );
         }
         other => panic!("{other:?}"),
     }

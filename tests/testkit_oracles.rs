@@ -5,10 +5,11 @@
 
 use std::sync::Arc;
 
-use amends::journal::Journal;
+use amends::journal::{Command, CommandAnswer, Journal};
 use amends::saga::Outline;
 use amends::store::{
-    Append, Appending, LoadError, MemoryStore, RunEntry, RunFilter, Store, StoreError,
+    Append, Appending, CommandEntry, LoadError, MemoryStore, PruneFilter, Pruned, RunEntry,
+    RunFilter, Store, StoreError, SubmitError,
 };
 use amends::testkit::{Explorer, Fault, Reopen, Scenario, StoreFault, Violation, World};
 use amends::{Retry, RunId, Saga, StepError, step_with};
@@ -170,6 +171,39 @@ impl Store for Losing {
         limit: usize,
     ) -> Result<Vec<RunEntry>, StoreError> {
         self.inner.scan(filter, after, limit).await
+    }
+
+    async fn submit(&self, command: &Command) -> Result<(), SubmitError> {
+        self.inner.submit(command).await
+    }
+
+    async fn open_commands(
+        &self,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<CommandEntry>, StoreError> {
+        self.inner.open_commands(after, limit).await
+    }
+
+    async fn answer_command(&self, token: &str, answer: &CommandAnswer) -> Result<(), StoreError> {
+        self.inner.answer_command(token, answer).await
+    }
+
+    async fn find_command(&self, token: &str) -> Result<Option<CommandEntry>, StoreError> {
+        self.inner.find_command(token).await
+    }
+
+    async fn commands_arrived(&self) {
+        self.inner.commands_arrived().await;
+    }
+
+    async fn prune(
+        &self,
+        filter: &PruneFilter,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<Pruned, StoreError> {
+        self.inner.prune(filter, after, limit).await
     }
 
     async fn remember(&self, outline: &Outline) -> Result<(), StoreError> {

@@ -5,59 +5,13 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use crate::coordinator::error::{CommandError, GetError};
-use crate::coordinator::slot::Command;
+use crate::coordinator::slot::Asking;
 use crate::coordinator::{Coordinator, Shared};
 use crate::ids::RunId;
-use crate::journal::{CancelTold, Event};
-use crate::machine::{Refused, State};
+use crate::journal::{CancelTold, Command, ResolvedEffect, Verb};
+use crate::machine::Refused;
 use crate::policy::RecoveryStrategy;
-use crate::saga::Graph;
-use crate::step::{Payload, Probed, StepIx, Value};
-
-/// What somebody asks of a run.
-#[derive(Clone, Debug)]
-pub(crate) enum Verb {
-    Cancel {
-        by: String,
-        reason: String,
-    },
-    Retry {
-        strategy: RecoveryStrategy,
-        by: String,
-        reason: String,
-    },
-    Resolve {
-        step: String,
-        answer: Probed<Value>,
-        by: String,
-        reason: String,
-    },
-    Abandon {
-        by: String,
-        reason: String,
-    },
-}
-
-impl Verb {
-    /// The event that the verb becomes in this state.
-    pub(super) fn event(&self, state: &State, graph: &Graph) -> Result<Event<StepIx>, Refused> {
-        match self {
-            Verb::Cancel { by, reason } => state.cancel_event(graph, by, reason),
-            Verb::Retry {
-                strategy,
-                by,
-                reason,
-            } => state.retry_event(graph, *strategy, by, reason),
-            Verb::Resolve {
-                step,
-                answer,
-                by,
-                reason,
-            } => state.resolve_event(graph, step, answer.clone(), by, reason),
-            Verb::Abandon { by, reason } => state.abandon_event(by, reason),
-        }
-    }
-}
+use crate::step::{Payload, Value};
 
 /// What an operator knows about an effect in doubt.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,15 +42,7 @@ impl Coordinator {
         by: impl Into<String>,
         reason: impl Into<String>,
     ) -> Result<CancelTold, CommandError> {
-        let told = self
-            .command(
-                run,
-                Verb::Cancel {
-                    by: by.into(),
-                    reason: reason.into(),
-                },
-            )
-            .await?;
+        let told = self.ask(run, Verb::Cancel, by, reason).await?;
         Ok(told.unwrap_or(CancelTold::Accepted))
     }
 
@@ -113,16 +59,11 @@ impl Coordinator {
         by: impl Into<String>,
         reason: impl Into<String>,
     ) -> Result<(), CommandError> {
-        self.command(
-            run,
-            Verb::Retry {
-                strategy,
-                by: by.into(),
-                reason: reason.into(),
-            },
-        )
-        .await
-        .map(drop)
+        let verb = match strategy {
+            RecoveryStrategy::Compensate => Verb::Compensate,
+            strategy => Verb::retry(strategy),
+        };
+        self.ask(run, verb, by, reason).await.map(drop)
     }
 
     /// Says what became of an effect in doubt of a parked run. The run stays parked until it is retried.
@@ -138,43 +79,84 @@ impl Coordinator {
         by: impl Into<String>,
         reason: impl Into<String>,
     ) -> Result<(), CommandError> {
-        let answer = match resolution {
-            Resolution::Done(output) => Probed::Done(Value::typed(Arc::new(output))),
-            Resolution::NotDone => Probed::Never,
+        let effect = match resolution {
+            Resolution::Done(output) => ResolvedEffect::Done(Some(Value::typed(Arc::new(output)))),
+            Resolution::NotDone => ResolvedEffect::NotDone,
         };
-        let verb = Verb::Resolve {
-            step: step.into(),
-            answer,
-            by: by.into(),
-            reason: reason.into(),
-        };
-        self.command(run, verb).await.map(drop)
+        let step = step.into();
+        self.ask(run, Verb::Resolve { step, effect }, by, reason)
+            .await
+            .map(drop)
     }
 
-    /// Gives a parked run up: it ends `Abandoned`, and its outcome lists what stands.
+    /// Gives a run up: attempts in flight are awaited, then it ends `Abandoned`, and its outcome lists what
+    /// stands. The answer comes when the command is journalled.
     ///
     /// # Errors
     ///
-    /// Where there is no such run, or it isn't parked.
+    /// Where there is no such run, or it has ended.
     pub async fn abandon(
         &self,
         run: &RunId,
         by: impl Into<String>,
         reason: impl Into<String>,
     ) -> Result<(), CommandError> {
-        self.command(
-            run,
-            Verb::Abandon {
-                by: by.into(),
-                reason: reason.into(),
-            },
-        )
-        .await
-        .map(drop)
+        self.ask(run, Verb::Abandon, by, reason).await.map(drop)
     }
 
-    async fn command(&self, run: &RunId, verb: Verb) -> Result<Option<CancelTold>, CommandError> {
-        let shared = self.shared();
+    /// Carries out any command. What has no method of its own here, [`Verb::Pause`] say, goes this way, and
+    /// so does what has to be safe to send again: the same token is carried out once.
+    ///
+    /// From another process, hand it to the store: [`Store::submit`](crate::store::Store::submit).
+    ///
+    /// # Errors
+    ///
+    /// Where there is no such run, or its state doesn't allow it: then nothing was changed, and the error
+    /// lists what would be taken.
+    ///
+    /// # Cancel safety
+    ///
+    /// The command is on its way once this was polled; dropping the future only drops the answer.
+    pub async fn command(&self, command: &Command) -> Result<Option<CancelTold>, CommandError> {
+        let asking = |answer| Asking {
+            verb: command.verb.clone(),
+            by: command.by.clone(),
+            reason: command.reason.clone(),
+            token: Some(command.token.clone()),
+            answer,
+        };
+        Shared::command(self.shared(), &command.run, asking).await
+    }
+
+    async fn ask(
+        &self,
+        run: &RunId,
+        verb: Verb,
+        by: impl Into<String>,
+        reason: impl Into<String>,
+    ) -> Result<Option<CancelTold>, CommandError> {
+        let (by, reason) = (by.into(), reason.into());
+        let asking = |answer| Asking {
+            verb,
+            by,
+            reason,
+            token: None,
+            answer,
+        };
+        Shared::command(self.shared(), run, asking).await
+    }
+}
+
+/// Where the answer to a command goes.
+pub(super) type Answer = oneshot::Sender<Result<Option<CancelTold>, CommandError>>;
+
+impl Shared {
+    /// Hands a command to the driver of its run, which is begun where there is none, and waits for the answer.
+    pub(super) async fn command(
+        shared: &Arc<Shared>,
+        run: &RunId,
+        asking: impl FnOnce(Answer) -> Asking,
+    ) -> Result<Option<CancelTold>, CommandError> {
         let closed = || CommandError::Closed {
             run: run.clone(),
             why: shared.why_closed(),
@@ -182,6 +164,8 @@ impl Coordinator {
         if shared.is_closing() {
             return Err(closed());
         }
+        let (answer, answered) = oneshot::channel();
+        let asking = asking(answer);
         let slot = shared.slot(run);
         if !slot.is_active() {
             // Before anything is woken: a run that isn't there, or is over, stays so.
@@ -189,10 +173,10 @@ impl Coordinator {
             let refused = match entry {
                 Err(error) => Some(CommandError::Get(error)),
                 Ok(None) if !slot.is_active() => Some(CommandError::NoSuchRun { run: run.clone() }),
-                Ok(Some(entry)) if entry.standing.is_end() => Some(CommandError::Refused {
-                    run: run.clone(),
-                    why: Refused::Ended,
-                }),
+                // The journal knows whether this is the command that ended it.
+                Ok(Some(entry)) if entry.standing.is_end() && asking.token.is_none() => {
+                    Some(CommandError::refused(run, Refused::Ended, Vec::new()))
+                }
                 Ok(_) => None,
             };
             if let Some(refused) = refused {
@@ -200,8 +184,7 @@ impl Coordinator {
                 return Err(refused);
             }
         }
-        let (answer, answered) = oneshot::channel();
-        if slot.send(Command { verb, answer }) {
+        if slot.send(asking) {
             Shared::begin_driving(shared, slot);
         }
         answered.await.unwrap_or_else(|_| Err(closed()))

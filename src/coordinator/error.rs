@@ -1,6 +1,7 @@
 //! What can go wrong around a run: errors per kind of call.
 
 use crate::ids::RunId;
+use crate::journal::VerbName;
 use crate::machine::Refused;
 use crate::step::PayloadError;
 use crate::store::{LoadError, StoreError};
@@ -19,9 +20,45 @@ pub enum BuildError {
         /// The version.
         version: u32,
     },
+    /// Policies were given for a saga that is not registered, or they are faulty.
+    #[error(transparent)]
+    Policies(#[from] PoliciesError),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// The policies of a saga could not be replaced: those that it had stay.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PoliciesError {
+    /// This coordinator doesn't have the saga.
+    #[error(
+        "policies for saga `{saga}`: it is not registered with this coordinator, which has {}",
+        listed(registered)
+    )]
+    NotRegistered {
+        /// The saga's name.
+        saga: String,
+        /// The names of those that are registered.
+        registered: Vec<String>,
+    },
+    /// The policies make no sense, or name steps that the saga doesn't have.
+    #[error("policies for saga `{saga}`: {}", faults.join("; "))]
+    Faulty {
+        /// The saga's name.
+        saga: String,
+        /// All that is wrong with them.
+        faults: Vec<String>,
+    },
+}
+
+fn listed(registered: &[String]) -> String {
+    if registered.is_empty() {
+        "none".to_owned()
+    } else {
+        format!("`{}`", registered.join("`, `"))
+    }
 }
 
 /// A run could not be started. Unless the error says otherwise, nothing was written and no step was called.
@@ -173,13 +210,15 @@ pub enum CommandError {
         run: RunId,
     },
     /// The run's state doesn't allow it.
-    #[error("run `{run}`: {why}")]
+    #[error("run `{run}`: {why}{}", now_legal(legal))]
     Refused {
         /// The run.
         run: RunId,
-        /// Why, and what would be allowed.
+        /// Why.
         #[source]
         why: Refused,
+        /// What the run takes now.
+        legal: Vec<VerbName>,
     },
     /// The coordinator is shutting down, its store has stopped, or the run belongs to somebody else.
     #[error("the command about run `{run}` was not carried out: {why}")]
@@ -192,4 +231,21 @@ pub enum CommandError {
     /// The run can't be read.
     #[error(transparent)]
     Get(#[from] GetError),
+}
+
+impl CommandError {
+    pub(super) fn refused(run: &RunId, why: Refused, legal: Vec<VerbName>) -> Self {
+        let run = run.clone();
+        CommandError::Refused { run, why, legal }
+    }
+}
+
+/// The end of a refusal: what could be asked instead.
+fn now_legal(legal: &[VerbName]) -> String {
+    let words: Vec<&str> = legal.iter().map(|verb| verb.as_str()).collect();
+    if words.is_empty() {
+        String::new()
+    } else {
+        format!(" (it takes now: {})", words.join(", "))
+    }
 }

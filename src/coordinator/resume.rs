@@ -4,16 +4,18 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use crate::coordinator::Shared;
+use crate::coordinator::codeless::Codeless;
 use crate::coordinator::driver::Driver;
 use crate::coordinator::error::{CommandError, GetError};
 use crate::coordinator::shared::{Registered, RunPermit};
-use crate::coordinator::slot::{Settled, Slot};
+use crate::coordinator::slot::Slot;
 use crate::ids::RunId;
-use crate::journal::{AppendId, Event, Journal, ParkReason, Parking, Record, RunStarted, Standing};
+use crate::journal::{Event, RunStarted, Standing};
 use crate::machine::State;
+use crate::operator::Reading;
 use crate::partial::Snapshot;
 use crate::saga::{Graph, Outline};
-use crate::store::{Append, LoadError, RunFilter};
+use crate::store::RunFilter;
 
 /// So many entries of the list of open runs are looked at in one go.
 const PAGE: usize = 256;
@@ -54,8 +56,9 @@ pub(super) async fn take_up_open_runs(shared: Weak<Shared>) {
                     };
                     Shared::wake_run(&alive, &entry.run, permit);
                 }
-                // Parked runs wait for an operator; the others are not open.
-                Standing::Parked
+                // Paused and parked runs wait for an operator; the others are not open.
+                Standing::Paused
+                | Standing::Parked
                 | Standing::Completed
                 | Standing::Compensated
                 | Standing::Stopped
@@ -90,7 +93,7 @@ enum Found {
 impl Found {
     fn graph(&self) -> Arc<Graph> {
         match self {
-            Found::Here(registered) => Arc::clone(&registered.definition.graph),
+            Found::Here(registered) => registered.graph(),
             Found::Changed { graph, .. } | Found::Outline(graph) | Found::Damaged { graph, .. } => {
                 Arc::clone(graph)
             }
@@ -127,7 +130,8 @@ impl Shared {
                                 return Shared::begin_driving(&shared, slot);
                             }
                         }
-                        Standing::Parked
+                        Standing::Paused
+                        | Standing::Parked
                         | Standing::Completed
                         | Standing::Compensated
                         | Standing::Stopped
@@ -165,21 +169,17 @@ impl Shared {
                 seq,
                 found: Found::Changed { graph, differences },
             })) => {
-                shared
-                    .park_changed(&slot, state, seq, &graph, &differences)
-                    .await;
+                let run = Codeless { state, seq, graph };
+                shared.park_changed(&slot, run, &differences).await;
             }
             Ok(Some(Loaded {
                 state,
+                seq,
                 found: Found::Outline(graph),
-                ..
             })) => {
-                let why = format!(
-                    "saga `{}` version {} is not registered here",
-                    graph.saga, graph.version
-                );
-                shared.refuse(&slot, &why);
-                drop(state);
+                shared
+                    .leave_alone(&slot, Codeless { state, seq, graph })
+                    .await;
             }
             Ok(Some(Loaded {
                 state,
@@ -200,77 +200,13 @@ impl Shared {
     }
 
     /// Gives the slot back without having driven, and refuses what was asked.
-    fn refuse(&self, slot: &Arc<Slot>, why: &str) {
+    pub(super) fn refuse(&self, slot: &Arc<Slot>, why: &str) {
         for command in slot.retire_idle() {
             let closed = CommandError::Closed {
                 run: slot.run.clone(),
                 why: why.to_owned(),
             };
             drop(command.answer.send(Err(closed)));
-        }
-        self.forget_slot(slot);
-    }
-
-    /// A changed definition never runs by accident: the run is parked, with the difference (promise 9).
-    async fn park_changed(
-        &self,
-        slot: &Arc<Slot>,
-        mut state: State,
-        seq: u64,
-        graph: &Arc<Graph>,
-        differences: &[String],
-    ) {
-        if !state.is_parked() && !state.is_ended() {
-            let message = format!(
-                "saga `{}` version {} has changed since the run was started: {}. \
-                 Register the old structure, or give the new one another version",
-                graph.saga,
-                graph.version,
-                differences.join("; ")
-            );
-            let now = self.clock.now();
-            let events = vec![
-                Event::Claimed {
-                    fence: state.fence() + 1,
-                    worker: self.worker.clone(),
-                },
-                Event::Parked(Box::new(Parking::new(
-                    ParkReason::DefinitionChanged,
-                    message,
-                ))),
-            ];
-            for event in &events {
-                state.apply(graph, event, now);
-            }
-            let record = Record {
-                seq: seq + 1,
-                append_id: AppendId::random(),
-                at: now,
-                events,
-            };
-            let append = Append::new(
-                slot.run.clone(),
-                record,
-                graph.table.clone(),
-                Standing::Parked,
-            );
-            if let Err(error) = self.store.append(append).await {
-                tracing::error!(run = %slot.run, %error, "the run could not be parked: the next start tries again");
-            } else if let Some(registered) = self.definition(&graph.saga, graph.version) {
-                registered.meters.parked();
-            }
-        }
-        let why = "its definition has changed under the same version";
-        self.settle_parked(slot, state, Arc::clone(graph), why);
-    }
-
-    /// Tells whoever waits that the run is parked, and why no command can be carried out.
-    fn settle_parked(&self, slot: &Arc<Slot>, state: State, graph: Arc<Graph>, why: &str) {
-        let run = slot.run.clone();
-        let snapshot = Snapshot { run, state, graph };
-        for command in slot.retire(Settled::Parked(Arc::new(snapshot))) {
-            let (run, why) = (slot.run.clone(), why.to_owned());
-            drop(command.answer.send(Err(CommandError::Closed { run, why })));
         }
         self.forget_slot(slot);
     }
@@ -285,40 +221,14 @@ impl Shared {
     }
 
     async fn load_state(&self, run: &RunId) -> Result<Option<Loaded>, GetError> {
-        let (journal, damage) = match self.store.load(run).await {
-            Ok(Some(journal)) => (journal, None),
-            Ok(None) => return Ok(None),
-            // What comes before the damage still tells what the run has achieved.
-            Err(error @ LoadError::Unreadable { .. }) => {
-                let why = error.to_string();
-                let LoadError::Unreadable { ref before, .. } = error else {
-                    return Err(error.into());
-                };
-                if before.records.is_empty() {
-                    return Err(error.into());
-                }
-                ((**before).clone(), Some(why))
-            }
-            Err(error) => return Err(error.into()),
+        let Some(read) = Reading::of(&*self.store, run).await? else {
+            return Ok(None);
         };
-        let no_start = || GetError::NoStart { run: run.clone() };
-        let first = journal
-            .records
-            .first()
-            .and_then(|record| record.events.first());
-        let Some(Event::RunStarted(started)) = first else {
-            return Err(no_start());
-        };
-        let mut found = self.find_definition(run, started).await?;
+        let mut found = self.find_definition(run, read.started()?).await?;
         let graph = found.graph();
-        let (seq, at) = journal
-            .records
-            .last()
-            .map_or_else(Default::default, |record| (record.seq, record.at));
-        let mut state = fold(journal, &graph)?.ok_or_else(no_start)?;
-        if let Some(why) = damage {
-            let parking = Parking::new(ParkReason::Unreadable, why.clone());
-            state.apply(&graph, &Event::Parked(Box::new(parking)), at);
+        let (seq, why) = (read.last_seq(), read.damage.clone());
+        let state = read.fold(&graph)?;
+        if let Some(why) = why {
             found = Found::Damaged { graph, why };
         }
         Ok(Some(Loaded { state, seq, found }))
@@ -350,38 +260,4 @@ impl Shared {
             }
         }
     }
-}
-
-/// Folds a journal: the very function that running uses (promise 8).
-fn fold(journal: Journal, graph: &Graph) -> Result<Option<State>, GetError> {
-    let same = journal.steps.is_same(&graph.table);
-    let mut numbers = Vec::new();
-    if !same {
-        for name in journal.steps.names() {
-            let step = graph.step_named(name);
-            let missing = || GetError::NoSuchStep {
-                run: journal.run.clone(),
-                step: name.to_owned(),
-            };
-            numbers.push(step.ok_or_else(missing)?);
-        }
-    }
-    let mut state: Option<State> = None;
-    for record in journal.records {
-        for event in record.events {
-            let event = if same {
-                event
-            } else {
-                event.map_step(|step| numbers[step.at()])
-            };
-            match (&mut state, &event) {
-                (Some(state), event) => state.apply(graph, event, record.at),
-                (None, Event::RunStarted(started)) => {
-                    state = Some(State::begin(graph, started, record.at));
-                }
-                (None, _) => return Ok(None),
-            }
-        }
-    }
-    Ok(state)
 }

@@ -5,11 +5,11 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::task::AtomicWaker;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::Notify;
 
-use crate::coordinator::commands::Verb;
-use crate::coordinator::error::CommandError;
+use crate::coordinator::commands::Answer;
 use crate::ids::RunId;
+use crate::journal::{Verb, VerbName};
 use crate::partial::Snapshot;
 
 /// One run that somebody drives or waits for.
@@ -28,7 +28,7 @@ struct Inner {
     active: bool,
     /// Whether the start is durable, or what came of it.
     started: Option<Started>,
-    commands: VecDeque<Command>,
+    commands: VecDeque<Asking>,
     settled: Option<Settled>,
 }
 
@@ -53,9 +53,13 @@ pub(crate) enum Settled {
 }
 
 /// A command on its way to the driver, with where the answer goes.
-pub(crate) struct Command {
+pub(crate) struct Asking {
     pub(crate) verb: Verb,
-    pub(crate) answer: oneshot::Sender<Result<Option<crate::journal::CancelTold>, CommandError>>,
+    pub(crate) by: String,
+    pub(crate) reason: String,
+    /// Its name, where it has to be carried out once however often it is sent.
+    pub(crate) token: Option<String>,
+    pub(crate) answer: Answer,
 }
 
 impl Slot {
@@ -110,7 +114,7 @@ impl Slot {
     }
 
     /// Gives the right back for good: pending commands are handed back to be refused.
-    pub(crate) fn retire(&self, settled: Settled) -> VecDeque<Command> {
+    pub(crate) fn retire(&self, settled: Settled) -> VecDeque<Asking> {
         let mut inner = self.lock();
         inner.active = false;
         inner.settled = Some(settled);
@@ -121,7 +125,7 @@ impl Slot {
     }
 
     /// Gives the right back without an answer to those who wait: they ask the store.
-    pub(crate) fn retire_idle(&self) -> VecDeque<Command> {
+    pub(crate) fn retire_idle(&self) -> VecDeque<Asking> {
         let mut inner = self.lock();
         inner.active = false;
         let commands = std::mem::take(&mut inner.commands);
@@ -131,7 +135,7 @@ impl Slot {
     }
 
     /// Hands a command to the driver. Says whether somebody has to begin driving for it.
-    pub(crate) fn send(&self, command: Command) -> bool {
+    pub(crate) fn send(&self, command: Asking) -> bool {
         let mut inner = self.lock();
         inner.commands.push_back(command);
         let begins = !std::mem::replace(&mut inner.active, true);
@@ -143,7 +147,7 @@ impl Slot {
         begins
     }
 
-    pub(crate) fn take_commands(&self) -> VecDeque<Command> {
+    pub(crate) fn take_commands(&self) -> VecDeque<Asking> {
         std::mem::take(&mut self.lock().commands)
     }
 
@@ -151,12 +155,12 @@ impl Slot {
         !self.lock().commands.is_empty()
     }
 
-    /// Whether a cancel waits to be looked at: then announced calls aren't made (rule F1).
-    pub(crate) fn has_cancel(&self) -> bool {
+    /// Whether one of these verbs waits to be looked at.
+    pub(crate) fn has_verb(&self, verbs: &[VerbName]) -> bool {
         self.lock()
             .commands
             .iter()
-            .any(|command| matches!(command.verb, Verb::Cancel { .. }))
+            .any(|command| verbs.contains(&command.verb.name()))
     }
 
     pub(crate) fn settled(&self) -> Option<Settled> {

@@ -6,9 +6,10 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::adapters::{self, Known};
 use super::failure::FailedEffect;
+use super::millis;
 use super::mode::FailureMode;
-use super::{adapters, millis};
 
 /// How many errors of a chain are looked at. No honest chain is that long, and one that ends never
 /// must not hold up a run.
@@ -117,17 +118,13 @@ pub trait Classify: Send + Sync + Debug + 'static {
 /// adapters. What an [`io::Error`] was made from belongs to the chain, and your own classifiers are
 /// asked about it before its [`kind`](io::Error::kind) decides. At most 64 errors are looked at.
 ///
-/// | Error | Mode | Effect |
-/// |---|---|---|
-/// | `io`: connection refused | `resource_api` | not done |
-/// | `io`: reset, aborted, broken pipe, early end of file, not connected, host or network unreachable, network down, address in use or not available | `system_network` | in doubt |
-/// | `io`: timed out, would block | `system_timeout` | in doubt |
-/// | `io`: permission denied | `user_permission` | in doubt |
-/// | `io`: storage full, quota exceeded, file too large, read-only file system | `system_disk` | in doubt |
-/// | `io`: out of memory | `system_oom` | in doubt |
-/// | `io`: invalid input, invalid data | `agent_validation` | in doubt |
-/// | `tokio` time-out | `agent_timeout` | in doubt |
-/// | anything else | `agent_logic`, not retryable | in doubt |
+/// A client library knows how far a call had come, and not why it failed: there the effect is its
+/// word, and the mode that of the cause further in, where anyone knows it. So a `reqwest` error of a
+/// connect that found nobody listening is `resource_api`, not done; and whatever is inside an error of
+/// a call that was under way, the effect stays in doubt.
+///
+/// What is known is told, with the reasons, by the tables in the documentation of
+/// [this module](crate::failure). Anything else is `agent_logic`, not retryable, in doubt.
 ///
 /// Nothing is guessed from words, unless you add [`WordRules`](super::WordRules).
 ///
@@ -179,14 +176,32 @@ impl Classifier {
     /// [`FailureMode::StepLogic`], in doubt, not retryable.
     #[must_use]
     pub fn classify(&self, error: &(dyn Error + 'static)) -> Classification {
-        let known = chain(error).find_map(|error| {
-            contents(error)
-                .find_map(|error| ask(&self.own, error))
-                .or_else(|| adapters::classify(error))
-        });
-        known
+        self.known(error)
             .or_else(|| chain(error).find_map(|error| ask(&self.last_resorts, error)))
             .unwrap_or_else(|| Classification::new(FailureMode::StepLogic, FailedEffect::InDoubt))
+    }
+
+    /// What anyone knows by type. The first answer decides; where that is only about how far the call
+    /// had come, its effect stands, and the rest is for the next one to say.
+    fn known(&self, error: Link<'_>) -> Option<Classification> {
+        let mut phase: Option<Classification> = None;
+        for error in chain(error) {
+            let own = contents(error).find_map(|error| ask(&self.own, error));
+            let whole = match own {
+                Some(known) => known,
+                None => match adapters::classify(error) {
+                    Some(Known::Whole(known)) => known,
+                    Some(Known::Phase(known)) => {
+                        phase.get_or_insert(known);
+                        continue;
+                    }
+                    None => continue,
+                },
+            };
+            let effect = phase.map_or(whole.effect, |phase| phase.effect);
+            return Some(Classification { effect, ..whole });
+        }
+        phase
     }
 }
 
@@ -197,7 +212,7 @@ fn ask(classifiers: &[Arc<dyn Classify>], error: &(dyn Error + 'static)) -> Opti
 type Link<'a> = &'a (dyn Error + 'static);
 
 /// The error and its causes, outermost first.
-fn chain(error: Link<'_>) -> impl Iterator<Item = Link<'_>> {
+pub(super) fn chain(error: Link<'_>) -> impl Iterator<Item = Link<'_>> {
     std::iter::successors(Some(error), |&error| {
         inside(error).or_else(|| error.source())
     })

@@ -9,6 +9,8 @@
 //!   Retry, record and recovery all read that one answer, so they can't disagree.
 //!
 //! This room knows no saga, no step and no clock.
+//!
+#![doc = include_str!("../../docs/failures.md")]
 
 mod adapters;
 mod category;
@@ -19,13 +21,19 @@ mod custom;
     reason = "the file holds `Failure`, the room is named for it"
 )]
 mod failure;
+#[cfg(feature = "http")]
+mod http;
 pub(crate) mod millis;
 mod mode;
+#[cfg(feature = "http")]
+mod retry_after;
 mod words;
 
 pub use category::{Category, Severity};
 pub use classify::{Classification, Classifier, Classify};
 pub use custom::CustomMode;
 pub use failure::{FailedEffect, Failure};
+#[cfg(feature = "http")]
+pub use http::HttpFailure;
 pub use mode::FailureMode;
 pub use words::WordRules;

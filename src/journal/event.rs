@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
 use crate::ids::Timestamp;
+use crate::journal::SkippedEffect;
 use crate::policy::{Explanation, GiveUp, RecoveryStrategy};
 use crate::step::{Probed, StepIx, Value};
 
@@ -163,6 +164,76 @@ pub enum Event<S = StepIx> {
         step: S,
         /// What they say.
         answer: Probed<Value>,
+        /// Who.
+        by: String,
+        /// Why.
+        reason: String,
+    },
+    /// What follows in this record is what the command with this token became: the same command again does nothing.
+    Commanded {
+        /// The command's token.
+        token: Arc<str>,
+    },
+    /// An operator replaces a step's input, which opens a new round (rule K4).
+    InputEdited {
+        /// The step.
+        step: S,
+        /// The round that begins.
+        round: u32,
+        /// The new input.
+        input: Value,
+        /// Who.
+        by: String,
+        /// Why.
+        reason: String,
+    },
+    /// An operator takes a step as done without its being called.
+    Skipped {
+        /// The step.
+        step: S,
+        /// Whether there is an effect to undo.
+        effect: SkippedEffect,
+        /// What its dependents get.
+        output: Value,
+        /// Who.
+        by: String,
+        /// Why.
+        reason: String,
+    },
+    /// An operator says that a step was undone by hand.
+    MarkedCompensated {
+        /// The step.
+        step: S,
+        /// The round that was undone.
+        round: u32,
+        /// Who.
+        by: String,
+        /// Why.
+        reason: String,
+    },
+    /// An operator has the undos tried again that failed or wait.
+    UndosRetried {
+        /// Who.
+        by: String,
+        /// Why.
+        reason: String,
+    },
+    /// Nothing starts any more until the run is resumed.
+    Paused {
+        /// Who.
+        by: String,
+        /// Why.
+        reason: String,
+    },
+    /// The pause is over.
+    Resumed {
+        /// Who.
+        by: String,
+        /// Why.
+        reason: String,
+    },
+    /// An operator gives the run up: it ends as soon as nothing is in flight.
+    AbandonRequested {
         /// Who.
         by: String,
         /// Why.
@@ -361,6 +432,40 @@ pub enum End {
 }
 
 impl<S> Event<S> {
+    /// The first version of the written form that has this event.
+    pub(super) fn form(&self) -> u32 {
+        match self {
+            Event::RunStarted(_)
+            | Event::Claimed { .. }
+            | Event::StepStarted { .. }
+            | Event::StepDone { .. }
+            | Event::StepFailed { .. }
+            | Event::StepStopped { .. }
+            | Event::StepInterrupted { .. }
+            | Event::StepNotStarted { .. }
+            | Event::Probed { .. }
+            | Event::Decided(_)
+            | Event::UndoStarted { .. }
+            | Event::Undone { .. }
+            | Event::UndoFailed { .. }
+            | Event::UndoNotStarted { .. }
+            | Event::CancelRequested { .. }
+            | Event::CancelTooLate
+            | Event::DeadlinePassed { .. }
+            | Event::Resolved { .. }
+            | Event::Parked(_)
+            | Event::Ended(_) => 1,
+            Event::Commanded { .. }
+            | Event::InputEdited { .. }
+            | Event::Skipped { .. }
+            | Event::MarkedCompensated { .. }
+            | Event::UndosRetried { .. }
+            | Event::Paused { .. }
+            | Event::Resumed { .. }
+            | Event::AbandonRequested { .. } => 2,
+        }
+    }
+
     /// The same event with its steps named otherwise.
     pub fn map_step<T>(self, mut name: impl FnMut(S) -> T) -> Event<T> {
         match self {
@@ -492,6 +597,48 @@ impl<S> Event<S> {
                 by,
                 reason,
             },
+            Event::Commanded { token } => Event::Commanded { token },
+            Event::InputEdited {
+                step,
+                round,
+                input,
+                by,
+                reason,
+            } => Event::InputEdited {
+                step: name(step),
+                round,
+                input,
+                by,
+                reason,
+            },
+            Event::Skipped {
+                step,
+                effect,
+                output,
+                by,
+                reason,
+            } => Event::Skipped {
+                step: name(step),
+                effect,
+                output,
+                by,
+                reason,
+            },
+            Event::MarkedCompensated {
+                step,
+                round,
+                by,
+                reason,
+            } => Event::MarkedCompensated {
+                step: name(step),
+                round,
+                by,
+                reason,
+            },
+            Event::UndosRetried { by, reason } => Event::UndosRetried { by, reason },
+            Event::Paused { by, reason } => Event::Paused { by, reason },
+            Event::Resumed { by, reason } => Event::Resumed { by, reason },
+            Event::AbandonRequested { by, reason } => Event::AbandonRequested { by, reason },
             Event::Parked(parking) => Event::Parked(parking),
             Event::Ended(end) => Event::Ended(end),
         }

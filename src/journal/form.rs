@@ -6,8 +6,15 @@ use std::sync::Arc;
 use crate::journal::Event;
 use crate::step::{StepIx, StepTable};
 
-/// The version of the written form. A store keeps it beside each record.
-pub const FORM_VERSION: u32 = 1;
+/// The newest version of the written form. A store keeps beside each record [which it has](form_of).
+pub const FORM_VERSION: u32 = 2;
+
+/// The version of a record with these events: the oldest that can hold them, so that an older reader is
+/// stopped only by what it can't know.
+#[must_use]
+pub fn form_of<S>(events: &[Event<S>]) -> u32 {
+    events.iter().map(Event::form).max().unwrap_or(1)
+}
 
 /// A record can't be written, or read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -21,7 +28,7 @@ pub enum FormError {
     Decode(String),
     /// The record was written by a newer (or by no) version of this crate.
     #[error(
-        "the record has form version {found}, and this build reads version {FORM_VERSION} only"
+        "the record has form version {found}, and this build reads versions up to {FORM_VERSION}"
     )]
     Version {
         /// The version that the record says it has.
@@ -52,7 +59,7 @@ pub fn decode_events(
     text: &str,
     names: &mut Interner,
 ) -> Result<Vec<Event<StepIx>>, FormError> {
-    if version != FORM_VERSION {
+    if !(1..=FORM_VERSION).contains(&version) {
         return Err(FormError::Version { found: version });
     }
     let read: Vec<Event<String>> =

@@ -5,13 +5,18 @@
 //! `docs/format.md` describes the written form, which is versioned: a reader refuses a version that it
 //! does not know, and names it.
 
+mod command;
 mod digest;
 mod event;
 mod form;
 mod record;
+mod why;
 
 pub use crate::ids::{RunId, Timestamp};
+pub use command::{
+    Command, CommandAnswer, InputEdit, ResolvedEffect, SkippedEffect, Verb, VerbName,
+};
 pub(crate) use digest::digest;
 pub use event::{CancelTold, Cause, Decision, End, Event, ParkReason, Parking, RunStarted};
-pub use form::{FORM_VERSION, FormError, Interner, decode_events, encode_events};
+pub use form::{FORM_VERSION, FormError, Interner, decode_events, encode_events, form_of};
 pub use record::{AppendId, Journal, Record, Standing};

@@ -55,6 +55,8 @@ pub enum Standing {
         /// When it goes on.
         until: Timestamp,
     },
+    /// An operator paused it: nothing starts until it is resumed.
+    Paused,
     /// It waits for an operator.
     Parked,
     /// It ended: all is done.
@@ -72,7 +74,9 @@ impl Standing {
     #[must_use]
     pub fn is_end(self) -> bool {
         match self {
-            Standing::Running | Standing::Waiting { .. } | Standing::Parked => false,
+            Standing::Running | Standing::Waiting { .. } | Standing::Paused | Standing::Parked => {
+                false
+            }
             Standing::Completed
             | Standing::Compensated
             | Standing::Stopped
@@ -86,6 +90,7 @@ impl Standing {
         match self {
             Standing::Running => "running",
             Standing::Waiting { .. } => "waiting",
+            Standing::Paused => "paused",
             Standing::Parked => "parked",
             Standing::Completed => "completed",
             Standing::Compensated => "compensated",
@@ -100,6 +105,7 @@ impl Standing {
         Some(match word {
             "running" => Standing::Running,
             "waiting" => Standing::Waiting { until },
+            "paused" => Standing::Paused,
             "parked" => Standing::Parked,
             "completed" => Standing::Completed,
             "compensated" => Standing::Compensated,

@@ -1,22 +1,35 @@
 //! Commands from outside: what is answered, and which events they become.
 
-use crate::journal::{CancelTold, Cause, Decision, End, Event};
+use std::sync::Arc;
+
+use crate::journal::{
+    CancelTold, Cause, Decision, End, Event, InputEdit, ResolvedEffect, SkippedEffect, Verb,
+    VerbName,
+};
 use crate::machine::recovery::AskedBy;
 use crate::machine::state::{Direction, EffectNow, Phase, State, Status};
+use crate::machine::verbs::{Stage, Verdict, verdict};
 use crate::policy::RecoveryStrategy;
-use crate::saga::Graph;
+use crate::saga::{Graph, StepKind};
 use crate::step::{Probed, StepIx, Value};
 
-/// A command that the run's state does not allow.
+/// Why a run's state does not allow a command. Nothing was changed by it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refused {
     /// The run is over (rule O3).
     #[error("the run has ended: start a new one instead")]
     Ended,
-    /// Only a parked run takes this command.
-    #[error("the run is not parked: only `cancel` is accepted now")]
-    NotParked,
+    /// The run is at a stage that doesn't take the verb (rule O1).
+    #[error("`{verb}` is not taken while the run is {stage}: {why}")]
+    NotNow {
+        /// The verb.
+        verb: VerbName,
+        /// What the run is doing.
+        stage: Stage,
+        /// What stands in the way.
+        why: &'static str,
+    },
     /// The strategy is not available in this state.
     #[error("{0}")]
     Unavailable(String),
@@ -26,23 +39,192 @@ pub enum Refused {
     /// Only an effect in doubt can be resolved.
     #[error("`{0}` is not in doubt")]
     NotInDoubt(String),
+    /// The step's effect is in the world, or nobody knows: that has to be settled first.
+    #[error("`{step}` is {effect}: {help}")]
+    NotSettled {
+        /// The step.
+        step: String,
+        /// How its effect stands.
+        effect: &'static str,
+        /// What to do first.
+        help: &'static str,
+    },
+    /// Something else has to come first.
+    #[error("`{step}`: {why}")]
+    OutOfOrder {
+        /// The step.
+        step: String,
+        /// What.
+        why: String,
+    },
+    /// The new input is not one of the step's.
+    #[error("the new input of `{step}` can't be read: {why}")]
+    BadInput {
+        /// The step.
+        step: String,
+        /// What serde said.
+        why: String,
+    },
+}
+
+/// Who asks, and why.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// Who.
+    pub by: &'a str,
+    /// Why.
+    pub reason: &'a str,
+}
+
+impl Asked<'_> {
+    fn cause(self) -> Cause {
+        Cause::Operator {
+            by: self.by.to_owned(),
+            reason: self.reason.to_owned(),
+        }
+    }
+
+    fn into_owned(self) -> (String, String) {
+        (self.by.to_owned(), self.reason.to_owned())
+    }
 }
 
 impl State {
-    /// What a cancel would be told now (rule C1).
+    /// The events that a command becomes: to be appended as one record.
+    ///
+    /// With a token, the first of them notes it, and a command whose token is noted already becomes none.
     ///
     /// # Errors
     ///
-    /// [`Refused::Ended`].
-    pub fn cancel_event(
+    /// [`Refused`], and then nothing is to be done; [`legal`](Self::legal) says what would be taken.
+    pub fn command(
         &self,
         graph: &Graph,
-        by: &str,
-        reason: &str,
-    ) -> Result<Event<StepIx>, Refused> {
-        if self.is_ended() {
-            return Err(Refused::Ended);
+        verb: &Verb,
+        asked: Asked<'_>,
+        token: Option<&str>,
+    ) -> Result<Vec<Event<StepIx>>, Refused> {
+        if token.is_some_and(|token| self.knows(token)) {
+            return Ok(Vec::new());
         }
+        let stage = self.stage(graph);
+        match verdict(verb.name(), stage) {
+            Verdict::Taken(_) => {}
+            Verdict::Refused(_) if stage == Stage::Ended => return Err(Refused::Ended),
+            Verdict::Refused(why) => {
+                let verb = verb.name();
+                return Err(Refused::NotNow { verb, stage, why });
+            }
+        }
+        let mut events: Vec<Event<StepIx>> = Vec::with_capacity(2);
+        events.extend(token.map(|token| Event::Commanded {
+            token: Arc::from(token),
+        }));
+        let (by, reason) = asked.into_owned();
+        match verb {
+            Verb::Cancel => events.push(self.cancel_event(graph, asked)),
+            Verb::Retry { strategy, edits } => {
+                for edit in edits {
+                    events.push(self.edit_event(graph, edit, asked)?);
+                }
+                events.push(self.retry_event(graph, stage, *strategy, asked)?);
+            }
+            Verb::Compensate => {
+                let back = RecoveryStrategy::Compensate;
+                if let Some(why) = self.unavailable(graph, back, AskedBy::Operator) {
+                    return Err(Refused::Unavailable(why));
+                }
+                events.push(self.plain_decision(asked.cause(), back, false));
+            }
+            Verb::Skip {
+                step,
+                effect,
+                output,
+            } => {
+                let step = self.skippable(graph, step)?;
+                let (effect, output) = (*effect, output.clone());
+                events.push(Event::Skipped {
+                    step,
+                    effect,
+                    output,
+                    by,
+                    reason,
+                });
+            }
+            Verb::MarkCompensated { step } => {
+                let step = self.markable(graph, step)?;
+                events.push(Event::MarkedCompensated {
+                    step,
+                    round: self.seen(step).round,
+                    by,
+                    reason,
+                });
+            }
+            Verb::Resolve { step, effect } => {
+                let answer = self.resolvable(graph, stage, step, effect)?;
+                let step = named(graph, step)?;
+                events.push(Event::Resolved {
+                    step,
+                    answer,
+                    by,
+                    reason,
+                });
+            }
+            Verb::Pause => events.push(Event::Paused { by, reason }),
+            Verb::Resume => events.push(Event::Resumed { by, reason }),
+            Verb::Abandon if self.has_in_flight() => {
+                events.push(Event::AbandonRequested { by, reason });
+            }
+            Verb::Abandon => events.push(Event::Ended(End::Abandoned { by, reason })),
+            // The table takes no signal at any stage.
+            Verb::Signal { .. } => {}
+        }
+        Ok(events)
+    }
+
+    /// Whether a command with this token is in the journal.
+    #[must_use]
+    pub fn knows(&self, token: &str) -> bool {
+        self.tokens.iter().any(|known| **known == *token)
+    }
+
+    /// Whether at least one step or strategy would let the verb be taken.
+    pub(super) fn could(&self, graph: &Graph, verb: VerbName, stage: Stage) -> bool {
+        match verb {
+            VerbName::Retry => {
+                let ways = [None, Some(RecoveryStrategy::RetryAll)];
+                let nobody = Asked { by: "", reason: "" };
+                ways.into_iter()
+                    .any(|way| self.retry_event(graph, stage, way, nobody).is_ok())
+            }
+            VerbName::Compensate => self
+                .unavailable(graph, RecoveryStrategy::Compensate, AskedBy::Operator)
+                .is_none(),
+            VerbName::Skip => graph
+                .steps
+                .iter()
+                .any(|step| self.skippable(graph, &step.name).is_ok()),
+            // Of all that stand one is the last, on which nothing else that stands depends.
+            VerbName::MarkCompensated => {
+                let mut steps = graph.steps.iter().zip(&self.nodes);
+                steps.any(|(step, node)| {
+                    step.kind != StepKind::ReadOnly && node.effect != EffectNow::NotDone
+                })
+            }
+            VerbName::Resolve => {
+                let mut nodes = self.nodes.iter();
+                nodes.any(|node| node.effect == EffectNow::InDoubt)
+            }
+            VerbName::Cancel
+            | VerbName::Signal
+            | VerbName::Pause
+            | VerbName::Resume
+            | VerbName::Abandon => true,
+        }
+    }
+
+    /// What a cancel is told now (rule C1).
+    fn cancel_event(&self, graph: &Graph, asked: Asked<'_>) -> Event<StepIx> {
         let pivot = graph.pivot.map(|pivot| self.seen(pivot));
         let told = match pivot {
             _ if self.phase == Phase::Unwinding && self.unwind.then == Direction::Compensated => {
@@ -56,11 +238,8 @@ impl State {
             }
             Some(_) | None => CancelTold::Accepted,
         };
-        Ok(Event::CancelRequested {
-            by: by.to_owned(),
-            reason: reason.to_owned(),
-            told,
-        })
+        let (by, reason) = asked.into_owned();
+        Event::CancelRequested { by, reason, told }
     }
 
     /// What the last cancel was told, as far as it is known by now.
@@ -69,44 +248,60 @@ impl State {
         self.cancel.as_ref().map(|cancel| cancel.told)
     }
 
-    /// The event of an operator's retry, or compensate, of a parked run (rules D6, O2).
-    ///
-    /// # Errors
-    ///
-    /// Where the run isn't parked, or the strategy isn't available.
-    pub fn retry_event(
+    /// An operator's retry (rules D6, O2).
+    fn retry_event(
         &self,
         graph: &Graph,
-        strategy: RecoveryStrategy,
-        by: &str,
-        reason: &str,
+        stage: Stage,
+        strategy: Option<RecoveryStrategy>,
+        asked: Asked<'_>,
     ) -> Result<Event<StepIx>, Refused> {
-        self.must_be_parked()?;
-        if strategy == RecoveryStrategy::Manual {
-            return Err(Refused::Unavailable("the run is parked already".to_owned()));
-        }
-        let unwinding = self.unwind.remaining > 0;
-        let forward = matches!(
-            strategy,
-            RecoveryStrategy::RetryFailed | RecoveryStrategy::RetryFromCheckpoint
-        );
-        if unwinding && forward {
-            return Err(Refused::Unavailable(format!(
-                "{strategy} is not available while the run is being undone: `compensate` goes on undoing, \
-                 `retry_all` begins again after all is undone"
-            )));
+        use RecoveryStrategy::{Compensate, Manual, RetryFailed, RetryFromCheckpoint};
+
+        let undoing = matches!(stage, Stage::Undoing | Stage::ParkedUndoing);
+        let unavailable = |why: String| Err(Refused::Unavailable(why));
+        let (strategy, stop) = match (strategy, undoing) {
+            (Some(Manual), _) => {
+                return unavailable(
+                    "manual is not a way to retry: the run waits for an operator already"
+                        .to_owned(),
+                );
+            }
+            (Some(Compensate), _) => {
+                return unavailable(
+                    "compensate is not a way to retry: it is a verb of its own".to_owned(),
+                );
+            }
+            (Some(strategy @ (RetryFailed | RetryFromCheckpoint)), true) => {
+                return unavailable(format!(
+                    "{strategy} is not available while the run is being undone: a plain retry goes on undoing, \
+                     `retry_all` begins again after all is undone"
+                ));
+            }
+            (Some(strategy), _) => (strategy, false),
+            (None, false) => (RetryFailed, false),
+            (None, true) if stage == Stage::Undoing => {
+                let (by, reason) = asked.into_owned();
+                return Ok(Event::UndosRetried { by, reason });
+            }
+            // The undoing goes on to where it was going.
+            (None, true) => match &self.last_decision {
+                Some(last) => (last.strategy, last.stop),
+                None => (Compensate, false),
+            },
+        };
+        if stage == Stage::Undoing && self.unwind.then != Direction::Compensated {
+            return unavailable(format!(
+                "{strategy} is not available: the run goes forward again once this is undone"
+            ));
         }
         if let Some(why) = self.unavailable(graph, strategy, AskedBy::Operator) {
-            return Err(Refused::Unavailable(why));
+            return unavailable(why);
         }
-        let cause = Cause::Operator {
-            by: by.to_owned(),
-            reason: reason.to_owned(),
-        };
         Ok(Event::Decided(Box::new(Decision {
-            cause,
+            cause: asked.cause(),
             strategy,
-            stop: false,
+            stop,
             failed: self.failures.clone(),
             why: Vec::new(),
             recovery: 0,
@@ -114,52 +309,166 @@ impl State {
         })))
     }
 
-    /// The event of an operator's word about an effect in doubt.
-    ///
-    /// # Errors
-    ///
-    /// Where the run isn't parked, or the step isn't in doubt.
-    pub fn resolve_event(
+    /// A new input opens a new round, once the old one has left nothing (rule K4).
+    fn edit_event(
         &self,
         graph: &Graph,
-        step: &str,
-        answer: Probed<Value>,
-        by: &str,
-        reason: &str,
+        edit: &InputEdit,
+        asked: Asked<'_>,
     ) -> Result<Event<StepIx>, Refused> {
-        self.must_be_parked()?;
-        let ix = graph
-            .step_named(step)
-            .ok_or_else(|| Refused::NoSuchStep(step.to_owned()))?;
-        if self.seen(ix).effect != EffectNow::InDoubt {
-            return Err(Refused::NotInDoubt(step.to_owned()));
+        let step = named(graph, &edit.step)?;
+        let node = self.seen(step);
+        self.must_be_settled(graph, step)?;
+        if node.status == Status::Done {
+            return Err(Refused::OutOfOrder {
+                step: edit.step.clone(),
+                why: "it is done, and is not called again".to_owned(),
+            });
         }
-        Ok(Event::Resolved {
-            step: ix,
-            answer,
-            by: by.to_owned(),
-            reason: reason.to_owned(),
+        let (by, reason) = asked.into_owned();
+        Ok(Event::InputEdited {
+            step,
+            round: node.round + 1,
+            input: edit.input.clone(),
+            by,
+            reason,
         })
     }
 
-    /// The event with which an operator gives a parked run up.
-    ///
-    /// # Errors
-    ///
-    /// Where the run isn't parked.
-    pub fn abandon_event(&self, by: &str, reason: &str) -> Result<Event<StepIx>, Refused> {
-        self.must_be_parked()?;
-        Ok(Event::Ended(End::Abandoned {
-            by: by.to_owned(),
-            reason: reason.to_owned(),
-        }))
+    fn must_be_settled(&self, graph: &Graph, step: StepIx) -> Result<(), Refused> {
+        if graph.step(step).kind == StepKind::ReadOnly {
+            return Ok(());
+        }
+        let (effect, help) = match self.seen(step).effect {
+            EffectNow::NotDone => return Ok(()),
+            EffectNow::InDoubt => (
+                "in doubt",
+                "`resolve` says what became of it, `mark-compensated` that it was undone",
+            ),
+            EffectNow::Done => ("done", "it has to be undone first"),
+        };
+        let step = graph.step(step).name.to_string();
+        Err(Refused::NotSettled { step, effect, help })
     }
 
-    fn must_be_parked(&self) -> Result<(), Refused> {
-        match self.phase {
-            Phase::Ended => Err(Refused::Ended),
-            Phase::Parked => Ok(()),
-            Phase::Forward { .. } | Phase::Draining | Phase::Unwinding => Err(Refused::NotParked),
+    fn skippable(&self, graph: &Graph, name: &str) -> Result<StepIx, Refused> {
+        let step = named(graph, name)?;
+        self.must_be_settled(graph, step)?;
+        let out_of_order = |why: String| Refused::OutOfOrder {
+            step: name.to_owned(),
+            why,
+        };
+        if self.seen(step).status == Status::Done {
+            return Err(out_of_order("it is done".to_owned()));
+        }
+        let waits_for = graph
+            .step(step)
+            .dependencies
+            .iter()
+            .find(|&&before| self.seen(before).status != Status::Done);
+        match waits_for {
+            // Nothing may be done whose ancestors are still to be called (rule S3).
+            Some(&before) => Err(out_of_order(format!(
+                "it waits for `{}`, which is not done",
+                graph.step(before).name
+            ))),
+            None => Ok(step),
         }
     }
+
+    /// Nothing is undone before what depended on it, by hand neither (rule U1).
+    fn markable(&self, graph: &Graph, name: &str) -> Result<StepIx, Refused> {
+        let step = named(graph, name)?;
+        let out_of_order = |why: String| Refused::OutOfOrder {
+            step: name.to_owned(),
+            why,
+        };
+        if graph.step(step).kind == StepKind::ReadOnly
+            || self.seen(step).effect == EffectNow::NotDone
+        {
+            return Err(out_of_order("there is nothing to undo".to_owned()));
+        }
+        let stands = self.descendants(graph, step).into_iter().find(|&after| {
+            graph.step(after).kind != StepKind::ReadOnly
+                && self.seen(after).effect != EffectNow::NotDone
+        });
+        match stands {
+            Some(after) => Err(out_of_order(format!(
+                "`{}` depends on it, and has to be undone first",
+                graph.step(after).name
+            ))),
+            None => Ok(step),
+        }
+    }
+
+    fn resolvable(
+        &self,
+        graph: &Graph,
+        stage: Stage,
+        name: &str,
+        effect: &ResolvedEffect,
+    ) -> Result<Probed<Value>, Refused> {
+        let step = named(graph, name)?;
+        if self.seen(step).effect != EffectNow::InDoubt {
+            return Err(Refused::NotInDoubt(name.to_owned()));
+        }
+        match effect {
+            ResolvedEffect::NotDone => Ok(Probed::Never),
+            ResolvedEffect::Done(Some(output)) => Ok(Probed::Done(output.clone())),
+            // Its undo is called either way, and is told what is known: that the output isn't.
+            ResolvedEffect::Done(None) if stage == Stage::ParkedUndoing => Ok(Probed::Unknown),
+            ResolvedEffect::Done(None) => Err(Refused::Unavailable(format!(
+                "`{name}` is done only with its output: the run may go forward, and its dependents need it"
+            ))),
+        }
+    }
+
+    /// All steps that depend on this one, by data or by order, directly or not.
+    pub(super) fn descendants(&self, graph: &Graph, step: StepIx) -> Vec<StepIx> {
+        let mut seen = vec![false; self.nodes.len()];
+        let mut found = Vec::new();
+        let mut open = vec![step];
+        while let Some(step) = open.pop() {
+            for &after in &graph.step(step).dependents {
+                if !std::mem::replace(&mut seen[after.at()], true) {
+                    found.push(after);
+                    open.push(after);
+                }
+            }
+        }
+        found
+    }
+
+    /// Folds an edited input: the step's next call is in a new round (rules K2, K4).
+    pub(super) fn input_edited(&mut self, step: StepIx, round: u32, input: &Value) {
+        let node = self.node(step);
+        node.next_round();
+        node.round = round;
+        node.edited = Some(input.clone());
+    }
+
+    /// Folds a skip: done, with or without an effect.
+    pub(super) fn skipped(
+        &mut self,
+        graph: &Graph,
+        step: StepIx,
+        effect: SkippedEffect,
+        output: &Value,
+    ) {
+        self.failures.retain(|&failed| failed != step);
+        self.now_done(graph, step, output.clone());
+        let node = self.node(step);
+        node.skipped = true;
+        if effect == SkippedEffect::None {
+            node.effect = EffectNow::NotDone;
+            // Rule `always` undoes what was called; this was not.
+            node.round_attempts = 0;
+        }
+    }
+}
+
+fn named(graph: &Graph, step: &str) -> Result<StepIx, Refused> {
+    graph
+        .step_named(step)
+        .ok_or_else(|| Refused::NoSuchStep(step.to_owned()))
 }

@@ -34,11 +34,27 @@ impl State {
     /// What is to be done at `now`.
     #[must_use]
     pub fn decide(&self, graph: &Graph, now: Timestamp) -> Todo {
-        match self.phase {
+        if let Some((by, reason)) = self.abandon.as_ref().filter(|_| !self.is_ended()) {
+            return if self.has_in_flight() {
+                Todo::Wait { until: None }
+            } else {
+                let (by, reason) = (by.clone(), reason.clone());
+                Todo::Append(Event::Ended(End::Abandoned { by, reason }))
+            };
+        }
+        let todo = match self.phase {
             Phase::Forward { hold } => self.decide_forward(graph, hold, now),
             Phase::Draining => self.decide_drained(graph, now),
             Phase::Unwinding => self.decide_unwinding(graph, now),
             Phase::Parked | Phase::Ended => Todo::Rest,
+        };
+        match todo {
+            Todo::Start(_) | Todo::Undo(_) | Todo::Probe(_) | Todo::Wait { .. }
+                if self.is_paused() =>
+            {
+                Todo::Wait { until: None }
+            }
+            todo => todo,
         }
     }
 
@@ -57,12 +73,19 @@ impl State {
         self.cancel.as_ref().is_some_and(|cancel| cancel.pending)
     }
 
+    /// Whether attempts that look for it should hurry: nobody wants the run to go on.
+    #[must_use]
+    pub fn is_unwanted(&self) -> bool {
+        self.is_cancelled() || self.abandon.is_some()
+    }
+
     fn decide_forward(&self, graph: &Graph, hold: Option<Timestamp>, now: Timestamp) -> Todo {
         if self.is_cancelled() && self.is_pivot_done(graph) {
             // An operator, or an undo that ended, let the run go on: whoever cancelled it is told.
             return Todo::Append(Event::CancelTooLate);
         }
-        let deadline = self.deadline.filter(|_| !self.deadline_reported);
+        let counts = !self.deadline_reported && !self.is_paused();
+        let deadline = self.deadline.filter(|_| counts);
         if deadline.is_some_and(|deadline| deadline <= now) {
             return Todo::Append(Event::DeadlinePassed {
                 past_pivot: self.is_past_pivot(graph),

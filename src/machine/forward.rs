@@ -14,7 +14,10 @@ impl State {
         self.phase = Phase::Forward { hold };
         let mut idle = std::mem::take(&mut self.idle).into_iter();
         while let Some(step) = idle.next() {
-            if matches!(self.seen(step).status, Status::Dropped | Status::Failed) {
+            if matches!(
+                self.seen(step).status,
+                Status::Dropped | Status::Failed | Status::Undone
+            ) {
                 self.node(step).status = Status::Ready;
                 self.in_doubt_again(graph, step);
                 if !matches!(self.phase, Phase::Forward { .. }) {

@@ -1,9 +1,11 @@
 //! One decision over all failures, and what it does to the state.
 
+use std::time::Duration;
+
 use crate::failure::{FailedEffect, FailureMode};
 use crate::ids::Timestamp;
 use crate::journal::{Cause, Decision, ParkReason, Parking};
-use crate::machine::state::{Direction, EffectNow, State, Status, UndoStatus};
+use crate::machine::state::{Direction, EffectNow, Phase, State, Status, UndoStatus};
 use crate::policy::{Explanation, RecoveryStrategy, Situation};
 use crate::saga::{Graph, StepKind, UndoRule};
 use crate::step::StepIx;
@@ -22,10 +24,10 @@ impl State {
         let mut why: Vec<Explanation> = self
             .failures
             .iter()
-            .map(|&step| policy.decide(&self.situation_of(graph, step)))
+            .map(|&step| policy.decide(&self.situation_of(graph, step, now)))
             .collect();
         if self.time_is_up {
-            let mut saw = self.situation(graph, String::new(), FailureMode::SystemTimeout);
+            let mut saw = self.situation(graph, String::new(), FailureMode::SystemTimeout, now);
             saw.effect = FailedEffect::NotDone;
             why.push(policy.decide(&saw));
         }
@@ -74,13 +76,13 @@ impl State {
         }
     }
 
-    fn situation_of(&self, graph: &Graph, step: StepIx) -> Situation {
+    fn situation_of(&self, graph: &Graph, step: StepIx, now: Timestamp) -> Situation {
         let node = self.seen(step);
         let name = graph.step(step).name.to_string();
         let Some(failure) = &node.failure else {
-            return self.situation(graph, name, FailureMode::StepLogic);
+            return self.situation(graph, name, FailureMode::StepLogic, now);
         };
-        let mut saw = self.situation(graph, name, failure.mode.clone());
+        let mut saw = self.situation(graph, name, failure.mode.clone(), now);
         saw.retryable = failure.retryable;
         saw.effect = match node.effect {
             EffectNow::NotDone => FailedEffect::NotDone,
@@ -89,14 +91,32 @@ impl State {
         saw
     }
 
-    fn situation(&self, graph: &Graph, step: String, mode: FailureMode) -> Situation {
+    fn situation(
+        &self,
+        graph: &Graph,
+        step: String,
+        mode: FailureMode,
+        now: Timestamp,
+    ) -> Situation {
         let total = u32::try_from(self.nodes.len()).unwrap_or(u32::MAX);
         let mut saw = Situation::new(step, mode, self.done, total);
         saw.past_pivot = self.is_past_pivot(graph);
         saw.recoveries = self.recoveries;
         saw.max_recoveries = graph.policy.recoveries();
         saw.time_used_up = self.time_is_up;
+        saw.elapsed = self.elapsed(now);
         saw
+    }
+
+    /// How long the run has been under way, in whole milliseconds; while it is parked or paused its time
+    /// stands still (rule I4).
+    fn elapsed(&self, now: Timestamp) -> Duration {
+        let paused = self.paused.as_ref();
+        let stands = paused.map_or(Duration::ZERO, |paused| now.since(paused.at));
+        let elapsed = now
+            .since(self.started_at)
+            .saturating_sub(self.stood + stands);
+        Duration::from_millis(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX))
     }
 
     /// Why no policy may choose this any more: recoveries are bounded whatever its rules say (rule D6),
@@ -167,6 +187,11 @@ impl State {
         if let Cause::Operator { .. } = decision.cause {
             // An operator's word resets the count of recoveries (rule D6).
             self.recoveries = 0;
+            let overrides = decision.strategy.retries() && !self.is_pivot_done(graph);
+            if let Some(cancel) = self.cancel.as_mut().filter(|_| overrides) {
+                // The later word wins. Where the pivot is done the cancel came too late, and is told so.
+                cancel.pending = false;
+            }
         }
         if decision.cause == Cause::Cancel
             && let Some(cancel) = &mut self.cancel
@@ -187,8 +212,15 @@ impl State {
         self.park_wanted = None;
         self.time_is_up = false;
         self.failures.clear();
-        self.grant_anew();
         let hold = decision.resume_at;
+        if self.phase == Phase::Unwinding && decision.strategy == RecoveryStrategy::RetryAll {
+            // An operator turns the undoing of all into a new beginning (rule O2).
+            self.retry_undos(graph);
+            self.grant_anew();
+            self.unwind.then = Direction::Forward { hold };
+            return;
+        }
+        self.grant_anew();
         if decision.stop {
             self.unwind_doubts(graph);
             return;

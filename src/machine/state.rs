@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::failure::Failure;
 use crate::ids::Timestamp;
 use crate::journal::{CancelTold, Decision, End, Parking, RunStarted, Standing};
+use crate::machine::kept::{Call, Moment};
 use crate::saga::{Feed, Graph, UndoOrder};
 use crate::step::{StepIx, Value};
 
@@ -44,15 +45,24 @@ pub struct State {
     pub(super) time_is_up: bool,
     pub(crate) cancel: Option<Cancel>,
     pub(crate) stop: Option<String>,
+    pub(crate) paused: Option<Paused>,
+    /// Who gives the run up, and why: it ends as soon as nothing is in flight.
+    pub(super) abandon: Option<(String, String)>,
+    /// Tokens of the commands that are in the journal.
+    pub(super) tokens: Vec<Arc<str>>,
     /// The run has to be parked as soon as nothing is in flight.
     pub(super) park_wanted: Option<Parking>,
     pub(crate) parked: Option<Parking>,
     pub(super) parked_at: Timestamp,
+    /// How long the run has been parked or paused so far, but for what goes on now.
+    pub(super) stood: Duration,
     pub(crate) recoveries: u32,
     pub(crate) recoveries_total: u32,
     pub(crate) last_decision: Option<Box<Decision<StepIx>>>,
     pub(super) unwind: Unwind,
     pub(crate) compensations: Vec<Compensation>,
+    /// The latest of what happened to the run as a whole.
+    pub(crate) moments: VecDeque<Moment>,
     pub(super) completions: u64,
     pub(crate) end: Option<End>,
 }
@@ -80,6 +90,14 @@ pub(crate) struct Cancel {
     pub(crate) told: CancelTold,
     /// Whether it is still to be carried out.
     pub(crate) pending: bool,
+}
+
+/// A pause, and since when.
+#[derive(Clone, Debug)]
+pub(crate) struct Paused {
+    pub(crate) by: String,
+    pub(crate) reason: String,
+    pub(crate) at: Timestamp,
 }
 
 /// What a round's attempts left, joined (rule E3).
@@ -157,6 +175,10 @@ pub(crate) struct NodeState {
     /// The key of the round's undo, once that was announced: made once, too (rule K1).
     pub(crate) undo_key: Option<Arc<str>>,
     pub(crate) mapped: Vec<Value>,
+    /// The round's input where an operator replaced it.
+    pub(crate) edited: Option<Value>,
+    /// Whether it is done by an operator's word, without having been called.
+    pub(crate) skipped: bool,
     pub(crate) output: Option<Value>,
     pub(crate) failure: Option<Box<Failure>>,
     /// Its place in the order of completions; larger is later.
@@ -164,8 +186,8 @@ pub(crate) struct NodeState {
     pub(crate) started_at: Option<Timestamp>,
     pub(crate) ended_at: Option<Timestamp>,
     pub(crate) took: Duration,
-    /// Attempts that did not succeed.
-    pub(crate) history: Vec<AttemptTaken>,
+    /// The latest calls of both kinds, in order.
+    pub(crate) calls: VecDeque<Call>,
     pub(super) in_region: bool,
     /// Steps that depended on it and are to be undone first.
     pub(super) blockers: u32,
@@ -179,16 +201,6 @@ pub(crate) struct NodeState {
     pub(crate) undo_failure: Option<Box<Failure>>,
 }
 
-/// An attempt that is over, for people.
-#[derive(Clone, Debug)]
-pub(crate) struct AttemptTaken {
-    pub(crate) attempt: u32,
-    pub(crate) started_at: Timestamp,
-    pub(crate) ended_at: Timestamp,
-    /// Nothing where it was interrupted.
-    pub(crate) failure: Option<Box<Failure>>,
-}
-
 /// One undo that has come to an end, in order.
 #[derive(Clone, Debug)]
 pub(crate) struct Compensation {
@@ -199,6 +211,8 @@ pub(crate) struct Compensation {
     pub(crate) took: Duration,
     /// What the effect was when it was undone.
     pub(crate) effect: EffectNow,
+    /// Who said that it was undone, where no `compensate` did.
+    pub(crate) by_hand: Option<String>,
     /// Nothing where it succeeded.
     pub(crate) failure: Option<Box<Failure>>,
 }
@@ -225,7 +239,6 @@ pub(super) struct Unwind {
     /// Undos that may start: in order of readiness, or the last completed first.
     pub(super) ready: VecDeque<StepIx>,
     pub(super) latest: BinaryHeap<(u64, StepIx)>,
-    pub(super) failed: u32,
 }
 
 impl State {
@@ -262,9 +275,13 @@ impl State {
             time_is_up: false,
             cancel: None,
             stop: None,
+            paused: None,
+            abandon: None,
+            tokens: Vec::new(),
             park_wanted: None,
             parked: None,
             parked_at: at,
+            stood: Duration::ZERO,
             recoveries: 0,
             recoveries_total: 0,
             last_decision: None,
@@ -274,9 +291,9 @@ impl State {
                 running: 0,
                 ready: VecDeque::new(),
                 latest: BinaryHeap::new(),
-                failed: 0,
             },
             compensations: Vec::new(),
+            moments: VecDeque::new(),
             completions: 0,
             end: None,
         };
@@ -323,6 +340,12 @@ impl State {
         self.phase == Phase::Parked
     }
 
+    /// Whether an operator paused the run.
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        self.paused.is_some()
+    }
+
     /// Whether a step's future, or a probe's, is under way.
     #[must_use]
     pub fn has_in_flight(&self) -> bool {
@@ -344,6 +367,7 @@ impl State {
             (Some(End::Stopped { .. }), ..) => Standing::Stopped,
             (Some(End::Abandoned { .. }), ..) => Standing::Abandoned,
             (None, Phase::Parked, _) => Standing::Parked,
+            (None, ..) if self.paused.is_some() && !self.has_in_flight() => Standing::Paused,
             (None, _, Some(until)) if !self.has_in_flight() => Standing::Waiting { until },
             (None, ..) => Standing::Running,
         }
@@ -383,13 +407,15 @@ impl NodeState {
             key: None,
             undo_key: None,
             mapped: Vec::new(),
+            edited: None,
+            skipped: false,
             output: None,
             failure: None,
             completed: 0,
             started_at: None,
             ended_at: None,
             took: Duration::ZERO,
-            history: Vec::new(),
+            calls: VecDeque::new(),
             in_region: false,
             blockers: 0,
             undo: UndoStatus::Idle,

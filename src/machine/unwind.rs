@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::failure::Failure;
 use crate::ids::Timestamp;
+use crate::machine::kept::CallEnded;
 use crate::machine::state::{
     Compensation, Direction, EffectNow, NodeState, Phase, State, Status, UndoStatus,
 };
@@ -16,13 +17,15 @@ use crate::step::StepIx;
 
 impl NodeState {
     /// The round is over, and its key with it (rule K2).
-    fn next_round(&mut self) {
+    pub(super) fn next_round(&mut self) {
         self.round += 1;
         self.round_attempts = 0;
         self.undo_begun = false;
         self.key = None;
         self.undo_key = None;
         self.mapped.clear();
+        self.edited = None;
+        self.skipped = false;
         self.output = None;
     }
 }
@@ -77,7 +80,6 @@ impl State {
         }
         self.unwind.then = then;
         self.unwind.remaining = u32::try_from(steps.len()).unwrap_or(u32::MAX);
-        self.unwind.failed = 0;
         self.unwind.ready.clear();
         self.unwind.latest.clear();
         let mut free = Vec::new();
@@ -204,6 +206,7 @@ impl State {
         node.undo_attempts += 1;
         node.undo_charged += 1;
         node.undo_since.get_or_insert(at);
+        node.call_begins(true, at);
         self.unwind.running += 1;
     }
 
@@ -218,6 +221,7 @@ impl State {
             self.done -= 1;
         }
         let node = self.node(step);
+        node.call_ends(CallEnded::Done, micros(took), at);
         let record = Compensation {
             step,
             round: node.round,
@@ -225,6 +229,7 @@ impl State {
             ended_at: at,
             took,
             effect: node.effect,
+            by_hand: None,
             failure: None,
         };
         node.status = Status::Undone;
@@ -253,6 +258,11 @@ impl State {
         let node = self.node(step);
         node.interruptions = 0;
         node.undo_failure = Some(Box::new(failure.clone()));
+        let end = CallEnded::Failed {
+            failure: Box::new(failure.clone()),
+            retry_at,
+        };
+        node.call_ends(end, micros(took), at);
         if let Some(until) = retry_at {
             node.undo_delay = Some(until.since(at));
             node.undo = UndoStatus::Sleeping { until };
@@ -267,10 +277,79 @@ impl State {
             ended_at: at,
             took,
             effect: node.effect,
+            by_hand: None,
             failure: Some(Box::new(failure.clone())),
         };
-        self.unwind.failed += 1;
         self.compensations.push(record);
+    }
+
+    /// An operator undid the step of a parked run by hand. What was read from its output is read again.
+    pub(super) fn undone_by_hand(&mut self, graph: &Graph, step: StepIx, by: &str, at: Timestamp) {
+        let after = self.descendants(graph, step);
+        if self.seen(step).status == Status::Done {
+            self.done -= 1;
+        }
+        self.failures.retain(|&failed| failed != step);
+        let node = self.node(step);
+        let record = Compensation {
+            step,
+            round: node.round,
+            attempts: node.undo_attempts,
+            ended_at: at,
+            took: Duration::ZERO,
+            effect: node.effect,
+            by_hand: Some(by.to_owned()),
+            failure: None,
+        };
+        node.status = Status::Undone;
+        node.effect = EffectNow::NotDone;
+        node.undo = UndoStatus::Idle;
+        node.undo_failure = None;
+        node.interruptions = 0;
+        node.next_round();
+        self.compensations.push(record);
+        for &step in &after {
+            // Nothing that has an effect is among them.
+            if self.seen(step).status == Status::Done {
+                self.begin_anew(graph, step);
+            }
+        }
+        for step in after.into_iter().chain([step]) {
+            let unmet = self.unmet(graph, step);
+            let node = self.node(step);
+            node.unmet = unmet;
+            if unmet > 0 {
+                node.status = Status::Waiting;
+            }
+        }
+        if self.seen(step).unmet == 0 {
+            self.set_idle(step, Status::Undone);
+        }
+    }
+
+    fn unmet(&self, graph: &Graph, step: StepIx) -> u32 {
+        let before = graph.step(step).dependencies.iter();
+        let unmet = before.filter(|before| self.seen(**before).status != Status::Done);
+        u32::try_from(unmet.count()).unwrap_or(u32::MAX)
+    }
+
+    /// Undos that failed or wait for their retry are tried again, with their attempts granted anew.
+    pub(super) fn retry_undos(&mut self, graph: &Graph) {
+        for index in 0..self.nodes.len() {
+            let step = StepIx::new(index);
+            let node = self.node(step);
+            node.undo_charged = 0;
+            node.undo_since = None;
+            node.undo_delay = None;
+            match node.undo {
+                UndoStatus::Sleeping { until } => {
+                    self.timers.remove(&(until, step));
+                    self.undo_ready(graph, step);
+                }
+                UndoStatus::Failed => self.undo_ready(graph, step),
+                UndoStatus::Idle | UndoStatus::Ready | UndoStatus::Running => {}
+            }
+        }
     }
 
     /// The region is settled: where the run goes forward, its steps begin anew.
@@ -291,13 +370,9 @@ impl State {
         }
         let mut ready = Vec::new();
         for &step in &region {
-            let before = &graph.step(step).dependencies;
-            let unmet = before
-                .iter()
-                .filter(|before| self.seen(**before).status != Status::Done)
-                .count();
+            let unmet = self.unmet(graph, step);
             let node = self.node(step);
-            node.unmet = u32::try_from(unmet).unwrap_or(u32::MAX);
+            node.unmet = unmet;
             node.status = Status::Waiting;
             if unmet == 0 {
                 node.status = Status::Ready;
@@ -320,6 +395,8 @@ impl State {
         node.in_region = false;
         // What feeds it may have been undone: a `map` is asked again.
         node.mapped.clear();
+        // A skip holds until the run begins anew.
+        node.skipped = false;
         if was_done && graph.step(step).kind == StepKind::ReadOnly {
             // A read-only step that runs again does so in a new round (rule K2).
             node.effect = EffectNow::NotDone;
@@ -332,4 +409,8 @@ impl State {
         // So that its dependents see it as not done, whichever is looked at first.
         node.status = Status::Waiting;
     }
+}
+
+fn micros(took: Duration) -> u64 {
+    u64::try_from(took.as_micros()).unwrap_or(u64::MAX)
 }

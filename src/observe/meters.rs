@@ -226,9 +226,11 @@ struct Definition {
 pub(crate) struct DefinitionMeters(Arc<Definition>);
 
 impl DefinitionMeters {
-    /// A run was parked without having been driven.
-    pub(crate) fn parked(&self) {
-        self.0.saga.park(1);
+    /// Something happened to a run that was not driven.
+    pub(crate) fn parked(&self, before: bool, now: bool) {
+        if before != now {
+            self.0.saga.park(if now { 1 } else { -1 });
+        }
     }
 
     /// Begins to count what one driver does.

@@ -31,7 +31,7 @@ impl Meters {
 pub(crate) struct DefinitionMeters;
 
 impl DefinitionMeters {
-    pub(crate) fn parked(&self) {}
+    pub(crate) fn parked(&self, _before: bool, _now: bool) {}
 
     pub(crate) fn run(&self, _parked: bool) -> RunCounts {
         RunCounts

@@ -44,6 +44,17 @@ impl RecoveryStrategy {
         }
     }
 
+    /// Whether the run goes forward with it, at once or after undoing.
+    #[must_use]
+    pub fn retries(self) -> bool {
+        match self {
+            RecoveryStrategy::RetryFailed
+            | RecoveryStrategy::RetryFromCheckpoint
+            | RecoveryStrategy::RetryAll => true,
+            RecoveryStrategy::Compensate | RecoveryStrategy::Manual => false,
+        }
+    }
+
     /// Whether it may undo what is done.
     #[must_use]
     pub fn goes_back(self) -> bool {

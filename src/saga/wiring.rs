@@ -139,6 +139,8 @@ pub(crate) trait Source<T>: Send + Sync {
 pub(crate) trait Supply: Send + Sync {
     fn supply(&self, feed: &dyn Feed, mapped: &[Value]) -> Result<Erased, PayloadError>;
     fn supply_value(&self, feed: &dyn Feed, mapped: &[Value]) -> Result<Value, PayloadError>;
+    /// An input that somebody wrote down, instead of what is wired.
+    fn read(&self, written: &Value) -> Result<Erased, PayloadError>;
 }
 
 struct Supplied<T>(Box<dyn Source<T>>);
@@ -150,6 +152,10 @@ impl<T: Payload> Supply for Supplied<T> {
 
     fn supply_value(&self, feed: &dyn Feed, mapped: &[Value]) -> Result<Value, PayloadError> {
         self.made(feed, mapped).map(Value::typed)
+    }
+
+    fn read(&self, written: &Value) -> Result<Erased, PayloadError> {
+        written.get::<T>().map(|input| input as Erased)
     }
 }
 

@@ -44,6 +44,29 @@ impl AppendError {
     }
 }
 
+/// A command that was not kept.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SubmitError {
+    /// The store has no such run.
+    #[error("there is no run `{run}`")]
+    NoSuchRun {
+        /// The run.
+        run: RunId,
+    },
+    /// Another command has this token.
+    #[error(
+        "token `{token}` is another command's: a command that is sent again has to be the same in all but its time"
+    )]
+    TokenTaken {
+        /// The token.
+        token: String,
+    },
+    /// The store did not keep it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
 /// A journal that can't be handed back.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]

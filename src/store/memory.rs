@@ -1,19 +1,21 @@
 //! Journals in the process: for tests, and for runs that need not survive it.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
+use tokio::sync::Notify;
 
 use crate::ids::RunId;
-use crate::journal::{Event, Journal, Record};
+use crate::journal::{Command, CommandAnswer, Event, Journal, Record};
 use crate::saga::Outline;
 use crate::sharded::Sharded;
 use crate::step::StepTable;
 use crate::store::{
-    Append, AppendError, Appending, LoadError, RunEntry, RunFilter, Store, StoreError,
+    Append, AppendError, Appending, CommandEntry, LoadError, PruneFilter, Pruned, RunEntry,
+    RunFilter, Store, StoreError, SubmitError, TroubleChange,
 };
 
 /// A store without a disk: what it holds is gone with the process.
@@ -34,8 +36,23 @@ pub struct MemoryStore {
     order: Mutex<BTreeMap<u64, RunId>>,
     ended: Mutex<VecDeque<(u64, RunId)>>,
     outlines: Mutex<HashMap<(String, u32, String), Outline>>,
+    commands: Mutex<Commands>,
+    arrived: Notify,
     kept: usize,
     next: AtomicU64,
+}
+
+/// Commands in the order in which they came, found by their tokens.
+#[derive(Default)]
+struct Commands {
+    entries: BTreeMap<u64, CommandEntry>,
+    numbers: HashMap<String, u64>,
+}
+
+impl Commands {
+    fn by_token(&self, token: &str) -> Option<&CommandEntry> {
+        self.entries.get(self.numbers.get(token)?)
+    }
 }
 
 struct Held {
@@ -67,6 +84,8 @@ impl MemoryStore {
             order: Mutex::default(),
             ended: Mutex::default(),
             outlines: Mutex::default(),
+            commands: Mutex::default(),
+            arrived: Notify::new(),
             kept: MemoryStore::KEPT,
             next: AtomicU64::new(1),
         }
@@ -105,7 +124,11 @@ impl MemoryStore {
             started.version,
             append.record.at,
         );
+        entry.labels.clone_from(&started.labels);
         entry.standing = append.standing;
+        if let TroubleChange::Now(trouble) = append.trouble {
+            entry.trouble = Some(trouble);
+        }
         entry.ended_at = append.standing.is_end().then_some(append.record.at);
         let id = append.record.append_id;
         let held = Held {
@@ -135,6 +158,7 @@ impl MemoryStore {
             run,
             record,
             standing,
+            trouble,
             ..
         } = append;
         let (at, id, seq) = (record.at, record.append_id, record.seq);
@@ -158,6 +182,11 @@ impl MemoryStore {
             }
             held.records.push(record);
             held.entry.standing = standing;
+            match trouble {
+                TroubleChange::Same => {}
+                TroubleChange::Now(trouble) => held.entry.trouble = Some(trouble),
+                TroubleChange::Gone => held.entry.trouble = None,
+            }
             if standing.is_end() {
                 held.entry.ended_at = Some(at);
                 // The journal won't grow again.
@@ -188,8 +217,33 @@ impl MemoryStore {
             }
         };
         if let Some((number, run)) = too_many {
-            self.runs.remove(&run);
-            lock(&self.order).remove(&number);
+            self.forget(number, &run);
+        }
+    }
+
+    /// Forgets a run, with the commands that were given to it.
+    fn forget(&self, number: u64, run: &RunId) {
+        self.runs.remove(run);
+        lock(&self.order).remove(&number);
+        let mut commands = lock(&self.commands);
+        if !commands.entries.is_empty() {
+            let Commands { entries, numbers } = &mut *commands;
+            entries.retain(|_, entry| entry.command.run != *run);
+            numbers.retain(|_, number| entries.contains_key(number));
+        }
+    }
+
+    /// The next runs in the order of their numbers, or in the other.
+    fn piece(&self, newest_first: bool, after: Option<u64>) -> Vec<(u64, RunId)> {
+        const PIECE: usize = 256;
+        let order = lock(&self.order);
+        let copy = |(number, run): (&u64, &RunId)| (*number, run.clone());
+        if newest_first {
+            let below = order.range(..after.unwrap_or(u64::MAX)).rev();
+            below.take(PIECE).map(copy).collect()
+        } else {
+            let from = after.map_or(0, |after| after.saturating_add(1));
+            order.range(from..).take(PIECE).map(copy).collect()
         }
     }
 }
@@ -223,16 +277,12 @@ impl Store for MemoryStore {
         limit: usize,
     ) -> Result<Vec<RunEntry>, StoreError> {
         let mut found = Vec::new();
-        let mut next = after.map_or(0, |after| after.saturating_add(1));
+        let mut after = after;
         while found.len() < limit {
             // In pieces, so that starts of runs don't wait for a long scan.
-            let piece: Vec<(u64, RunId)> = lock(&self.order)
-                .range(next..)
-                .take(256)
-                .map(|(number, run)| (*number, run.clone()))
-                .collect();
+            let piece = self.piece(filter.newest_first, after);
             let Some((last, _)) = piece.last() else { break };
-            next = last + 1;
+            after = Some(*last);
             let entries = piece
                 .iter()
                 .filter_map(|(_, run)| self.runs.look(run, |held| held.entry.clone()));
@@ -240,6 +290,96 @@ impl Store for MemoryStore {
             found.extend(entries.filter(|entry| filter.matches(entry)).take(room));
         }
         Ok(found)
+    }
+
+    async fn submit(&self, command: &Command) -> Result<(), SubmitError> {
+        if self.find(&command.run).await?.is_none() {
+            let run = command.run.clone();
+            return Err(SubmitError::NoSuchRun { run });
+        }
+        {
+            let mut commands = lock(&self.commands);
+            if let Some(known) = commands.by_token(&command.token) {
+                if known.command.asks_the_same_as(command) {
+                    return Ok(());
+                }
+                let token = command.token.clone();
+                return Err(SubmitError::TokenTaken { token });
+            }
+            let number = self.next.fetch_add(1, Ordering::Relaxed);
+            commands.numbers.insert(command.token.clone(), number);
+            commands
+                .entries
+                .insert(number, CommandEntry::new(number, command.clone()));
+        }
+        self.arrived.notify_one();
+        Ok(())
+    }
+
+    async fn open_commands(
+        &self,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<CommandEntry>, StoreError> {
+        let from = after.map_or(0, |after| after.saturating_add(1));
+        let commands = lock(&self.commands);
+        let open = commands.entries.range(from..).map(|(_, entry)| entry);
+        Ok(open
+            .filter(|entry| entry.answer.is_none())
+            .take(limit)
+            .cloned()
+            .collect())
+    }
+
+    async fn answer_command(&self, token: &str, answer: &CommandAnswer) -> Result<(), StoreError> {
+        let mut commands = lock(&self.commands);
+        if let Some(number) = commands.numbers.get(token).copied()
+            && let Some(entry) = commands.entries.get_mut(&number)
+        {
+            entry.answer.get_or_insert_with(|| answer.clone());
+        }
+        Ok(())
+    }
+
+    async fn find_command(&self, token: &str) -> Result<Option<CommandEntry>, StoreError> {
+        Ok(lock(&self.commands).by_token(token).cloned())
+    }
+
+    async fn commands_arrived(&self) {
+        self.arrived.notified().await;
+    }
+
+    async fn prune(
+        &self,
+        filter: &PruneFilter,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<Pruned, StoreError> {
+        let newest = lock(&self.order)
+            .last_key_value()
+            .map(|(number, _)| *number);
+        let piece = self.piece(false, after);
+        let next = piece.last().map(|(number, _)| *number);
+        let mut pruned = Pruned::new(0, next);
+        let mut forgotten = HashSet::new();
+        for (number, run) in piece
+            .into_iter()
+            .filter(|(number, _)| Some(*number) != newest)
+        {
+            if pruned.runs == limit as u64 {
+                break;
+            }
+            pruned.next = Some(number);
+            let old = self.runs.look(&run, |held| filter.matches(&held.entry));
+            if old == Some(true) {
+                self.forget(number, &run);
+                forgotten.insert(number);
+                pruned.runs += 1;
+            }
+        }
+        // Its id may be started again, and that run is not the oldest.
+        lock(&self.ended).retain(|(number, _)| !forgotten.contains(number));
+        Ok(pruned)
     }
 
     async fn remember(&self, outline: &Outline) -> Result<(), StoreError> {

@@ -10,11 +10,12 @@ mod memory;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
-pub use error::{AppendError, Damage, LoadError, StoreError};
+pub use error::{AppendError, Damage, LoadError, StoreError, SubmitError};
 pub use memory::MemoryStore;
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteOptions, SqliteStore};
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -24,7 +25,7 @@ use async_trait::async_trait;
 use tokio::sync::oneshot;
 
 use crate::ids::{RunId, Timestamp};
-use crate::journal::{Journal, Record, Standing};
+use crate::journal::{Command, CommandAnswer, Journal, Record, Standing};
 use crate::saga::Outline;
 use crate::step::StepTable;
 
@@ -78,6 +79,40 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
         fingerprint: &str,
     ) -> Result<Option<Outline>, StoreError>;
 
+    /// Puts a command where the owner of its run finds it, also from a process that doesn't own the store.
+    /// Once this is acknowledged it survives what an append survives.
+    ///
+    /// The same command under the same token is acknowledged again, and kept once.
+    async fn submit(&self, command: &Command) -> Result<(), SubmitError>;
+
+    /// The next `limit` commands at most that have no answer, in the order in which they came, after the
+    /// number `after`.
+    async fn open_commands(
+        &self,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<CommandEntry>, StoreError>;
+
+    /// Keeps what became of a command. An answer that is there already is left as it is.
+    async fn answer_command(&self, token: &str, answer: &CommandAnswer) -> Result<(), StoreError>;
+
+    /// The command with this token, with its answer if there is one.
+    async fn find_command(&self, token: &str) -> Result<Option<CommandEntry>, StoreError>;
+
+    /// Comes back when there may be commands that [`open_commands`](Self::open_commands) didn't give before,
+    /// within a second of their being handed in.
+    async fn commands_arrived(&self);
+
+    /// Forgets, for ever, the next `limit` runs at most that match, after the number `after`: one small
+    /// piece of work, between which other writers get their turn. Only runs that have ended are forgotten,
+    /// and never the newest of all runs, whose number must not be given again.
+    async fn prune(
+        &self,
+        filter: &PruneFilter,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<Pruned, StoreError>;
+
     /// Whether values stay in the process as they are: then nobody makes JSON of them.
     fn keeps_values(&self) -> bool {
         false
@@ -102,6 +137,40 @@ pub struct Append {
     pub standing: Standing,
     /// Whether that is another standing than before, so that a store needs no look-up to keep its list.
     pub standing_changed: bool,
+    /// What went wrong with the run, where that has changed.
+    pub trouble: TroubleChange,
+}
+
+/// What went wrong with a run, so that it can be found by it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Trouble {
+    /// The step that failed; empty where the run itself did.
+    pub step: String,
+    /// The wire value of the failure's mode.
+    pub mode: String,
+}
+
+impl Trouble {
+    /// A trouble of this step.
+    pub fn new(step: impl Into<String>, mode: impl Into<String>) -> Self {
+        Trouble {
+            step: step.into(),
+            mode: mode.into(),
+        }
+    }
+}
+
+/// How an append changes what is kept of a run's trouble.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum TroubleChange {
+    /// Not at all.
+    #[default]
+    Same,
+    /// This is what went wrong.
+    Now(Trouble),
+    /// It was overcome.
+    Gone,
 }
 
 impl Append {
@@ -114,6 +183,7 @@ impl Append {
             steps,
             standing,
             standing_changed: true,
+            trouble: TroubleChange::Same,
         }
     }
 }
@@ -136,6 +206,10 @@ pub struct RunEntry {
     pub standing: Standing,
     /// When it ended, if it did.
     pub ended_at: Option<Timestamp>,
+    /// What it can be found by.
+    pub labels: BTreeMap<String, String>,
+    /// What went wrong, where it is parked, or ended otherwise than completed.
+    pub trouble: Option<Trouble>,
 }
 
 impl RunEntry {
@@ -156,6 +230,8 @@ impl RunEntry {
             started_at,
             standing,
             ended_at: None,
+            labels: BTreeMap::new(),
+            trouble: None,
         }
     }
 }
@@ -172,6 +248,18 @@ pub struct RunFilter {
     pub standing: Option<Standing>,
     /// Only runs whose id begins so.
     pub prefix: Option<String>,
+    /// Only runs with all these labels.
+    pub labels: Vec<(String, String)>,
+    /// Only runs whose trouble is of this step.
+    pub step: Option<String>,
+    /// Only runs whose trouble is of this mode, by its wire value.
+    pub mode: Option<String>,
+    /// Only runs that were started at this instant or later.
+    pub started_from: Option<Timestamp>,
+    /// Only runs that were started before this instant.
+    pub started_before: Option<Timestamp>,
+    /// The newest first: from the highest number down.
+    pub newest_first: bool,
 }
 
 impl RunFilter {
@@ -211,6 +299,48 @@ impl RunFilter {
         self
     }
 
+    /// Runs with this label only; said again, with all of them.
+    #[must_use]
+    pub fn label(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.labels.push((key.into(), value.into()));
+        self
+    }
+
+    /// Runs whose trouble is of this step only.
+    #[must_use]
+    pub fn step(mut self, step: impl Into<String>) -> Self {
+        self.step = Some(step.into());
+        self
+    }
+
+    /// Runs whose trouble is of this mode only: its wire value.
+    #[must_use]
+    pub fn mode(mut self, mode: impl Into<String>) -> Self {
+        self.mode = Some(mode.into());
+        self
+    }
+
+    /// Runs that were started at this instant or later only.
+    #[must_use]
+    pub fn started_from(mut self, at: Timestamp) -> Self {
+        self.started_from = Some(at);
+        self
+    }
+
+    /// Runs that were started before this instant only.
+    #[must_use]
+    pub fn started_before(mut self, at: Timestamp) -> Self {
+        self.started_before = Some(at);
+        self
+    }
+
+    /// From the newest run to the oldest, instead of the other way round.
+    #[must_use]
+    pub fn newest_first(mut self) -> Self {
+        self.newest_first = true;
+        self
+    }
+
     /// Whether an entry matches.
     #[must_use]
     pub fn matches(&self, entry: &RunEntry) -> bool {
@@ -223,6 +353,104 @@ impl RunFilter {
                 .prefix
                 .as_ref()
                 .is_none_or(|prefix| entry.run.as_str().starts_with(prefix))
+            && self
+                .labels
+                .iter()
+                .all(|(key, value)| entry.labels.get(key) == Some(value))
+            && self.has_trouble(entry)
+            && self
+                .started_from
+                .is_none_or(|from| entry.started_at >= from)
+            && self
+                .started_before
+                .is_none_or(|before| entry.started_at < before)
+    }
+
+    fn has_trouble(&self, entry: &RunEntry) -> bool {
+        let of = |wanted: &Option<String>, found: fn(&Trouble) -> &str| {
+            wanted
+                .as_ref()
+                .is_none_or(|wanted| entry.trouble.as_ref().map(found) == Some(wanted.as_str()))
+        };
+        of(&self.step, |trouble| &trouble.step) && of(&self.mode, |trouble| &trouble.mode)
+    }
+}
+
+/// A command in a store.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct CommandEntry {
+    /// Its number in its store: commands that came later have higher ones.
+    pub number: u64,
+    /// The command.
+    pub command: Command,
+    /// What became of it, if anything has.
+    pub answer: Option<CommandAnswer>,
+}
+
+impl CommandEntry {
+    /// A command that has no answer yet.
+    #[must_use]
+    pub fn new(number: u64, command: Command) -> Self {
+        CommandEntry {
+            number,
+            command,
+            answer: None,
+        }
+    }
+}
+
+/// Which ended runs are forgotten.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PruneFilter {
+    /// Those that ended before this instant.
+    pub ended_before: Timestamp,
+    /// Those that ended so; all of them where this is empty.
+    pub standings: Vec<Standing>,
+}
+
+impl PruneFilter {
+    /// All runs that ended before this instant.
+    #[must_use]
+    pub fn ended_before(at: Timestamp) -> Self {
+        PruneFilter {
+            ended_before: at,
+            standings: Vec::new(),
+        }
+    }
+
+    /// Only those that ended so; said again, those that ended so too.
+    #[must_use]
+    pub fn standing(mut self, standing: Standing) -> Self {
+        self.standings.push(standing);
+        self
+    }
+
+    /// Whether a run may be forgotten.
+    #[must_use]
+    pub fn matches(&self, entry: &RunEntry) -> bool {
+        entry.standing.is_end()
+            && entry.ended_at.is_some_and(|at| at < self.ended_before)
+            && (self.standings.is_empty() || self.standings.contains(&entry.standing))
+    }
+}
+
+/// One piece of pruning.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Pruned {
+    /// The runs that were forgotten.
+    pub runs: u64,
+    /// Where the next piece goes on; nothing when there is no more.
+    pub next: Option<u64>,
+}
+
+impl Pruned {
+    /// So many runs were forgotten, and the next piece goes on there.
+    #[must_use]
+    pub fn new(runs: u64, next: Option<u64>) -> Self {
+        Pruned { runs, next }
     }
 }
 

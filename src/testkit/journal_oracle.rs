@@ -38,6 +38,9 @@ struct JournalFold {
     count: usize,
     undoing: HashSet<StepIx>,
     last_undo: Option<usize>,
+    /// Commands that have become events.
+    tokens: HashSet<String>,
+    paused: bool,
 }
 
 impl JournalFold {
@@ -80,6 +83,9 @@ impl JournalFold {
                 self.fence = *fence;
                 self.undoing.clear();
             }
+            Event::StepStarted { step, .. } | Event::UndoStarted { step, .. } if self.paused => {
+                return Err(format!("`{}` starts in a pause", name(step)));
+            }
             Event::StepStarted {
                 step, round, key, ..
             } => {
@@ -102,7 +108,24 @@ impl JournalFold {
                     ));
                 }
             }
-            Event::StepDone { step, .. } => {
+            Event::Commanded { token } => {
+                if !self.tokens.insert(token.to_string()) {
+                    return Err(format!("command {token} was carried out twice"));
+                }
+            }
+            Event::InputEdited { step, round, .. } => {
+                let highest = self.highest.entry(*step).or_insert(1);
+                if round <= highest {
+                    return Err(format!(
+                        "an edited input of `{}` opens no new round",
+                        name(step)
+                    ));
+                }
+                *highest = *round;
+            }
+            Event::Paused { .. } => self.paused = true,
+            Event::Resumed { .. } | Event::Parked(_) => self.paused = false,
+            Event::StepDone { step, .. } | Event::Skipped { step, .. } => {
                 self.count += 1;
                 self.completed.insert(*step, self.count);
             }
@@ -138,6 +161,10 @@ impl JournalFold {
                 let round = self.highest.get(step).copied().unwrap_or(1);
                 self.undone.insert(*step, round);
             }
+            Event::MarkedCompensated { step, round, .. } => {
+                self.completed.remove(step);
+                self.undone.insert(*step, *round);
+            }
             Event::Ended(_) => self.ended = true,
             Event::RunStarted(_)
             | Event::StepStopped { .. }
@@ -147,7 +174,8 @@ impl JournalFold {
             | Event::CancelTooLate
             | Event::DeadlinePassed { .. }
             | Event::Resolved { .. }
-            | Event::Parked(_) => {}
+            | Event::UndosRetried { .. }
+            | Event::AbandonRequested { .. } => {}
         }
         Ok(())
     }

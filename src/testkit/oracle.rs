@@ -121,6 +121,7 @@ struct Watched<'a> {
     decided: bool,
     /// Whether the last decision was to stop, and to keep what is done.
     stops: bool,
+    paused: bool,
     /// Effects that stand, per step and key.
     standing: Vec<BTreeMap<String, u32>>,
     undo_keys: HashMap<String, String>,
@@ -156,6 +157,7 @@ impl<'a> Watched<'a> {
             halted: None,
             decided: false,
             stops: false,
+            paused: false,
             standing: vec![BTreeMap::new(); steps],
             undo_keys: HashMap::new(),
             gone: HashSet::new(),
@@ -187,6 +189,7 @@ impl<'a> Watched<'a> {
                 self.starts[at] += 1;
             }
             Event::StepDone { step, .. }
+            | Event::Skipped { step, .. }
             | Event::Probed {
                 step,
                 answer: Probed::Done(_),
@@ -223,6 +226,18 @@ impl<'a> Watched<'a> {
                 let at = self.step(*step);
                 self.done[at] = false;
             }
+            Event::MarkedCompensated { step, .. } => {
+                let at = self.step(*step);
+                self.done[at] = false;
+                // By the operator's word: what the participant still holds is theirs to know.
+                self.standing[at].clear();
+                self.doubt[at] = false;
+            }
+            Event::Paused { .. } => self.paused = true,
+            Event::Resumed { .. } => self.paused = false,
+            Event::AbandonRequested { .. } => {
+                self.halted = Some("the run was given up".to_owned());
+            }
             Event::Claimed { .. } => {
                 // What another process announced, this one may not do.
                 self.starts.fill(0);
@@ -253,10 +268,16 @@ impl<'a> Watched<'a> {
             Event::StepStopped { .. } => {
                 self.halted = Some("a step asked to end the run".to_owned());
             }
-            Event::Parked(_) => self.halted = Some("the run is parked".to_owned()),
+            Event::Parked(_) => {
+                self.paused = false;
+                self.halted = Some("the run is parked".to_owned());
+            }
             Event::Ended(_) => self.halted = Some("the run has ended".to_owned()),
             Event::RunStarted(_)
             | Event::StepInterrupted { .. }
+            | Event::Commanded { .. }
+            | Event::InputEdited { .. }
+            | Event::UndosRetried { .. }
             | Event::Probed { .. }
             | Event::Resolved { .. }
             | Event::UndoFailed { .. }
@@ -331,6 +352,9 @@ impl<'a> Watched<'a> {
             ));
         }
         self.starts[at] -= 1;
+        if self.paused {
+            return Err(format!("nothing starts in a pause: {event}"));
+        }
         if let Some(why) = &self.halted {
             return Err(format!("nothing starts now: {event}, and {why}"));
         }
@@ -384,6 +408,9 @@ impl<'a> Watched<'a> {
             ));
         }
         self.undos[at] -= 1;
+        if self.paused {
+            return Err(format!("no undo starts in a pause: {event}"));
+        }
         if !self.decided {
             return Err(format!(
                 "the decision to unwind comes before the first undo: {event}"

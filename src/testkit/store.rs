@@ -9,10 +9,11 @@ use async_trait::async_trait;
 use tokio::sync::Notify;
 
 use crate::ids::RunId;
-use crate::journal::Journal;
+use crate::journal::{Command, CommandAnswer, Journal};
 use crate::saga::Outline;
 use crate::store::{
-    Append, AppendError, Appending, LoadError, RunEntry, RunFilter, Store, StoreError,
+    Append, AppendError, Appending, CommandEntry, LoadError, PruneFilter, Pruned, RunEntry,
+    RunFilter, Store, StoreError, SubmitError,
 };
 use crate::testkit::log::Entry;
 use crate::testkit::world::World;
@@ -294,6 +295,39 @@ impl Store for CrashingStore {
             found.reverse();
         }
         Ok(found)
+    }
+
+    async fn submit(&self, command: &Command) -> Result<(), SubmitError> {
+        self.inner.submit(command).await
+    }
+
+    async fn open_commands(
+        &self,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<CommandEntry>, StoreError> {
+        self.inner.open_commands(after, limit).await
+    }
+
+    async fn answer_command(&self, token: &str, answer: &CommandAnswer) -> Result<(), StoreError> {
+        self.inner.answer_command(token, answer).await
+    }
+
+    async fn find_command(&self, token: &str) -> Result<Option<CommandEntry>, StoreError> {
+        self.inner.find_command(token).await
+    }
+
+    async fn commands_arrived(&self) {
+        self.inner.commands_arrived().await;
+    }
+
+    async fn prune(
+        &self,
+        filter: &PruneFilter,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<Pruned, StoreError> {
+        self.inner.prune(filter, after, limit).await
     }
 
     async fn remember(&self, outline: &Outline) -> Result<(), StoreError> {

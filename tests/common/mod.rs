@@ -19,10 +19,11 @@ use std::marker::PhantomData;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use amends::journal::{End, Event, Journal};
+use amends::journal::{Command, CommandAnswer, End, Event, Journal};
 use amends::policy::Jitter;
 use amends::store::{
-    Append, Appending, LoadError, MemoryStore, RunEntry, RunFilter, Store, StoreError,
+    Append, Appending, CommandEntry, LoadError, MemoryStore, PruneFilter, Pruned, RunEntry,
+    RunFilter, Store, StoreError, SubmitError,
 };
 use amends::*;
 use futures_util::FutureExt;
@@ -160,6 +161,39 @@ impl Store for TakingTime {
         limit: usize,
     ) -> Result<Vec<RunEntry>, StoreError> {
         self.0.store.scan(filter, after, limit).await
+    }
+
+    async fn submit(&self, command: &Command) -> Result<(), SubmitError> {
+        self.0.store.submit(command).await
+    }
+
+    async fn open_commands(
+        &self,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<CommandEntry>, StoreError> {
+        self.0.store.open_commands(after, limit).await
+    }
+
+    async fn answer_command(&self, token: &str, answer: &CommandAnswer) -> Result<(), StoreError> {
+        self.0.store.answer_command(token, answer).await
+    }
+
+    async fn find_command(&self, token: &str) -> Result<Option<CommandEntry>, StoreError> {
+        self.0.store.find_command(token).await
+    }
+
+    async fn commands_arrived(&self) {
+        self.0.store.commands_arrived().await;
+    }
+
+    async fn prune(
+        &self,
+        filter: &PruneFilter,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<Pruned, StoreError> {
+        self.0.store.prune(filter, after, limit).await
     }
 
     async fn remember(&self, outline: &Outline) -> Result<(), StoreError> {

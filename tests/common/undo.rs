@@ -9,11 +9,13 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use amends::journal::{AppendId, Event, Interner, Journal, decode_events, encode_events};
+use amends::journal::{
+    AppendId, Command, CommandAnswer, Event, Interner, Journal, decode_events, encode_events,
+};
 use amends::step::PayloadError;
 use amends::store::{
-    Append, AppendError, Appending, Damage, LoadError, MemoryStore, RunEntry, RunFilter, Store,
-    StoreError,
+    Append, AppendError, Appending, CommandEntry, Damage, LoadError, MemoryStore, PruneFilter,
+    Pruned, RunEntry, RunFilter, Store, StoreError, SubmitError,
 };
 use amends::{
     Action, Clock, Coordinator, CoordinatorBuilder, Effect, FailureMode, Outline, PartialResult,
@@ -593,6 +595,39 @@ impl Store for TestStore {
         limit: usize,
     ) -> Result<Vec<RunEntry>, StoreError> {
         self.inner.scan(filter, after, limit).await
+    }
+
+    async fn submit(&self, command: &Command) -> Result<(), SubmitError> {
+        self.inner.submit(command).await
+    }
+
+    async fn open_commands(
+        &self,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<CommandEntry>, StoreError> {
+        self.inner.open_commands(after, limit).await
+    }
+
+    async fn answer_command(&self, token: &str, answer: &CommandAnswer) -> Result<(), StoreError> {
+        self.inner.answer_command(token, answer).await
+    }
+
+    async fn find_command(&self, token: &str) -> Result<Option<CommandEntry>, StoreError> {
+        self.inner.find_command(token).await
+    }
+
+    async fn commands_arrived(&self) {
+        self.inner.commands_arrived().await;
+    }
+
+    async fn prune(
+        &self,
+        filter: &PruneFilter,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<Pruned, StoreError> {
+        self.inner.prune(filter, after, limit).await
     }
 
     async fn remember(&self, outline: &Outline) -> Result<(), StoreError> {

@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use super::{Driver, Gone};
 use crate::coordinator::slot::Started;
-use crate::journal::Record;
+use crate::journal::{End, Record};
+use crate::machine::State;
 use crate::observe::RunCounts;
-use crate::store::{Append, AppendError};
+use crate::saga::Graph;
+use crate::store::{Append, AppendError, Trouble, TroubleChange};
 
 /// How long an append that was not written waits before it is tried again.
 const FIRST_STALL: Duration = Duration::from_millis(50);
@@ -36,12 +38,19 @@ impl Driver {
             at,
             events,
         };
+        let standing_changed = self.standing != Some(standing);
+        let trouble = if standing_changed {
+            self.state.trouble(&self.graph)
+        } else {
+            TroubleChange::Same
+        };
         let append = Append {
             run: self.slot.run.clone(),
             record,
             steps: self.graph.table.clone(),
             standing,
-            standing_changed: self.standing != Some(standing),
+            standing_changed,
+            trouble,
         };
         // A store that keeps values answers at once and for certain, so nothing has to be sent again.
         let spare = (!self.shared.store.keeps_values()).then(|| append.clone());
@@ -108,5 +117,35 @@ impl Driver {
             }
         })
         .await
+    }
+}
+
+impl State {
+    /// What went wrong, for the store's list: of a run that is parked, or ended otherwise than completed.
+    fn trouble(&self, graph: &Graph) -> TroubleChange {
+        let overcome = match &self.end {
+            Some(End::Completed { .. }) => true,
+            Some(_) => false,
+            None if self.is_parked() => false,
+            None => return TroubleChange::Same,
+        };
+        let Some(decision) = &self.last_decision else {
+            return TroubleChange::Same;
+        };
+        if overcome {
+            return TroubleChange::Gone;
+        }
+        let failed = decision.failed.first().map(|&step| {
+            let failure = self.nodes[step.at()].failure.as_ref();
+            let mode = failure.map(|failure| failure.mode.to_string());
+            Trouble::new(&*graph.step(step).name, mode.unwrap_or_default())
+        });
+        let of_the_run = || {
+            let why = decision.why.first()?;
+            Some(Trouble::new("", why.saw.mode.to_string()))
+        };
+        failed
+            .or_else(of_the_run)
+            .map_or(TroubleChange::Same, TroubleChange::Now)
     }
 }

@@ -8,6 +8,7 @@ use tracing::Span;
 use super::{Driver, Launch};
 use crate::coordinator::attempt::{Call, CallEnd, Came};
 use crate::coordinator::spans::within;
+use crate::journal::VerbName;
 use crate::machine::{AttemptResult, EffectNow};
 use crate::step::{CallKind, ContextParts, Effect, Keys, StepContext, StepIx};
 
@@ -15,7 +16,7 @@ impl Driver {
     /// Makes the calls that were announced, now that this is durable.
     pub(super) fn launch(&mut self) {
         if self.stop.is_set()
-            && !self.state.is_cancelled()
+            && !self.state.is_unwanted()
             && self.state.stops_siblings(&self.graph).is_none()
         {
             // The run goes on after all: what starts now is not told to stop.
@@ -25,13 +26,15 @@ impl Driver {
         if self.launches.is_empty() {
             return;
         }
-        // A shutdown or a cancel before the first poll: the call isn't made (rule F1).
+        // A shutdown, or a word that nothing is to start, before the first poll: the call isn't made (rule F1).
         let closing = self.shared.is_closing();
-        let cancelled = closing || self.slot.has_cancel();
+        let halts = |verbs: &[VerbName]| closing || self.slot.has_verb(verbs);
+        let cancelled = halts(&[VerbName::Cancel, VerbName::Pause, VerbName::Abandon]);
+        let halted = halts(&[VerbName::Pause, VerbName::Abandon]);
         for launch in std::mem::take(&mut self.launches) {
             match launch {
                 Launch::Execute { step, .. } if cancelled => self.not_called(step, Came::Execute),
-                Launch::Undo { step, .. } if closing => self.not_called(step, Came::Undo),
+                Launch::Undo { step, .. } if halted => self.not_called(step, Came::Undo),
                 Launch::Execute {
                     step,
                     input,

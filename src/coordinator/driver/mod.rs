@@ -21,11 +21,11 @@ use tracing::{Instrument, Span};
 use crate::coordinator::attempt::{CallEnd, Came, Permits};
 use crate::coordinator::error::CommandError;
 use crate::coordinator::shared::{DriverGuard, Registered, RunPermit, Shared};
-use crate::coordinator::slot::{Command, Slot};
+use crate::coordinator::slot::{Asking, Slot};
 use crate::coordinator::spans::Spans;
 use crate::ids::Timestamp;
-use crate::journal::{AppendId, CancelTold, Event, Standing};
-use crate::machine::State;
+use crate::journal::{AppendId, CancelTold, Event, Standing, Verb};
+use crate::machine::{Asked, Refused, State};
 use crate::observe::RunCounts;
 use crate::saga::{BoxFuture, Erased, Graph};
 use crate::step::{StepIx, StopSignal};
@@ -35,7 +35,9 @@ pub(super) struct Driver {
     shared: Arc<Shared>,
     slot: Arc<Slot>,
     registered: Arc<Registered>,
+    /// The definition's graph under the policies of this edition.
     graph: Arc<Graph>,
+    edition: u64,
     state: State,
     /// The last record that is in the journal.
     seq: u64,
@@ -50,7 +52,7 @@ pub(super) struct Driver {
     batch_at: Option<Timestamp>,
     /// Calls that may be made once the batch is durable.
     launches: Vec<Launch>,
-    answers: Vec<(Command, Option<CancelTold>)>,
+    answers: Vec<(Asking, Option<CancelTold>)>,
     calls: FuturesUnordered<BoxFuture<CallEnd>>,
     over: Vec<CallEnd>,
     /// Permits that were asked for, and those that came.
@@ -107,7 +109,8 @@ impl Driver {
         permit: RunPermit,
     ) -> Self {
         Driver {
-            graph: Arc::clone(&registered.definition.graph),
+            edition: registered.edition(),
+            graph: registered.graph(),
             trace: RunTrace::new(
                 &state.header.trace_id,
                 state.header.traceparent.as_deref(),
@@ -165,6 +168,7 @@ impl Driver {
     /// Makes the start durable, with the first calls announced. Until then the run may turn out to be
     /// another, whose commands they are, and whose trace.
     async fn begin(&mut self) -> Result<(), Gone> {
+        self.take_up_policies();
         self.turn();
         self.append().await
     }
@@ -185,6 +189,7 @@ impl Driver {
     async fn until_over(&mut self, mut announced: bool) -> Over {
         loop {
             if !std::mem::take(&mut announced) {
+                self.take_up_policies();
                 self.take_commands();
                 self.turn();
                 if !self.batch.is_empty()
@@ -223,29 +228,63 @@ impl Driver {
         self.batch.push(event);
     }
 
+    /// Goes on under the policies that were set meanwhile, if any were. Folding does not depend on them,
+    /// so that the state stays what it is.
+    fn take_up_policies(&mut self) {
+        let edition = self.registered.edition();
+        if edition != self.edition {
+            self.edition = edition;
+            self.graph = self.registered.graph();
+        }
+    }
+
     fn take_commands(&mut self) {
         let now = self.shared.clock.now();
-        for command in self.slot.take_commands() {
-            match command.verb.event(&self.state, &self.graph) {
-                Ok(event) => {
-                    let told = match &event {
-                        Event::CancelRequested { told, .. } => Some(*told),
+        for asking in self.slot.take_commands() {
+            match self.events_of(&asking) {
+                Ok(events) => {
+                    for event in events {
+                        self.note(event, now);
+                    }
+                    let told = match asking.verb {
+                        Verb::Cancel => self.state.cancel_told(),
                         _ => None,
                     };
-                    self.note(event, now);
-                    self.answers.push((command, told));
+                    self.answers.push((asking, told));
                 }
                 Err(why) => {
-                    let refused = CommandError::Refused {
-                        run: self.slot.run.clone(),
-                        why,
-                    };
+                    let legal = self.state.legal(&self.graph);
+                    let refused = CommandError::refused(&self.slot.run, why, legal);
                     // Whoever asked may have gone.
-                    drop(command.answer.send(Err(refused)));
+                    drop(asking.answer.send(Err(refused)));
                 }
             }
         }
     }
+
+    fn events_of(&self, asking: &Asking) -> Result<Vec<Event<StepIx>>, Refused> {
+        let asked = Asked {
+            by: &asking.by,
+            reason: &asking.reason,
+        };
+        let events =
+            self.state
+                .command(&self.graph, &asking.verb, asked, asking.token.as_deref())?;
+        // Whether an edited input is one of its step's only the step's own type can tell.
+        for event in &events {
+            if let Event::InputEdited { step, input, .. } = event {
+                let wired = &self.registered.definition.bodies[step.at()].input;
+                if let Err(error) = wired.supply.read(input) {
+                    return Err(Refused::BadInput {
+                        step: self.graph.step(*step).name.to_string(),
+                        why: error.to_string(),
+                    });
+                }
+            }
+        }
+        Ok(events)
+    }
+
     fn poll_calls(&mut self, cx: &mut Context<'_>) {
         while let Poll::Ready(Some(end)) = Pin::new(&mut self.calls).poll_next(cx) {
             self.over.push(end);
@@ -264,6 +303,8 @@ impl Driver {
         if self.over.is_empty() {
             return;
         }
+        // The verdict on a failure is made here.
+        self.take_up_policies();
         let now = self.shared.clock.now();
         for end in std::mem::take(&mut self.over) {
             let event = match end.came {

@@ -16,7 +16,7 @@ impl Driver {
             self.calls.is_empty() && self.asked.is_empty() && self.granted.is_empty();
         let long = match self.until {
             Some(until) => until.since(self.shared.clock.now()) > self.shared.resident,
-            None => self.state.is_parked(),
+            None => self.state.is_parked() || self.state.is_paused(),
         };
         nothing_runs && long && !self.shared.is_closing()
     }
@@ -70,11 +70,9 @@ impl Driver {
             .registry
             .remove_if(&slot.run, |held| Arc::ptr_eq(held, &slot));
         for command in slot.retire(settled) {
-            let why = crate::machine::Refused::Ended;
-            drop(command.answer.send(Err(CommandError::Refused {
-                run: slot.run.clone(),
-                why,
-            })));
+            let refused =
+                CommandError::refused(&slot.run, crate::machine::Refused::Ended, Vec::new());
+            drop(command.answer.send(Err(refused)));
         }
     }
 

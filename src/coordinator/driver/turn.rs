@@ -54,16 +54,20 @@ impl Driver {
         // What a `map` made belongs to the round: an impure or redeployed closure must not give another
         // input under the same key (rules K2, K3).
         let begun = &self.state.nodes[step.at()].mapped;
-        let mapped = if begun.is_empty() {
-            wired.wiring.map(&self.state)
-        } else {
+        let edited = self.state.nodes[step.at()].edited.as_ref();
+        let mapped = if edited.is_some() || !begun.is_empty() {
             Ok(begun.clone())
+        } else {
+            wired.wiring.map(&self.state)
         };
         let made = mapped.and_then(|mut mapped| {
             if !self.shared.store.keeps_values() {
                 mapped.iter_mut().try_for_each(crate::step::Value::encode)?;
             }
-            let input = wired.supply.supply(&self.state, &mapped)?;
+            let input = match edited {
+                Some(edited) => wired.supply.read(edited)?,
+                None => wired.supply.supply(&self.state, &mapped)?,
+            };
             Ok((mapped, input))
         });
         match made {
@@ -90,9 +94,11 @@ impl Driver {
 
     fn input_again(&self, step: StepIx) -> Result<Erased, PayloadError> {
         let wired = &self.registered.definition.bodies[step.at()].input;
-        wired
-            .supply
-            .supply(&self.state, &self.state.nodes[step.at()].mapped)
+        let node = &self.state.nodes[step.at()];
+        match &node.edited {
+            Some(edited) => wired.supply.read(edited),
+            None => wired.supply.supply(&self.state, &node.mapped),
+        }
     }
 
     fn prepare_undo(&mut self, step: StepIx, now: Timestamp) {
@@ -184,7 +190,7 @@ impl Driver {
     /// Attempts in flight learn that the run is to end; in a saga that says so, they are dropped later.
     fn tell_siblings(&mut self) {
         let grace = self.state.stops_siblings(&self.graph);
-        if (grace.is_some() || self.state.is_cancelled()) && !self.stop.is_set() {
+        if (grace.is_some() || self.state.is_unwanted()) && !self.stop.is_set() {
             self.stop.set();
         }
         if let Some(grace) = grace

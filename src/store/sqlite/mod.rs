@@ -6,6 +6,7 @@
 //! file (`lock`); what the file holds is in `schema` and `checksum`, and in `docs/format.md` for everybody.
 
 mod checksum;
+mod commands;
 mod connect;
 mod harm;
 mod lock;
@@ -21,26 +22,29 @@ mod writer;
 
 pub use options::SqliteOptions;
 
+use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use rusqlite::Connection;
 use rusqlite::limits::Limit;
+use tokio::sync::Notify;
 
 use crate::ids::RunId;
-use crate::journal::Journal;
+use crate::journal::{Command, CommandAnswer, Journal};
 use crate::saga::Outline;
 use crate::store::{
-    Append, AppendError, Appending, LoadError, RunEntry, RunFilter, Store, StoreError,
+    Append, AppendError, Appending, CommandEntry, LoadError, PruneFilter, Pruned, RunEntry,
+    RunFilter, Store, StoreError, SubmitError,
 };
 
 use lock::OwnerLock;
 use queue::{Queue, Stopped, Write};
 use reader::Readers;
 use record::NewRecord;
-use schema::Found;
 use writer::Counts;
 
 /// A store in a SQLite file.
@@ -70,13 +74,26 @@ use writer::Counts;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug)]
 pub struct SqliteStore {
     path: PathBuf,
-    /// Where writes go; nothing in a store that only reads.
+    /// Where appends go; nothing in a store of somebody who doesn't own the file.
     queue: Option<Arc<Queue>>,
+    /// Where commands go of somebody who doesn't: begun with the first.
+    outside: OnceLock<Arc<Queue>>,
+    options: SqliteOptions,
     readers: Readers,
     counts: Arc<Counts>,
+    /// Told when another process has handed in a command.
+    arrived: Arc<Notify>,
+}
+
+impl fmt::Debug for SqliteStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteStore")
+            .field("path", &self.path)
+            .field("owns", &self.queue.is_some())
+            .finish_non_exhaustive()
+    }
 }
 
 /// How long a store that is dropped without being closed waits for its writer.
@@ -96,7 +113,7 @@ impl SqliteStore {
         SqliteStore::options().open(path)
     }
 
-    /// Opens a file that another process may own, for reading only: appends are answered
+    /// Opens a file that another process may own, to read it and to hand in commands: appends are answered
     /// [`Dead`](AppendError::Dead).
     ///
     /// # Errors
@@ -129,9 +146,7 @@ impl SqliteStore {
         let conn = connect::writer(&path, options.busy_timeout)?;
         let found = schema::identify(&conn, &path)?;
         connect::make_durable(&conn)?;
-        if found == Found::Nothing {
-            schema::create(&conn)?;
-        }
+        schema::migrate(&conn, found)?;
         let prepared = conn
             .set_limit(Limit::SQLITE_LIMIT_LENGTH, options.max_record_bytes)
             // What a killed owner has left in the log may be in the kernel's memory only. It is made durable
@@ -144,36 +159,49 @@ impl SqliteStore {
         }
 
         let readers = Readers::new(path.clone(), options.readers, options.busy_timeout);
-        let (queue, counts) = (Arc::new(Queue::default()), Arc::new(Counts::default()));
-        let (its_queue, its_counts) = (Arc::clone(&queue), Arc::clone(&counts));
-        std::thread::Builder::new()
-            .name("amends-sqlite".to_owned())
-            .spawn(move || writer::run(its_queue, lock, conn, &options, &its_counts))
-            .map_err(|error| StoreError::failed("starting the writer thread", error))?;
-        Ok(SqliteStore {
+        let mut store = SqliteStore {
             path,
-            queue: Some(queue),
+            queue: None,
+            outside: OnceLock::new(),
+            options,
             readers,
-            counts,
-        })
+            counts: Arc::default(),
+            arrived: Arc::default(),
+        };
+        store.queue = Some(store.begin_writing(conn, Some(lock))?);
+        Ok(store)
     }
 
     fn open_reader_with(path: &Path, options: &SqliteOptions) -> Result<Self, StoreError> {
         connect::check_version()?;
         let path = connect::true_path(path)?;
         let conn = connect::reader(&path, options.busy_timeout)?;
-        if schema::identify(&conn, &path)? == Found::Nothing {
-            return Err(StoreError::Foreign {
-                what: format!("`{}` is empty: it holds no journals", path.display()),
-            });
-        }
+        schema::must_be_current(schema::identify(&conn, &path)?, &path)?;
         let readers = Readers::new(path.clone(), options.readers, options.busy_timeout);
         Ok(SqliteStore {
             path,
             queue: None,
+            outside: OnceLock::new(),
+            options: options.clone(),
             readers,
             counts: Arc::default(),
+            arrived: Arc::default(),
         })
+    }
+
+    fn begin_writing(
+        &self,
+        conn: Connection,
+        lock: Option<OwnerLock>,
+    ) -> Result<Arc<Queue>, StoreError> {
+        let queue = Arc::new(Queue::default());
+        let (its_queue, options) = (Arc::clone(&queue), self.options.clone());
+        let (counts, arrived) = (Arc::clone(&self.counts), Arc::clone(&self.arrived));
+        std::thread::Builder::new()
+            .name("amends-sqlite".to_owned())
+            .spawn(move || writer::run(its_queue, lock, conn, &options, &counts, &arrived))
+            .map_err(|error| StoreError::failed("starting the writer thread", error))?;
+        Ok(queue)
     }
 
     /// The file.
@@ -196,7 +224,7 @@ impl SqliteStore {
     }
 
     fn push(&self, write: Write) -> Result<Appending, Stopped> {
-        let queue = self.queue.as_ref().ok_or(Stopped::ReadOnly)?;
+        let queue = self.queue.as_ref().ok_or(Stopped::NotOwner)?;
         queue.push(write).map(Appending::channel)
     }
 }
@@ -243,6 +271,48 @@ impl Store for SqliteStore {
             .await
     }
 
+    async fn submit(&self, command: &Command) -> Result<(), SubmitError> {
+        self.hand_in(command).await
+    }
+
+    async fn open_commands(
+        &self,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<CommandEntry>, StoreError> {
+        self.readers
+            .read("reading commands", move |conn| {
+                commands::open(conn, after, limit)
+            })
+            .await
+    }
+
+    async fn answer_command(&self, token: &str, answer: &CommandAnswer) -> Result<(), StoreError> {
+        self.keep_answer(token, answer).await
+    }
+
+    async fn find_command(&self, token: &str) -> Result<Option<CommandEntry>, StoreError> {
+        let token = token.to_owned();
+        self.readers
+            .read("reading a command", move |conn| {
+                commands::find(conn, &token)
+            })
+            .await
+    }
+
+    async fn commands_arrived(&self) {
+        self.arrived.notified().await;
+    }
+
+    async fn prune(
+        &self,
+        filter: &PruneFilter,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<Pruned, StoreError> {
+        self.forget(filter, after, limit).await
+    }
+
     async fn remember(&self, outline: &Outline) -> Result<(), StoreError> {
         let doing = "keeping a definition";
         let json =
@@ -280,7 +350,9 @@ impl Store for SqliteStore {
     /// Afterwards the store neither appends nor reads.
     async fn close(&self) {
         self.readers.close().await;
-        let Some(queue) = &self.queue else { return };
+        let Some(queue) = self.queue.as_ref().or_else(|| self.outside.get()) else {
+            return;
+        };
         queue.close();
         let queue = Arc::clone(queue);
         match tokio::runtime::Handle::try_current() {
@@ -298,7 +370,7 @@ impl Store for SqliteStore {
 impl Drop for SqliteStore {
     fn drop(&mut self) {
         self.readers.close_idle();
-        if let Some(queue) = &self.queue {
+        if let Some(queue) = self.queue.as_ref().or_else(|| self.outside.get()) {
             queue.close();
             queue.wait_gone(Some(PATIENCE));
         }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use crate::observe::QueueDepth;
+use crate::ids::RunId;
 use crate::saga::Outline;
 use crate::store::AppendError;
 
@@ -32,7 +33,27 @@ impl Job {
 #[derive(Debug)]
 pub(super) enum Write {
     Record(NewRecord),
-    Outline { of: Outline, json: String },
+    Outline {
+        of: Outline,
+        json: String,
+    },
+    /// A command, from whoever has one.
+    Command(NewCommand),
+    /// What became of the command with this token.
+    Answer {
+        token: String,
+        json: String,
+    },
+    /// Ended runs that are forgotten, by number.
+    Forget(Vec<i64>),
+}
+
+/// A command on its way into its row.
+#[derive(Debug)]
+pub(super) struct NewCommand {
+    pub(super) token: String,
+    pub(super) run: RunId,
+    pub(super) json: String,
 }
 
 impl Write {
@@ -40,7 +61,10 @@ impl Write {
     pub(super) fn bytes(&self) -> usize {
         match self {
             Write::Record(record) => record.events.len(),
-            Write::Outline { json, .. } => json.len(),
+            Write::Outline { json, .. } | Write::Answer { json, .. } => json.len(),
+            Write::Command(command) => command.json.len(),
+            // So that only a few share a commit, and nobody waits long for it.
+            Write::Forget(runs) => runs.len().saturating_mul(64 << 10),
         }
     }
 }
@@ -50,8 +74,8 @@ impl Write {
 pub(super) enum Stopped {
     #[error("it was closed")]
     Closed,
-    #[error("it was opened for reading only")]
-    ReadOnly,
+    #[error("it was opened by somebody who doesn't own it: only the owner appends")]
+    NotOwner,
     #[error(
         "a commit failed so that nobody knows what reached the disk; open the file anew to see what did"
     )]
@@ -114,19 +138,19 @@ impl Queue {
         Ok(receiver)
     }
 
-    /// Waits for jobs and takes all there are into `jobs`, which is empty. Says no when none will come.
-    pub(super) fn take(&self, jobs: &mut Vec<Job>) -> bool {
+    /// Waits for jobs, or for so long, and takes all there are into `jobs`, which is empty. Says no when none
+    /// will come.
+    pub(super) fn take(&self, jobs: &mut Vec<Job>, at_most: Duration) -> bool {
         let mut state = self.lock();
-        while state.jobs.is_empty() && state.stopped.is_none() {
-            state = self
-                .work
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+        if state.jobs.is_empty() && state.stopped.is_none() {
+            let waited = self.work.wait_timeout(state, at_most);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         std::mem::swap(&mut state.jobs, jobs);
+        let more = !jobs.is_empty() || state.stopped.is_none();
         drop(state);
         self.depth.shrank(jobs.len());
-        !jobs.is_empty()
+        more
     }
 
     /// Takes nothing more. What is queued will still be written.

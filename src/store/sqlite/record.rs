@@ -1,11 +1,12 @@
 //! A record on its way into its row. It is encoded on the caller's thread, so that the one writer thread,
 //! which all runs share, does nothing but insert.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 
 use crate::ids::RunId;
-use crate::journal::{Event, FORM_VERSION, Standing, encode_events};
-use crate::store::Append;
+use crate::journal::{Event, Standing, encode_events, form_of};
+use crate::store::{Append, TroubleChange};
 
 use super::checksum;
 
@@ -16,12 +17,22 @@ pub(super) struct NewRecord {
     pub(super) seq: i64,
     pub(super) append_id: [u8; 16],
     pub(super) at: i64,
+    pub(super) form: u32,
     pub(super) events: String,
     pub(super) checksum: i64,
     pub(super) standing: Standing,
     pub(super) standing_changed: bool,
-    /// The saga and its version, where the record begins a run.
-    pub(super) begins: Option<(String, u32)>,
+    /// What it begins with, where the record begins a run.
+    pub(super) begins: Option<Begins>,
+    pub(super) trouble: TroubleChange,
+}
+
+/// What is kept of a run from its start.
+#[derive(Debug)]
+pub(super) struct Begins {
+    pub(super) saga: String,
+    pub(super) version: u32,
+    pub(super) labels: BTreeMap<String, String>,
 }
 
 impl NewRecord {
@@ -33,34 +44,36 @@ impl NewRecord {
             steps,
             standing,
             standing_changed,
+            trouble,
         } = append;
         let begins = match (record.seq, record.events.first()) {
-            (1, Some(Event::RunStarted(started))) => Some((started.saga.clone(), started.version)),
+            (1, Some(Event::RunStarted(started))) => Some(Begins {
+                saga: started.saga.clone(),
+                version: started.version,
+                labels: started.labels.clone(),
+            }),
             (1, _) => return Err("the first record of a run begins with its start".into()),
             _ => None,
         };
         let events = encode_events(&record.events, &steps)?;
+        let form = form_of(&record.events);
         let seq = i64::try_from(record.seq)?;
         let append_id = record.append_id.to_bytes();
         let at = record.at.as_micros();
-        let checksum = checksum::of_record(
-            run.as_str(),
-            seq,
-            FORM_VERSION,
-            &append_id,
-            at,
-            events.as_bytes(),
-        );
+        let checksum =
+            checksum::of_record(run.as_str(), seq, form, &append_id, at, events.as_bytes());
         Ok(NewRecord {
             run,
             seq,
             append_id,
             at,
+            form,
             events,
             checksum,
             standing,
             standing_changed,
             begins,
+            trouble,
         })
     }
 }

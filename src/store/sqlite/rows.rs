@@ -7,9 +7,10 @@ use std::collections::HashMap;
 use rusqlite::{Connection, OptionalExtension as _, Statement, params};
 
 use crate::ids::RunId;
-use crate::journal::{FORM_VERSION, Standing};
+use crate::journal::Standing;
+use crate::store::{Trouble, TroubleChange};
 
-use super::queue::Write;
+use super::queue::{NewCommand, Write};
 use super::record::NewRecord;
 
 /// What became of one write, as far as the tables go.
@@ -43,6 +44,11 @@ pub(super) struct Rows<'c> {
     find_number: Statement<'c>,
     find_last: Statement<'c>,
     find_append: Statement<'c>,
+    insert_label: Statement<'c>,
+    set_trouble: Statement<'c>,
+    delete_trouble: Statement<'c>,
+    insert_command: Statement<'c>,
+    set_answer: Statement<'c>,
     /// Runs that are being driven, so that an append needs no look-up. A run that waits, is parked or has
     /// ended isn't here: there may be a million of them, and one look-up when they go on costs little.
     places: HashMap<RunId, Place>,
@@ -70,6 +76,13 @@ impl<'c> Rows<'c> {
             find_number: conn.prepare("SELECT run FROM runs WHERE id = ?")?,
             find_last: conn.prepare("SELECT coalesce(max(seq), 0) FROM journal WHERE run = ?")?,
             find_append: conn.prepare("SELECT append_id FROM journal WHERE run = ? AND seq = ?")?,
+            insert_label: conn.prepare("INSERT INTO labels (key, value, run) VALUES (?, ?, ?)")?,
+            set_trouble: conn.prepare("INSERT OR REPLACE INTO troubles (run, step, mode) VALUES (?, ?, ?)")?,
+            delete_trouble: conn.prepare("DELETE FROM troubles WHERE run = ?")?,
+            insert_command: conn.prepare(
+                "INSERT INTO commands (token, run, command) VALUES (?, ?, ?) ON CONFLICT (token) DO NOTHING",
+            )?,
+            set_answer: conn.prepare("UPDATE commands SET answer = ? WHERE token = ? AND answer IS NULL")?,
             places: HashMap::new(),
         })
     }
@@ -96,30 +109,88 @@ impl<'c> Rows<'c> {
                     Verdict::Written
                 })
             }
+            Write::Command(command) => self.command(command),
+            Write::Answer { token, json } => {
+                let rows = self.set_answer.execute(params![json, token])?;
+                Ok(if rows == 0 {
+                    Verdict::Known
+                } else {
+                    Verdict::Written
+                })
+            }
+            Write::Forget(runs) => {
+                for run in runs {
+                    self.forget_run(*run)?;
+                }
+                Ok(Verdict::Written)
+            }
         }
     }
 
-    fn begin(&mut self, record: &NewRecord) -> rusqlite::Result<Verdict> {
-        let Some((saga, version)) = &record.begins else {
+    /// A command that is there already counts as written; the caller compares what is there.
+    fn command(&mut self, command: &NewCommand) -> rusqlite::Result<Verdict> {
+        let number: Option<i64> = self
+            .find_number
+            .query_row([command.run.as_str()], |row| row.get(0))
+            .optional()?;
+        let Some(number) = number else {
             return Ok(Verdict::Conflict);
         };
-        if self
-            .insert_run
-            .execute(params![record.run.as_str(), saga, version, record.at])?
-            == 0
+        let rows = self
+            .insert_command
+            .execute(params![command.token, number, command.json])?;
+        Ok(if rows == 0 {
+            Verdict::Known
+        } else {
+            Verdict::Written
+        })
+    }
+
+    /// Only what has ended is forgotten, whatever was believed when it was chosen; and never the newest run,
+    /// since the next one would get its number.
+    fn forget_run(&mut self, run: i64) -> rusqlite::Result<()> {
+        let forgotten = self
+            .conn
+            .prepare_cached(
+                "DELETE FROM ended_runs WHERE run = ?1 AND run < (SELECT max(run) FROM runs)",
+            )?
+            .execute([run])?;
+        if forgotten == 0 {
+            return Ok(());
+        }
+        for sql in [
+            "DELETE FROM journal WHERE run = ?",
+            "DELETE FROM labels WHERE run = ?",
+            "DELETE FROM troubles WHERE run = ?",
+            "DELETE FROM commands WHERE run = ?",
+            "DELETE FROM runs WHERE run = ?",
+        ] {
+            self.conn.prepare_cached(sql)?.execute([run])?;
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self, record: &NewRecord) -> rusqlite::Result<Verdict> {
+        let Some(begins) = &record.begins else {
+            return Ok(Verdict::Conflict);
+        };
+        if self.insert_run.execute(params![
+            record.run.as_str(),
+            begins.saga,
+            begins.version,
+            record.at
+        ])? == 0
         {
             let number = self
                 .find_number
                 .query_row([record.run.as_str()], |row| row.get(0))?;
             return self.is_known(number, record);
         }
-        self.insert(
-            Place {
-                number: self.conn.last_insert_rowid(),
-                last: 0,
-            },
-            record,
-        )
+        let number = self.conn.last_insert_rowid();
+        for (key, value) in &begins.labels {
+            self.insert_label.execute(params![key, value, number])?;
+        }
+        self.insert(Place { number, last: 0 }, record)
     }
 
     fn go_on(&mut self, record: &NewRecord) -> rusqlite::Result<Verdict> {
@@ -168,12 +239,21 @@ impl<'c> Rows<'c> {
         self.insert_record.execute(params![
             number,
             record.seq,
-            FORM_VERSION,
+            record.form,
             record.append_id,
             record.at,
             record.events,
             record.checksum,
         ])?;
+        match &record.trouble {
+            TroubleChange::Same => {}
+            TroubleChange::Now(Trouble { step, mode }) => {
+                self.set_trouble.execute(params![number, step, mode])?;
+            }
+            TroubleChange::Gone => {
+                self.delete_trouble.execute([number])?;
+            }
+        }
         let ends = record.standing.is_end();
         if ends {
             if record.begins.is_none() {

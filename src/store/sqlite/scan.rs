@@ -7,9 +7,16 @@ use rusqlite::{Connection, Row, params_from_iter};
 
 use crate::ids::{RunId, Timestamp};
 use crate::journal::Standing;
-use crate::store::{RunEntry, RunFilter, StoreError};
+use crate::store::{PruneFilter, RunEntry, RunFilter, StoreError, Trouble};
 
-const COLUMNS: &str = "SELECT r.run, r.id, r.saga, r.version, r.started_at, o.standing, o.wake_at, e.standing, e.ended_at";
+const COLUMNS: &str = "SELECT r.run, r.id, r.saga, r.version, r.started_at, o.standing, o.wake_at, e.standing, e.ended_at, \
+     t.step, t.mode, \
+     (SELECT json_group_array(json_array(key, value)) FROM labels WHERE run = r.run)";
+
+/// The tables that are looked into for each run.
+const OPEN: &str = "LEFT JOIN open_runs o ON o.run = r.run";
+const ENDED: &str = "LEFT JOIN ended_runs e ON e.run = r.run";
+const TROUBLE: &str = "LEFT JOIN troubles t ON t.run = r.run";
 
 /// A query and what is bound to its parameters.
 struct Query {
@@ -24,7 +31,7 @@ impl Query {
     }
 }
 
-/// The next runs that match, in the order of their numbers.
+/// The next runs that match, in the order of their numbers, or in the other.
 pub(super) fn scan(
     conn: &Connection,
     filter: &RunFilter,
@@ -37,11 +44,8 @@ pub(super) fn scan(
 
 /// The entry of one run.
 pub(super) fn find(conn: &Connection, run: &RunId) -> Result<Option<RunEntry>, StoreError> {
-    let sql = format!(
-        "{COLUMNS} FROM runs r LEFT JOIN open_runs o ON o.run = r.run LEFT JOIN ended_runs e ON e.run = r.run WHERE r.id = ?"
-    );
     let query = Query {
-        sql,
+        sql: format!("{COLUMNS} FROM runs r {OPEN} {ENDED} {TROUBLE} WHERE r.id = ?"),
         values: vec![Value::Text(run.as_str().to_owned())],
     };
     let found =
@@ -49,45 +53,115 @@ pub(super) fn find(conn: &Connection, run: &RunId) -> Result<Option<RunEntry>, S
     Ok(found.into_iter().next())
 }
 
-fn query(filter: &RunFilter, after: Option<u64>, limit: usize) -> Query {
+/// The next ended runs that may be forgotten, by number, and whether each matches.
+pub(super) fn to_forget(
+    conn: &Connection,
+    filter: &PruneFilter,
+    after: Option<u64>,
+    limit: usize,
+) -> Result<(Vec<i64>, Option<u64>), StoreError> {
+    // So many entries are looked at in one go at most, however few of them match.
+    const LOOKED_AT: i64 = 10_000;
+    let read = || -> rusqlite::Result<_> {
+        let mut select = conn.prepare_cached(
+            "SELECT run, standing, ended_at FROM ended_runs
+             WHERE run > ? AND run < (SELECT max(run) FROM runs) ORDER BY run LIMIT ?",
+        )?;
+        let mut rows = select.query((number(after), LOOKED_AT))?;
+        let (mut found, mut next) = (Vec::new(), None);
+        while let Some(row) = rows.next()? {
+            let run: i64 = row.get(0)?;
+            next = u64::try_from(run).ok();
+            let word: String = row.get(1)?;
+            let standing = Standing::from_word(&word, Timestamp::default());
+            let so = filter.standings.is_empty()
+                || standing.is_some_and(|standing| filter.standings.contains(&standing));
+            if so && row.get::<_, i64>(2)? < filter.ended_before.as_micros() {
+                found.push(run);
+                if found.len() >= limit {
+                    break;
+                }
+            }
+        }
+        Ok((found, next))
+    };
+    read().map_err(|error| StoreError::failed("looking for runs to forget", error))
+}
+
+fn number(after: Option<u64>) -> i64 {
+    after.map_or(-1, |after| i64::try_from(after).unwrap_or(i64::MAX))
+}
+
+/// The smallest table or index that holds all that a filter can match, and its column of run numbers.
+fn smallest(filter: &RunFilter) -> (String, &'static str) {
     let open = filter.open || filter.standing.is_some_and(|standing| !standing.is_end());
     let ended = !open && filter.standing.is_some();
     // CROSS JOIN keeps SQLite from choosing another order.
-    let (from, cursor) = if open {
-        (
-            "open_runs o CROSS JOIN runs r ON r.run = o.run LEFT JOIN ended_runs e ON e.run = r.run",
-            "o.run",
-        )
+    if !filter.labels.is_empty() {
+        let from = format!("labels l CROSS JOIN runs r ON r.run = l.run {OPEN} {ENDED} {TROUBLE}");
+        (from, "l.run")
+    } else if filter.step.is_some() || filter.mode.is_some() {
+        let from = format!("troubles t CROSS JOIN runs r ON r.run = t.run {OPEN} {ENDED}");
+        (from, "t.run")
+    } else if open {
+        let from = format!("open_runs o CROSS JOIN runs r ON r.run = o.run {ENDED} {TROUBLE}");
+        (from, "o.run")
     } else if filter.prefix.is_some() {
-        // The plus signs keep SQLite from walking the table by number instead of the index by id.
-        (
-            "runs r LEFT JOIN open_runs o ON o.run = r.run LEFT JOIN ended_runs e ON e.run = r.run",
-            "+r.run",
-        )
+        // The plus sign keeps SQLite from walking the table by number instead of the index by id.
+        (format!("runs r {OPEN} {ENDED} {TROUBLE}"), "+r.run")
     } else if ended {
-        (
-            "ended_runs e CROSS JOIN runs r ON r.run = e.run LEFT JOIN open_runs o ON o.run = r.run",
-            "e.run",
-        )
+        let from = format!("ended_runs e CROSS JOIN runs r ON r.run = e.run {OPEN} {TROUBLE}");
+        (from, "e.run")
     } else {
-        (
-            "runs r LEFT JOIN open_runs o ON o.run = r.run LEFT JOIN ended_runs e ON e.run = r.run",
-            "r.run",
-        )
+        (format!("runs r {OPEN} {ENDED} {TROUBLE}"), "r.run")
+    }
+}
+
+fn query(filter: &RunFilter, after: Option<u64>, limit: usize) -> Query {
+    let (from, cursor) = smallest(filter);
+    let (beyond, order) = if filter.newest_first {
+        ("<", " DESC")
+    } else {
+        (">", "")
     };
-    let after = after.map_or(-1, |after| i64::try_from(after).unwrap_or(i64::MAX));
+    let after = match after {
+        None if filter.newest_first => i64::MAX,
+        after => number(after),
+    };
     let mut query = Query {
-        sql: format!("{COLUMNS} FROM {from} WHERE {cursor} > ?"),
+        sql: format!("{COLUMNS} FROM {from} WHERE {cursor} {beyond} ?"),
         values: vec![Value::Integer(after)],
     };
+    let mut labels = filter.labels.iter();
+    if let Some((key, value)) = labels.next() {
+        query.and("l.key =", key.clone());
+        query.and("l.value =", value.clone());
+    }
+    for (key, value) in labels {
+        query.sql += " AND EXISTS (SELECT 1 FROM labels m WHERE m.key = ? AND m.value = ? AND m.run = r.run)";
+        query.values.push(Value::Text(key.clone()));
+        query.values.push(Value::Text(value.clone()));
+    }
+    if let Some(step) = &filter.step {
+        query.and("t.step =", step.clone());
+    }
+    if let Some(mode) = &filter.mode {
+        query.and("t.mode =", mode.clone());
+    }
+    if filter.open {
+        query.sql += " AND o.run IS NOT NULL";
+    }
     if let Some(saga) = &filter.saga {
         query.and("r.saga =", saga.clone());
     }
-    if let Some(standing) = filter.standing {
-        query.and(
+    match filter.standing {
+        None => {}
+        // In so many words, so that the index of parked runs serves.
+        Some(Standing::Parked) => query.sql += " AND o.standing = 'parked'",
+        Some(standing) => query.and(
             "coalesce(o.standing, e.standing) =",
             standing.as_str().to_owned(),
-        );
+        ),
     }
     if let Some(prefix) = &filter.prefix {
         query.and("r.id >=", prefix.clone());
@@ -95,7 +169,13 @@ fn query(filter: &RunFilter, after: Option<u64>, limit: usize) -> Query {
             query.and("r.id <", end);
         }
     }
-    let _ = write!(query.sql, " ORDER BY {cursor} LIMIT ?");
+    if let Some(from) = filter.started_from {
+        query.and("r.started_at >=", from.as_micros());
+    }
+    if let Some(before) = filter.started_before {
+        query.and("r.started_at <", before.as_micros());
+    }
+    let _ = write!(query.sql, " ORDER BY {cursor}{order} LIMIT ?");
     query
         .values
         .push(Value::Integer(i64::try_from(limit).unwrap_or(i64::MAX)));
@@ -146,6 +226,17 @@ fn entry(row: &Row<'_>) -> rusqlite::Result<RunEntry> {
     entry.standing = word
         .and_then(|word| Standing::from_word(&word, until))
         .unwrap_or(Standing::Running);
+    if let (Some(step), Some(mode)) = (
+        row.get::<_, Option<String>>(9)?,
+        row.get::<_, Option<String>>(10)?,
+    ) {
+        entry.trouble = Some(Trouble { step, mode });
+    }
+    let labels = row.get_ref(11)?.as_str()?;
+    if labels != "[]" {
+        let labels: Vec<(String, String)> = serde_json::from_str(labels).unwrap_or_default();
+        entry.labels = labels.into_iter().collect();
+    }
     Ok(entry)
 }
 
@@ -156,7 +247,7 @@ mod tests {
 
     fn plan(filter: &RunFilter) -> String {
         let conn = Connection::open_in_memory().unwrap();
-        schema::create(&conn).unwrap();
+        schema::migrate(&conn, schema::Found::Nothing).unwrap();
         let query = query(filter, None, 10);
         let mut explain = conn
             .prepare(&format!("EXPLAIN QUERY PLAN {}", query.sql))
@@ -176,9 +267,25 @@ mod tests {
         assert!(
             plan(&RunFilter::open().prefix("x")).starts_with("SEARCH o USING INTEGER PRIMARY KEY")
         );
+        let parked = plan(&RunFilter::all().standing(Standing::Parked));
         assert!(
-            plan(&RunFilter::all().standing(Standing::Parked))
-                .starts_with("SEARCH o USING INTEGER PRIMARY KEY")
+            parked.starts_with("SEARCH o USING INDEX parked_runs"),
+            "{parked}"
+        );
+        let by_label = plan(&RunFilter::all().label("customer", "42").newest_first());
+        assert!(
+            by_label.starts_with("SEARCH l USING PRIMARY KEY (key=? AND value=? AND run<?)"),
+            "{by_label}"
+        );
+        let by_mode = plan(&RunFilter::all().mode("system_network"));
+        assert!(
+            by_mode.starts_with("SEARCH t USING INDEX troubles_by_mode (mode=? AND"),
+            "{by_mode}"
+        );
+        let by_step = plan(&RunFilter::all().step("charge-card"));
+        assert!(
+            by_step.starts_with("SEARCH t USING INDEX troubles_by_step (step=? AND"),
+            "{by_step}"
         );
         assert!(
             plan(&RunFilter::all().standing(Standing::Stopped))
@@ -189,7 +296,15 @@ mod tests {
             by_prefix.starts_with("SEARCH r USING INDEX sqlite_autoindex_runs_1 (id>? AND id<?)"),
             "{by_prefix}"
         );
-        assert!(!plan(&RunFilter::open()).contains("TEMP B-TREE"));
+        for ordered in [
+            RunFilter::all(),
+            RunFilter::open(),
+            RunFilter::all().label("a", "b").mode("c"),
+        ] {
+            for plan in [plan(&ordered), plan(&ordered.newest_first())] {
+                assert!(!plan.contains("TEMP B-TREE"), "{plan}");
+            }
+        }
     }
 
     #[test]

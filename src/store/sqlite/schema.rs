@@ -15,9 +15,12 @@ use crate::store::StoreError;
 pub(super) const APPLICATION_ID: i32 = 0x616d_6e64;
 
 /// `PRAGMA user_version`: the version of these tables.
-pub(super) const SCHEMA_VERSION: i32 = 1;
+pub(super) const SCHEMA_VERSION: i32 = 2;
 
-const TABLES: &str = "
+/// What each version added, oldest first. A file is brought to the last one by its owner when it is opened.
+const MIGRATIONS: [&str; 2] = [VERSION_1, VERSION_2];
+
+const VERSION_1: &str = "
 CREATE TABLE journal (
     pos       INTEGER PRIMARY KEY,
     run       INTEGER NOT NULL,
@@ -67,13 +70,50 @@ SELECT r.run AS number, r.id, r.saga, r.version,
 FROM runs r LEFT JOIN open_runs o ON o.run = r.run LEFT JOIN ended_runs e ON e.run = r.run;
 ";
 
+/// Commands, and what runs are found by. Old runs get their labels from their first records, and what went
+/// wrong with them with their next.
+const VERSION_2: &str = "
+CREATE TABLE commands (
+    pos         INTEGER PRIMARY KEY,
+    token       TEXT NOT NULL UNIQUE,
+    run         INTEGER NOT NULL,
+    command     TEXT NOT NULL,
+    answer      TEXT
+) STRICT;
+CREATE INDEX open_commands ON commands (pos) WHERE answer IS NULL;
+CREATE INDEX commands_by_run ON commands (run);
+
+CREATE TABLE labels (
+    key   TEXT NOT NULL,
+    value TEXT NOT NULL,
+    run   INTEGER NOT NULL,
+    PRIMARY KEY (key, value, run)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX labels_by_run ON labels (run);
+
+CREATE TABLE troubles (
+    run  INTEGER PRIMARY KEY,
+    step TEXT NOT NULL,
+    mode TEXT NOT NULL
+) STRICT;
+CREATE INDEX troubles_by_step ON troubles (step, run);
+CREATE INDEX troubles_by_mode ON troubles (mode, run);
+
+CREATE INDEX parked_runs ON open_runs (run) WHERE standing = 'parked';
+
+INSERT INTO labels (key, value, run)
+SELECT l.key, l.value, j.run
+FROM journal j, json_each(j.events, '$[0].run_started.labels') l
+WHERE j.seq = 1 AND json_valid(j.events);
+";
+
 /// What a database file holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Found {
     /// Nothing yet.
     Nothing,
-    /// Journals, in the tables of this version.
-    Journals,
+    /// Journals, in the tables of this version, or of an older one.
+    Journals { version: i32 },
 }
 
 /// Looks what a database holds, without changing it.
@@ -87,9 +127,9 @@ pub(super) fn identify(conn: &Connection, path: &Path) -> Result<Found, StoreErr
         |row| Ok((row.get::<_, i32>(0)?, row.get::<_, i32>(1)?, row.get::<_, i64>(2)?)),
     );
     match header {
-        Ok((APPLICATION_ID, SCHEMA_VERSION, _)) => Ok(Found::Journals),
+        Ok((APPLICATION_ID, version @ 1..=SCHEMA_VERSION, _)) => Ok(Found::Journals { version }),
         Ok((APPLICATION_ID, found, _)) => foreign(format!(
-            "`{path}` holds journals in schema version {found}, and this build reads version {SCHEMA_VERSION} only: \
+            "`{path}` holds journals in schema version {found}, and this build knows version {SCHEMA_VERSION} at most: \
              use the version of `amends` that wrote it, or a later one"
         )),
         Ok((0, 0, 0)) => Ok(Found::Nothing),
@@ -117,15 +157,38 @@ pub(super) fn needs_a_writer(error: &StoreError) -> bool {
     cause.and_then(rusqlite::Error::sqlite_error_code) == Some(ErrorCode::ReadOnly)
 }
 
-/// Makes the tables, all or none, in a database that holds nothing.
-pub(super) fn create(conn: &Connection) -> Result<(), StoreError> {
+/// Makes the tables that a database lacks, all or none.
+pub(super) fn migrate(conn: &Connection, found: Found) -> Result<(), StoreError> {
+    let from = match found {
+        Found::Nothing => 0,
+        Found::Journals { version } => usize::try_from(version).unwrap_or(usize::MAX),
+    };
+    let missing = MIGRATIONS.get(from..).unwrap_or_default();
+    if missing.is_empty() {
+        return Ok(());
+    }
     let sql = format!(
-        "BEGIN IMMEDIATE; {TABLES} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+        "BEGIN IMMEDIATE; {} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;",
+        missing.concat()
     );
     conn.execute_batch(&sql).map_err(|error| {
         // The connection is dropped with this error; an open transaction goes with it.
         StoreError::failed("making the tables of the journal file", error)
     })
+}
+
+/// Refuses a file whose tables have to be brought up to date first.
+pub(super) fn must_be_current(found: Found, path: &Path) -> Result<(), StoreError> {
+    let path = path.display();
+    let what = match found {
+        Found::Journals { version } if version == SCHEMA_VERSION => return Ok(()),
+        Found::Journals { version } => format!(
+            "`{path}` holds journals in schema version {version}: let its owner, or `amends doctor`, open it once, \
+             which brings it to version {SCHEMA_VERSION}"
+        ),
+        Found::Nothing => format!("`{path}` is empty: it holds no journals"),
+    };
+    Err(StoreError::Foreign { what })
 }
 
 #[cfg(test)]
@@ -151,8 +214,12 @@ mod tests {
     fn a_file_is_nothing_then_ours() {
         let (_dir, conn) = file("");
         assert_eq!(identify(&conn, Path::new("x.db")).unwrap(), Found::Nothing);
-        create(&conn).unwrap();
-        assert_eq!(identify(&conn, Path::new("x.db")).unwrap(), Found::Journals);
+        migrate(&conn, Found::Nothing).unwrap();
+        let version = SCHEMA_VERSION;
+        assert_eq!(
+            identify(&conn, Path::new("x.db")).unwrap(),
+            Found::Journals { version }
+        );
     }
 
     #[test]
@@ -161,9 +228,9 @@ mod tests {
             refusal("CREATE TABLE t (x)").contains("another program (application id 0x0, 1 tables")
         );
         assert!(refusal("PRAGMA application_id = 7").contains("application id 0x7"));
-        let newer = refusal("PRAGMA application_id = 0x616d6e64; PRAGMA user_version = 2");
+        let newer = refusal("PRAGMA application_id = 0x616d6e64; PRAGMA user_version = 3");
         assert!(
-            newer.contains("schema version 2") && newer.contains("reads version 1 only"),
+            newer.contains("schema version 3") && newer.contains("knows version 2 at most"),
             "{newer}"
         );
     }

@@ -110,7 +110,7 @@ mod tests {
         let path = dir.path().join("x.db");
         let conn = connect::writer(&path, std::time::Duration::ZERO).unwrap();
         connect::make_durable(&conn).unwrap();
-        schema::create(&conn).unwrap();
+        schema::migrate(&conn, schema::Found::Nothing).unwrap();
         let tables = |conn: &Connection| -> i64 {
             conn.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
                 .unwrap()

@@ -3,8 +3,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
+
+use tokio::sync::Notify;
 
 use crate::observe::BatchSize;
 use crate::store::AppendError;
@@ -26,17 +29,22 @@ pub(super) struct Counts {
     batch: BatchSize,
 }
 
+/// How often the owner looks for commands from other processes.
+const LOOK: Duration = Duration::from_millis(250);
+
 /// The body of the thread: writes until the queue is closed and empty, or until it can't go on.
 pub(super) fn run(
     queue: Arc<Queue>,
-    lock: OwnerLock,
+    lock: Option<OwnerLock>,
     conn: Connection,
     options: &SqliteOptions,
     counts: &Counts,
+    arrived: &Notify,
 ) {
     // Dropped last to first: the connection, the lock, and then whoever waits for the end is told.
     let presence = Presence(queue);
-    let _lock = lock;
+    let lock = lock;
+    let owns = lock.is_some();
     let conn = conn;
     let served = match Rows::prepare(&conn) {
         Ok(rows) => Writer {
@@ -45,6 +53,7 @@ pub(super) fn run(
             options,
             counts,
             checkpoints: Checkpoints::at_bytes(options.wal_bytes),
+            mailbox: owns.then(|| Mailbox::new(arrived)),
         }
         .serve(&presence.0),
         Err(error) => Err(stopped_by(error)),
@@ -69,6 +78,41 @@ struct Writer<'c> {
     options: &'c SqliteOptions,
     counts: &'c Counts,
     checkpoints: Checkpoints,
+    mailbox: Option<Mailbox<'c>>,
+}
+
+/// Where commands from other processes are found: the owner of the runs is told.
+struct Mailbox<'c> {
+    arrived: &'c Notify,
+    seen: i64,
+    looked_at: Instant,
+}
+
+impl<'c> Mailbox<'c> {
+    fn new(arrived: &'c Notify) -> Self {
+        let (seen, looked_at) = (0, Instant::now());
+        Mailbox {
+            arrived,
+            seen,
+            looked_at,
+        }
+    }
+
+    /// Looks whether there are commands that weren't there at the last look, if that was some time ago.
+    fn look(&mut self, conn: &Connection) -> rusqlite::Result<()> {
+        if self.looked_at.elapsed() < LOOK {
+            return Ok(());
+        }
+        self.looked_at = Instant::now();
+        let newest: Option<i64> = conn
+            .prepare_cached("SELECT max(pos) FROM commands WHERE answer IS NULL")?
+            .query_row([], |row| row.get(0))?;
+        if newest.is_some_and(|newest| newest > self.seen) {
+            self.seen = newest.unwrap_or_default();
+            self.arrived.notify_one();
+        }
+        Ok(())
+    }
 }
 
 /// A transaction that was not committed: how far the harm reaches, and the cause.
@@ -78,7 +122,11 @@ impl Writer<'_> {
     /// Writes what comes, and answers all that it has taken from the queue.
     fn serve(mut self, queue: &Queue) -> Result<(), Stopped> {
         let mut jobs = Vec::new();
-        while queue.take(&mut jobs) {
+        while queue.take(&mut jobs, LOOK) {
+            if let Some(mailbox) = &mut self.mailbox {
+                // A reader's trouble is no reason to stop: the next look may go well.
+                let _ = mailbox.look(self.conn);
+            }
             while !jobs.is_empty() {
                 let batch = jobs.drain(..self.fits(&jobs)).collect();
                 if let Err(why) = self.settle(batch) {

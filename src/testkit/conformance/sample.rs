@@ -124,6 +124,7 @@ impl Sample {
                 worker: by,
             },
             Standing::Waiting { .. } => Event::StepNotStarted { step: StepIx(1) },
+            Standing::Paused => Event::Paused { by, reason },
             Standing::Parked => Event::Parked(Box::new(Parking::new(ParkReason::Manual, reason))),
             Standing::Completed => Event::Ended(End::Completed {
                 output: Value::typed(Arc::new(1)),

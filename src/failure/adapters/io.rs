@@ -1,76 +1,118 @@
-//! What the errors of the standard library and of tokio mean.
-//!
-//! Each adapter looks at one error, by its type. The question is always what *any* call that can give
-//! this error may have done before it: an answer that holds for most calls only is no answer.
+//! Errors of `std::io`, and tokio's time-out.
 
 use std::error::Error;
 use std::io;
+use std::io::ErrorKind as Kind;
 
-use super::classify::Classification;
-use super::failure::FailedEffect::{InDoubt, NotDone};
-use super::mode::FailureMode;
+use super::{Known, Row, find, row};
+use crate::failure::FailedEffect::{InDoubt, NotDone};
+use crate::failure::FailureMode;
 
-/// Asks every built-in adapter about one error.
-pub(super) fn classify(error: &(dyn Error + 'static)) -> Option<Classification> {
-    if let Some(error) = error.downcast_ref::<io::Error>() {
-        return io_kind(error.kind());
-    }
-    if error.is::<tokio::time::error::Elapsed>() {
-        // Dropping a future stops it at an await point; what it had sent by then is on its way.
-        return Some(Classification::new(FailureMode::StepTimeout, InDoubt));
-    }
-    None
-}
-
-fn io_kind(kind: io::ErrorKind) -> Option<Classification> {
-    use io::ErrorKind as Kind;
-
-    let (mode, effect) = match kind {
-        // The peer's kernel answered that nobody listens, so no byte of ours reached a program. The
-        // only kind that can't follow an established connection.
-        Kind::ConnectionRefused => (FailureMode::ApiUnavailable, NotDone),
-
-        // The peer, or something between, gave up a connection that had been there. A request may
-        // have been read in full, and only its reply lost. A broken pipe too: the failed write may be
-        // the second one. An early end of file is, in a step, a peer that hung up within its reply;
-        // where it is a truncated file, the retries are wasted but do no harm.
-        Kind::ConnectionReset
-        | Kind::ConnectionAborted
-        | Kind::BrokenPipe
-        | Kind::UnexpectedEof
-        // Some systems report a lost connection as this at the next call.
-        | Kind::NotConnected
-        // Usually of a connect that sent nothing; but a route may also vanish below an established
-        // connection, and then the error is the same.
-        | Kind::HostUnreachable
-        | Kind::NetworkUnreachable
-        | Kind::NetworkDown
-        // Local: no port is free, or the address is taken. A client that reconnects in the middle of
-        // its work gets them after an effect.
-        | Kind::AddrNotAvailable
-        | Kind::AddrInUse => (FailureMode::SystemNetwork, InDoubt),
-
+pub(super) static ROWS: &[Row<Kind>] = &[
+    row(
+        "connection refused",
+        &[Kind::ConnectionRefused],
+        FailureMode::ApiUnavailable,
+        NotDone,
+        "The peer's kernel answered that nobody listens, so no byte reached a program. The only kind that can't follow an established connection.",
+    ),
+    row(
+        "reset, aborted, broken pipe, early end of file, not connected",
+        &[
+            Kind::ConnectionReset,
+            Kind::ConnectionAborted,
+            // The failed write may be the second one.
+            Kind::BrokenPipe,
+            // In a step, a peer that hung up within its reply; where it is a truncated file, the
+            // retries are wasted but do no harm.
+            Kind::UnexpectedEof,
+            // Some systems report a lost connection as this at the next call.
+            Kind::NotConnected,
+        ],
+        FailureMode::SystemNetwork,
+        InDoubt,
+        "A connection that had been there was given up. The request may have been read in full, and only its reply lost.",
+    ),
+    row(
+        "host or network unreachable, network down",
+        &[
+            Kind::HostUnreachable,
+            Kind::NetworkUnreachable,
+            Kind::NetworkDown,
+        ],
+        FailureMode::SystemNetwork,
+        InDoubt,
+        "Usually of a connect that sent nothing; but a route may also vanish below an established connection, and then the error is the same.",
+    ),
+    row(
+        "address in use or not available",
+        &[Kind::AddrNotAvailable, Kind::AddrInUse],
+        FailureMode::SystemNetwork,
+        InDoubt,
+        "No port is free here, or it is taken. A client that reconnects in the middle of its work gets it after an effect.",
+    ),
+    row(
+        "timed out, would block",
         // A blocking socket with a read time-out gives the second on Unix, the first on Windows.
-        Kind::TimedOut | Kind::WouldBlock => (FailureMode::SystemTimeout, InDoubt),
+        &[Kind::TimedOut, Kind::WouldBlock],
+        FailureMode::SystemTimeout,
+        InDoubt,
+        "A connect that took too long sent nothing, a read that did may have sent all; the error is the same.",
+    ),
+    row(
+        "permission denied",
+        &[Kind::PermissionDenied],
+        FailureMode::PermissionDenied,
+        InDoubt,
+        "The refused call may be the second of several on files.",
+    ),
+    row(
+        "storage full, quota exceeded, file too large, read-only file system",
+        &[
+            Kind::StorageFull,
+            Kind::QuotaExceeded,
+            Kind::FileTooLarge,
+            Kind::ReadOnlyFilesystem,
+        ],
+        FailureMode::SystemDisk,
+        InDoubt,
+        "What was written before the disk was full is still there.",
+    ),
+    row(
+        "out of memory",
+        &[Kind::OutOfMemory],
+        FailureMode::SystemOutOfMemory,
+        InDoubt,
+        "Memory can run out at any moment of a call.",
+    ),
+    row(
+        "invalid input, invalid data",
+        &[Kind::InvalidInput, Kind::InvalidData],
+        FailureMode::StepValidation,
+        InDoubt,
+        "Often a reply that does not parse: the effect behind it may well be there.",
+    ),
+];
 
-        Kind::PermissionDenied => (FailureMode::PermissionDenied, InDoubt),
+pub(super) static TOKIO: &[Row<()>] = &[row(
+    "`tokio::time::error::Elapsed`",
+    &[()],
+    FailureMode::StepTimeout,
+    InDoubt,
+    "Dropping a future stops it at an await point; what it had sent by then is on its way.",
+)];
 
-        // What was written before the disk was full is still there.
-        Kind::StorageFull
-        | Kind::QuotaExceeded
-        | Kind::FileTooLarge
-        | Kind::ReadOnlyFilesystem => (FailureMode::SystemDisk, InDoubt),
-
-        Kind::OutOfMemory => (FailureMode::SystemOutOfMemory, InDoubt),
-
-        // Often a reply that does not parse: the effect behind it may well be there.
-        Kind::InvalidInput | Kind::InvalidData => (FailureMode::StepValidation, InDoubt),
-
-        // `Other` says nothing; `NotFound`, `AlreadyExists`, `Interrupted` and the like mean something
-        // else in every step.
-        _ => return None,
+/// `Other` says nothing; `NotFound`, `AlreadyExists`, `Interrupted` and the like mean something else
+/// in every step: these are unknown.
+pub(super) fn classify(error: &(dyn Error + 'static)) -> Option<Known> {
+    let known = if let Some(error) = error.downcast_ref::<io::Error>() {
+        find(ROWS, |kind| *kind == error.kind())?.classification()
+    } else if error.is::<tokio::time::error::Elapsed>() {
+        TOKIO.first()?.classification()
+    } else {
+        return None;
     };
-    Some(Classification::new(mode, effect))
+    Some(Known::Whole(known))
 }
 
 #[cfg(test)]
@@ -83,13 +125,15 @@ mod tests {
 
     fn answer(
         error: &(dyn Error + 'static),
-    ) -> Option<(FailureMode, super::super::FailedEffect, bool)> {
-        classify(error).map(|it| (it.mode, it.effect, it.retryable))
+    ) -> Option<(FailureMode, crate::failure::FailedEffect, bool)> {
+        match classify(error)? {
+            Known::Whole(it) => Some((it.mode, it.effect, it.retryable)),
+            Known::Phase(_) => panic!("an io error knows no phase"),
+        }
     }
 
     #[test]
     fn only_a_refused_connection_is_not_done() {
-        use io::ErrorKind as Kind;
         let kinds = [
             Kind::NotFound,
             Kind::PermissionDenied,
@@ -129,12 +173,13 @@ mod tests {
             Kind::OutOfMemory,
             Kind::Other,
         ];
+        let effect = |kind: Kind| answer(&io::Error::from(kind)).map(|(_, effect, _)| effect);
         let not_done: Vec<_> = kinds
             .into_iter()
-            .filter(|kind| io_kind(*kind).is_some_and(|it| it.effect == NotDone))
+            .filter(|kind| effect(*kind) == Some(NotDone))
             .collect();
         assert_eq!(not_done, [Kind::ConnectionRefused]);
-        assert_eq!(kinds.into_iter().filter_map(io_kind).count(), 21);
+        assert_eq!(kinds.into_iter().filter_map(effect).count(), 21);
     }
 
     #[tokio::test]

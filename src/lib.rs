@@ -57,6 +57,7 @@ mod ids;
 pub mod journal;
 pub mod machine;
 pub mod operator;
+mod observe;
 mod partial;
 pub mod policy;
 pub mod saga;
@@ -65,17 +66,20 @@ pub mod step;
 pub mod store;
 #[cfg(feature = "testkit")]
 pub mod testkit;
+mod trace_context;
 
 pub use coordinator::{
     BuildError, Clock, CommandError, Coordinator, CoordinatorBuilder, GetError, OutcomeError,
-    Resolution, RunHandle, StartError, StartOptions, SystemClock, Watch, WatchedEvent,
+    PoliciesError, Resolution, RunHandle, StartError, StartOptions, SystemClock, Watch,
+    WatchedEvent,
 };
 pub use failure::FailureMode;
 pub use ids::{RunId, Timestamp};
 pub use journal::CancelTold;
+pub use machine::{Happened, Moment};
 pub use partial::{
-    AttemptReport, CancelReport, CompensationReport, Completed, EffectReport, Outcome, Outstanding,
-    PartialResult, PauseReport, StepReport, StepStatus,
+    AttemptReport, CallEnd, CallKind, CallReport, CancelReport, CompensationReport, Completed,
+    EffectReport, Outcome, Outstanding, PartialResult, PauseReport, StepReport, StepStatus,
 };
 pub use policy::{RecoveryPolicy, RecoveryStrategy, Retry};
 pub use saga::{
@@ -96,3 +100,10 @@ mod readme {}
 #[cfg(doctest)]
 #[doc = include_str!("../docs/defining.md")]
 mod defining {}
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/policies.md")]
+mod policies {}
+#[cfg(doctest)]
+#[doc = include_str!("../docs/diagrams.md")]
+mod diagrams {}

@@ -7,7 +7,7 @@ mod cli_store;
 use cli_store::{Runs, SECRET, same_as_kept};
 
 /// Each page, and what is asked for it.
-const PAGES: [(&str, &str); 30] = [
+const PAGES: [(&str, &str); 32] = [
     ("list", "list"),
     ("list-parked", "list --parked"),
     ("list-some-statuses", "list --status waiting,paused"),
@@ -37,6 +37,8 @@ const PAGES: [(&str, &str); 30] = [
     ("graph-run", "graph order-4711"),
     ("graph-saga", "graph --saga book-trip"),
     ("graph-mermaid", "graph order-4711 --format mermaid"),
+    ("graph-dot", "graph trip-8 --format dot"),
+    ("graph-svg", "graph trip-7 --format svg"),
     ("graph-json", "graph order-4711 --format mermaid --json"),
 ];
 

@@ -9,10 +9,12 @@ use tokio::sync::Semaphore;
 
 use crate::coordinator::clock::{Clock, SystemClock};
 use crate::coordinator::error::BuildError;
-use crate::coordinator::shared::{Registered, Setup, Shared};
+use crate::coordinator::shared::{Registered, Setup, Shared, replace_policies};
 use crate::coordinator::{Coordinator, mailbox, resume, timers};
 use crate::failure::{Classifier, Classify};
 use crate::ids::random_u128;
+use crate::observe::Meters;
+use crate::policy::PolicySet;
 use crate::saga::{Definition, Outline, Saga};
 use crate::store::Store;
 
@@ -23,6 +25,7 @@ pub struct CoordinatorBuilder {
     worker: String,
     classifier: Classifier,
     definitions: Vec<Arc<Definition>>,
+    policies: Vec<(String, PolicySet)>,
     max_runs: Option<usize>,
     max_attempts: Option<usize>,
     grace: Duration,
@@ -37,6 +40,7 @@ impl CoordinatorBuilder {
             worker: "amends".to_owned(),
             classifier: Classifier::new(),
             definitions: Vec::new(),
+            policies: Vec::new(),
             max_runs: Some(10_000),
             max_attempts: None,
             grace: Duration::from_secs(30),
@@ -48,6 +52,14 @@ impl CoordinatorBuilder {
     #[must_use]
     pub fn register<I, O>(mut self, saga: &Saga<I, O>) -> Self {
         self.definitions.push(Arc::clone(&saga.definition));
+        self
+    }
+
+    /// Puts all registered versions of a saga under these policies; by default each has those of its
+    /// definition. [`Coordinator::replace_policies`] does the same later.
+    #[must_use]
+    pub fn policies(mut self, saga: impl Into<String>, policies: PolicySet) -> Self {
+        self.policies.push((saga.into(), policies));
         self
     }
 
@@ -106,13 +118,14 @@ impl CoordinatorBuilder {
     ///
     /// # Errors
     ///
-    /// [`BuildError::TwoDefinitions`], or what the store failed with.
+    /// [`BuildError::TwoDefinitions`], [`BuildError::Policies`], or what the store failed with.
     ///
     /// # Panics
     ///
     /// Outside of a tokio runtime.
     pub async fn build(self) -> Result<Coordinator, BuildError> {
         let mut definitions: HashMap<String, BTreeMap<u32, Arc<Registered>>> = HashMap::new();
+        let mut meters = Meters::new();
         for definition in self.definitions {
             let graph = &definition.graph;
             self.store.remember(&Outline::of(graph)).await?;
@@ -132,8 +145,14 @@ impl CoordinatorBuilder {
                 .iter()
                 .map(|step| limit(step.max_in_flight))
                 .collect();
-            versions.insert(graph.version, Arc::new(Registered { definition, limits }));
+            let version = graph.version;
+            let meters = meters.definition(graph);
+            versions.insert(version, Arc::new(Registered::new(definition, limits, meters)));
         }
+        for (saga, policies) in &self.policies {
+            replace_policies(&definitions, saga, policies)?;
+        }
+        meters.count_parked(&*self.store).await?;
         let shared = Arc::new(Shared::new(Setup {
             store: self.store,
             clock: self.clock,

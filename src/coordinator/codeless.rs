@@ -157,6 +157,10 @@ impl Shared {
         let standing = state.standing(None);
         let append = Append::new(slot.run.clone(), record, run.graph.table.clone(), standing);
         self.store.append(append).await?;
+        if let Some(registered) = self.definition(&run.graph.saga, run.graph.version) {
+            let mut counts = registered.meters.run(run.state.is_parked());
+            counts.durable(state.is_parked());
+        }
         run.seq += 1;
         run.state = state;
         Ok(())

@@ -20,9 +20,45 @@ pub enum BuildError {
         /// The version.
         version: u32,
     },
+    /// Policies were given for a saga that is not registered, or they are faulty.
+    #[error(transparent)]
+    Policies(#[from] PoliciesError),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// The policies of a saga could not be replaced: those that it had stay.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PoliciesError {
+    /// This coordinator doesn't have the saga.
+    #[error(
+        "policies for saga `{saga}`: it is not registered with this coordinator, which has {}",
+        listed(registered)
+    )]
+    NotRegistered {
+        /// The saga's name.
+        saga: String,
+        /// The names of those that are registered.
+        registered: Vec<String>,
+    },
+    /// The policies make no sense, or name steps that the saga doesn't have.
+    #[error("policies for saga `{saga}`: {}", faults.join("; "))]
+    Faulty {
+        /// The saga's name.
+        saga: String,
+        /// All that is wrong with them.
+        faults: Vec<String>,
+    },
+}
+
+fn listed(registered: &[String]) -> String {
+    if registered.is_empty() {
+        "none".to_owned()
+    } else {
+        format!("`{}`", registered.join("`, `"))
+    }
 }
 
 /// A run could not be started. Unless the error says otherwise, nothing was written and no step was called.

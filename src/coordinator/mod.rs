@@ -16,6 +16,7 @@ mod mailbox;
 mod resume;
 mod shared;
 mod slot;
+mod spans;
 mod start;
 mod timers;
 mod watch;
@@ -23,7 +24,7 @@ mod watch;
 pub use builder::CoordinatorBuilder;
 pub use clock::{Clock, SystemClock};
 pub use commands::Resolution;
-pub use error::{BuildError, CommandError, GetError, OutcomeError, StartError};
+pub use error::{BuildError, CommandError, GetError, OutcomeError, PoliciesError, StartError};
 pub use handle::RunHandle;
 pub use start::StartOptions;
 pub use watch::{Watch, WatchedEvent};
@@ -35,6 +36,7 @@ use std::sync::atomic::Ordering;
 pub(crate) use crate::coordinator::shared::Shared;
 use crate::ids::RunId;
 use crate::partial::PartialResult;
+use crate::policy::PolicySet;
 use crate::store::{RunEntry, RunFilter, Store, StoreError};
 
 /// Drives runs over one store.
@@ -182,6 +184,45 @@ impl Coordinator {
         self.shared()
             .unreadable
             .collect(|run, why| Some((run.clone(), why.clone())))
+    }
+
+    /// Puts all registered versions of a saga under these policies, without a restart.
+    ///
+    /// Runs that are open, also those that sleep or are parked, are decided by them from the next failure
+    /// on: the explanation of each decision holds the digest of the policy that made it. What was
+    /// decided stands: a retry that waits goes on waiting. The set counts against the definition, not
+    /// against a set from before, so that an empty one gives the definition's policies back. Nothing is
+    /// written to the store: the next coordinator begins with the definition's own, or with what its
+    /// [builder](CoordinatorBuilder::policies) is told.
+    ///
+    /// ```
+    /// use amends::policy::PolicySet;
+    /// use amends::store::MemoryStore;
+    /// use amends::{Coordinator, PoliciesError, Retry, Saga, step_fn};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut saga = Saga::builder::<u64>("count");
+    /// let n = saga.input();
+    /// let more = saga.add(step_fn("add-one", async |_cx, n: &u64| Ok(n + 1), async |_cx, _n, _effect| Ok(())), n);
+    /// let saga = saga.returns(more)?;
+    /// let coordinator = Coordinator::builder(MemoryStore::new()).register(&saga).build().await?;
+    ///
+    /// coordinator.replace_policies("count", &PolicySet::new().retry(Retry::linear()))?;
+    ///
+    /// let never = PolicySet::new().retry(Retry::none().max_attempts(0));
+    /// let refused = coordinator.replace_policies("count", &never);
+    /// assert!(matches!(refused, Err(PoliciesError::Faulty { faults, .. }) if faults.len() == 1));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`PoliciesError`] where the saga is not registered, or with all that is wrong with the policies;
+    /// nothing is replaced then.
+    pub fn replace_policies(&self, saga: &str, policies: &PolicySet) -> Result<(), PoliciesError> {
+        shared::replace_policies(&self.shared().definitions, saga, policies)
     }
 
     /// Starts nothing more, waits for what is in flight, and closes the store.

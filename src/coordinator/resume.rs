@@ -93,7 +93,7 @@ enum Found {
 impl Found {
     fn graph(&self) -> Arc<Graph> {
         match self {
-            Found::Here(registered) => Arc::clone(&registered.definition.graph),
+            Found::Here(registered) => registered.graph(),
             Found::Changed { graph, .. } | Found::Outline(graph) | Found::Damaged { graph, .. } => {
                 Arc::clone(graph)
             }

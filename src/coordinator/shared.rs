@@ -10,11 +10,14 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::AbortHandle;
 
 use crate::coordinator::clock::Clock;
+use crate::coordinator::error::PoliciesError;
 use crate::coordinator::slot::{Settled, Slot};
 use crate::coordinator::timers::Timers;
 use crate::failure::Classifier;
 use crate::ids::RunId;
-use crate::saga::Definition;
+use crate::observe::DefinitionMeters;
+use crate::policy::PolicySet;
+use crate::saga::{Definition, Graph};
 use crate::sharded::Sharded;
 use crate::store::Store;
 
@@ -43,10 +46,78 @@ pub(crate) struct Shared {
     background: Mutex<Vec<AbortHandle>>,
 }
 
-/// A definition with the permits of its steps.
+/// A definition with the permits of its steps, and the policies that it has now.
 pub(crate) struct Registered {
     pub(crate) definition: Arc<Definition>,
     pub(crate) limits: Vec<Option<Arc<Semaphore>>>,
+    pub(crate) meters: DefinitionMeters,
+    /// Counts replacements, so that drivers look at a number and take no lock.
+    edition: AtomicU64,
+    graph: Mutex<Arc<Graph>>,
+}
+
+impl Registered {
+    pub(crate) fn new(
+        definition: Arc<Definition>,
+        limits: Vec<Option<Arc<Semaphore>>>,
+        meters: DefinitionMeters,
+    ) -> Self {
+        Registered {
+            graph: Mutex::new(Arc::clone(&definition.graph)),
+            definition,
+            limits,
+            meters,
+            edition: AtomicU64::new(0),
+        }
+    }
+
+    /// Which graph [`graph`](Self::graph) gives. Ask for it first: then a replacement that comes in
+    /// between is noticed the next time, and never missed.
+    pub(crate) fn edition(&self) -> u64 {
+        self.edition.load(Ordering::Acquire)
+    }
+
+    /// The definition's graph under the policies that were set last.
+    pub(crate) fn graph(&self) -> Arc<Graph> {
+        Arc::clone(&self.graph.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn replace_policies(&self, policies: &PolicySet) {
+        let graph = Arc::new(self.definition.graph.under(policies));
+        *self.graph.lock().unwrap_or_else(PoisonError::into_inner) = graph;
+        self.edition.fetch_add(1, Ordering::Release);
+    }
+}
+
+/// Puts all versions of a saga under these policies, or none.
+pub(crate) fn replace_policies(
+    definitions: &HashMap<String, BTreeMap<u32, Arc<Registered>>>,
+    saga: &str,
+    policies: &PolicySet,
+) -> Result<(), PoliciesError> {
+    let Some(versions) = definitions.get(saga) else {
+        let mut registered: Vec<String> = definitions.keys().cloned().collect();
+        registered.sort();
+        return Err(PoliciesError::NotRegistered {
+            saga: saga.to_owned(),
+            registered,
+        });
+    };
+    let mut faults = policies.faults();
+    faults.extend(policies.unknown_steps(&|name| {
+        let mut graphs = versions.values().map(|version| &version.definition.graph);
+        graphs.any(|graph| graph.step_named(name).is_some())
+    }));
+    if !faults.is_empty() {
+        return Err(PoliciesError::Faulty {
+            saga: saga.to_owned(),
+            faults,
+        });
+    }
+    for registered in versions.values() {
+        registered.replace_policies(policies);
+    }
+    Ok(())
 }
 
 /// Set once, waited for by many.

@@ -53,7 +53,8 @@ impl fmt::Display for Category {
     }
 }
 
-/// How bad a failure is, for people and for alarms. Nothing in a run is decided by it.
+/// How bad a failure is, for people and for alarms. Neither retries nor the preset policies go by it; a
+/// rule of your own may.
 ///
 /// Of the built-in modes each terminal one is [`Critical`](Severity::Critical); otherwise the
 /// category decides: system is high, resource and policy are medium, the rest is low.

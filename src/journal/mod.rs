@@ -10,6 +10,7 @@ mod digest;
 mod event;
 mod form;
 mod record;
+mod why;
 
 pub use crate::ids::{RunId, Timestamp};
 pub use command::{

@@ -5,9 +5,8 @@ use std::time::Duration;
 use crate::failure::{FailedEffect, Failure};
 use crate::ids::Timestamp;
 use crate::journal::{CancelTold, Event, ParkReason, Parking};
-use crate::machine::state::{
-    AttemptTaken, Cancel, EffectNow, Paused, Phase, State, Status, UndoStatus,
-};
+use crate::machine::kept::CallEnded;
+use crate::machine::state::{Cancel, EffectNow, Paused, Phase, State, Status, UndoStatus};
 use crate::saga::{Graph, StepKind};
 use crate::step::{Probed, StepIx, Value};
 
@@ -20,6 +19,7 @@ impl State {
     /// Events have to be those that [`decide`](Self::decide) and the like produced, in their order. What a
     /// journal of another graph would do is undefined but safe: nothing panics.
     pub fn apply(&mut self, graph: &Graph, event: &Event<StepIx>, at: Timestamp) {
+        self.keep_moment(graph, event, at);
         match event {
             // The state began with it.
             Event::RunStarted(_) => {}
@@ -45,7 +45,7 @@ impl State {
                 output,
                 took_us,
             } => {
-                self.attempt_over(*step, *took_us, at);
+                self.attempt_over(*step, CallEnded::Done, *took_us, at);
                 self.now_done(graph, *step, output.clone());
             }
             Event::StepFailed {
@@ -55,7 +55,11 @@ impl State {
                 took_us,
                 ..
             } => {
-                self.attempt_over(*step, *took_us, at);
+                let end = CallEnded::Failed {
+                    failure: failure.clone(),
+                    retry_at: *retry_at,
+                };
+                self.attempt_over(*step, end, *took_us, at);
                 self.step_failed(graph, *step, failure, *retry_at, at);
             }
             Event::StepStopped {
@@ -63,7 +67,7 @@ impl State {
                 reason,
                 took_us,
             } => {
-                self.attempt_over(*step, *took_us, at);
+                self.attempt_over(*step, CallEnded::Stopped, *took_us, at);
                 // An end like any other: an earlier doubt is undone by when its round came to an end.
                 self.completions += 1;
                 let completed = self.completions;
@@ -75,8 +79,8 @@ impl State {
                 self.drain(graph);
             }
             Event::StepInterrupted { step, took_us } => {
-                self.attempt_over(*step, *took_us, at);
-                self.interrupted(graph, *step, at);
+                self.attempt_over(*step, CallEnded::Interrupted, *took_us, at);
+                self.interrupted(graph, *step);
             }
             Event::StepNotStarted { step } => self.step_not_started(graph, *step),
             Event::Probed { step, answer, .. } => {
@@ -112,6 +116,7 @@ impl State {
                 let node = self.node(*step);
                 node.undo_attempts = node.undo_attempts.saturating_sub(1);
                 node.undo_charged = node.undo_charged.saturating_sub(1);
+                node.call_forgotten();
                 self.undo_over(*step);
                 self.undo_ready(graph, *step);
             }
@@ -182,15 +187,16 @@ impl State {
         for index in 0..self.nodes.len() {
             let step = StepIx::new(index);
             if self.node(step).status == Status::Running {
-                self.attempt_over(step, 0, at);
+                self.attempt_over(step, CallEnded::Lost, 0, at);
                 self.node(step).interruptions += 1;
-                self.interrupted(graph, step, at);
+                self.interrupted(graph, step);
             }
             if self.node(step).undo == UndoStatus::Running {
                 self.node(step).interruptions += 1;
                 let charged = &mut self.node(step).undo_charged;
                 *charged = charged.saturating_sub(1);
                 self.undo_over(step);
+                self.node(step).call_ends(CallEnded::Lost, 0, at);
                 // The same key again (rule U4).
                 self.undo_ready(graph, step);
             }
@@ -218,12 +224,14 @@ impl State {
         node.charged_since.get_or_insert(at);
         node.probed = false;
         node.started_at = Some(at);
+        node.call_begins(false, at);
         self.in_flight += 1;
     }
 
     /// An attempt has come to an end, whatever it was.
-    fn attempt_over(&mut self, step: StepIx, took_us: u64, at: Timestamp) {
+    fn attempt_over(&mut self, step: StepIx, end: CallEnded, took_us: u64, at: Timestamp) {
         let node = self.node(step);
+        node.call_ends(end, took_us, at);
         node.took = Duration::from_micros(took_us);
         node.ended_at = Some(at);
         self.in_flight = self.in_flight.saturating_sub(1);
@@ -277,14 +285,7 @@ impl State {
             // A refusal after a doubt does not clear the doubt (rule E3).
             node.effect = node.effect.max(EffectNow::InDoubt);
         }
-        let failure = Box::new(failure.clone());
-        node.history.push(AttemptTaken {
-            attempt: node.attempts,
-            started_at: node.started_at.unwrap_or(at),
-            ended_at: at,
-            failure: Some(failure.clone()),
-        });
-        node.failure = Some(failure);
+        node.failure = Some(Box::new(failure.clone()));
         match (retry_at, self.phase) {
             (Some(until), Phase::Forward { .. }) => {
                 let node = self.node(step);
@@ -306,7 +307,7 @@ impl State {
     }
 
     /// Neither success nor failure: the future is gone, and nobody knows (rules F2, F3).
-    fn interrupted(&mut self, graph: &Graph, step: StepIx, at: Timestamp) {
+    fn interrupted(&mut self, graph: &Graph, step: StepIx) {
         let read_only = graph.step(step).kind == StepKind::ReadOnly;
         self.completions += 1;
         let completed = self.completions;
@@ -315,12 +316,6 @@ impl State {
         node.completed = completed;
         // An interruption isn't charged to `max_attempts`.
         node.charged = node.charged.saturating_sub(1);
-        node.history.push(AttemptTaken {
-            attempt: node.attempts,
-            started_at: node.started_at.unwrap_or(at),
-            ended_at: at,
-            failure: None,
-        });
         if !read_only {
             node.effect = node.effect.max(EffectNow::InDoubt);
         }
@@ -339,6 +334,7 @@ impl State {
         node.attempts = node.attempts.saturating_sub(1);
         node.round_attempts = node.round_attempts.saturating_sub(1);
         node.charged = node.charged.saturating_sub(1);
+        node.call_forgotten();
         if node.attempts == 0 {
             node.started_at = None;
         }
@@ -445,6 +441,7 @@ impl State {
     pub(super) fn leave_parking(&mut self, at: Timestamp) {
         if self.parked.take().is_some() {
             let stood = at.since(self.parked_at);
+            self.stood += stood;
             self.deadline = self.deadline.map(|deadline| deadline.after(stood));
         }
     }
@@ -453,6 +450,7 @@ impl State {
     fn leave_pause(&mut self, at: Timestamp) {
         if let Some(paused) = self.paused.take() {
             let stood = at.since(paused.at);
+            self.stood += stood;
             self.deadline = self.deadline.map(|deadline| deadline.after(stood));
         }
     }

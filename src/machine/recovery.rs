@@ -1,5 +1,7 @@
 //! One decision over all failures, and what it does to the state.
 
+use std::time::Duration;
+
 use crate::failure::{FailedEffect, FailureMode};
 use crate::ids::Timestamp;
 use crate::journal::{Cause, Decision, ParkReason, Parking};
@@ -22,10 +24,10 @@ impl State {
         let mut why: Vec<Explanation> = self
             .failures
             .iter()
-            .map(|&step| policy.decide(&self.situation_of(graph, step)))
+            .map(|&step| policy.decide(&self.situation_of(graph, step, now)))
             .collect();
         if self.time_is_up {
-            let mut saw = self.situation(graph, String::new(), FailureMode::SystemTimeout);
+            let mut saw = self.situation(graph, String::new(), FailureMode::SystemTimeout, now);
             saw.effect = FailedEffect::NotDone;
             why.push(policy.decide(&saw));
         }
@@ -74,13 +76,13 @@ impl State {
         }
     }
 
-    fn situation_of(&self, graph: &Graph, step: StepIx) -> Situation {
+    fn situation_of(&self, graph: &Graph, step: StepIx, now: Timestamp) -> Situation {
         let node = self.seen(step);
         let name = graph.step(step).name.to_string();
         let Some(failure) = &node.failure else {
-            return self.situation(graph, name, FailureMode::StepLogic);
+            return self.situation(graph, name, FailureMode::StepLogic, now);
         };
-        let mut saw = self.situation(graph, name, failure.mode.clone());
+        let mut saw = self.situation(graph, name, failure.mode.clone(), now);
         saw.retryable = failure.retryable;
         saw.effect = match node.effect {
             EffectNow::NotDone => FailedEffect::NotDone,
@@ -89,14 +91,32 @@ impl State {
         saw
     }
 
-    fn situation(&self, graph: &Graph, step: String, mode: FailureMode) -> Situation {
+    fn situation(
+        &self,
+        graph: &Graph,
+        step: String,
+        mode: FailureMode,
+        now: Timestamp,
+    ) -> Situation {
         let total = u32::try_from(self.nodes.len()).unwrap_or(u32::MAX);
         let mut saw = Situation::new(step, mode, self.done, total);
         saw.past_pivot = self.is_past_pivot(graph);
         saw.recoveries = self.recoveries;
         saw.max_recoveries = graph.policy.recoveries();
         saw.time_used_up = self.time_is_up;
+        saw.elapsed = self.elapsed(now);
         saw
+    }
+
+    /// How long the run has been under way, in whole milliseconds; while it is parked or paused its time
+    /// stands still (rule I4).
+    fn elapsed(&self, now: Timestamp) -> Duration {
+        let paused = self.paused.as_ref();
+        let stands = paused.map_or(Duration::ZERO, |paused| now.since(paused.at));
+        let elapsed = now
+            .since(self.started_at)
+            .saturating_sub(self.stood + stands);
+        Duration::from_millis(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX))
     }
 
     /// Why no policy may choose this any more: recoveries are bounded whatever its rules say (rule D6),

@@ -1,8 +1,10 @@
 //! From a journal to a state: the very function that running uses (promise 8).
 
+use crate::ids::Timestamp;
 use crate::journal::{Event, Journal};
 use crate::machine::State;
 use crate::saga::Graph;
+use crate::step::StepIx;
 
 /// Why a journal has no state under a graph.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -23,6 +25,16 @@ impl State {
     ///
     /// [`ReplayError`], where the journal is not one of a run of this graph.
     pub fn replay(graph: &Graph, journal: Journal) -> Result<State, ReplayError> {
+        State::replay_with(graph, journal, |_, _, _, _| {})
+    }
+
+    /// The same, with a look at the state before each event but the first: the record's number and time
+    /// come with it.
+    pub(super) fn replay_with(
+        graph: &Graph,
+        journal: Journal,
+        mut look: impl FnMut(&State, &Event<StepIx>, u64, Timestamp),
+    ) -> Result<State, ReplayError> {
         let same = journal.steps.is_same(&graph.table);
         let mut numbers = Vec::new();
         if !same {
@@ -40,7 +52,10 @@ impl State {
                     event.map_step(|step| numbers[step.at()])
                 };
                 match (&mut state, &event) {
-                    (Some(state), event) => state.apply(graph, event, record.at),
+                    (Some(state), event) => {
+                        look(state, event, record.seq, record.at);
+                        state.apply(graph, event, record.at);
+                    }
                     (None, Event::RunStarted(started)) => {
                         state = Some(State::begin(graph, started, record.at));
                     }

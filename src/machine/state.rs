@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::failure::Failure;
 use crate::ids::Timestamp;
 use crate::journal::{CancelTold, Decision, End, Parking, RunStarted, Standing};
+use crate::machine::kept::{Call, Moment};
 use crate::saga::{Feed, Graph, UndoOrder};
 use crate::step::{StepIx, Value};
 
@@ -53,11 +54,15 @@ pub struct State {
     pub(super) park_wanted: Option<Parking>,
     pub(crate) parked: Option<Parking>,
     pub(super) parked_at: Timestamp,
+    /// How long the run has been parked or paused so far, but for what goes on now.
+    pub(super) stood: Duration,
     pub(crate) recoveries: u32,
     pub(crate) recoveries_total: u32,
     pub(crate) last_decision: Option<Box<Decision<StepIx>>>,
     pub(super) unwind: Unwind,
     pub(crate) compensations: Vec<Compensation>,
+    /// The latest of what happened to the run as a whole.
+    pub(crate) moments: VecDeque<Moment>,
     pub(super) completions: u64,
     pub(crate) end: Option<End>,
 }
@@ -181,8 +186,8 @@ pub(crate) struct NodeState {
     pub(crate) started_at: Option<Timestamp>,
     pub(crate) ended_at: Option<Timestamp>,
     pub(crate) took: Duration,
-    /// Attempts that did not succeed.
-    pub(crate) history: Vec<AttemptTaken>,
+    /// The latest calls of both kinds, in order.
+    pub(crate) calls: VecDeque<Call>,
     pub(super) in_region: bool,
     /// Steps that depended on it and are to be undone first.
     pub(super) blockers: u32,
@@ -194,16 +199,6 @@ pub(crate) struct NodeState {
     pub(super) undo_since: Option<Timestamp>,
     pub(super) undo_delay: Option<Duration>,
     pub(crate) undo_failure: Option<Box<Failure>>,
-}
-
-/// An attempt that is over, for people.
-#[derive(Clone, Debug)]
-pub(crate) struct AttemptTaken {
-    pub(crate) attempt: u32,
-    pub(crate) started_at: Timestamp,
-    pub(crate) ended_at: Timestamp,
-    /// Nothing where it was interrupted.
-    pub(crate) failure: Option<Box<Failure>>,
 }
 
 /// One undo that has come to an end, in order.
@@ -286,6 +281,7 @@ impl State {
             park_wanted: None,
             parked: None,
             parked_at: at,
+            stood: Duration::ZERO,
             recoveries: 0,
             recoveries_total: 0,
             last_decision: None,
@@ -297,6 +293,7 @@ impl State {
                 latest: BinaryHeap::new(),
             },
             compensations: Vec::new(),
+            moments: VecDeque::new(),
             completions: 0,
             end: None,
         };
@@ -418,7 +415,7 @@ impl NodeState {
             started_at: None,
             ended_at: None,
             took: Duration::ZERO,
-            history: Vec::new(),
+            calls: VecDeque::new(),
             in_region: false,
             blockers: 0,
             undo: UndoStatus::Idle,

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::failure::Failure;
 use crate::ids::Timestamp;
+use crate::machine::kept::CallEnded;
 use crate::machine::state::{
     Compensation, Direction, EffectNow, NodeState, Phase, State, Status, UndoStatus,
 };
@@ -205,6 +206,7 @@ impl State {
         node.undo_attempts += 1;
         node.undo_charged += 1;
         node.undo_since.get_or_insert(at);
+        node.call_begins(true, at);
         self.unwind.running += 1;
     }
 
@@ -219,6 +221,7 @@ impl State {
             self.done -= 1;
         }
         let node = self.node(step);
+        node.call_ends(CallEnded::Done, micros(took), at);
         let record = Compensation {
             step,
             round: node.round,
@@ -255,6 +258,11 @@ impl State {
         let node = self.node(step);
         node.interruptions = 0;
         node.undo_failure = Some(Box::new(failure.clone()));
+        let end = CallEnded::Failed {
+            failure: Box::new(failure.clone()),
+            retry_at,
+        };
+        node.call_ends(end, micros(took), at);
         if let Some(until) = retry_at {
             node.undo_delay = Some(until.since(at));
             node.undo = UndoStatus::Sleeping { until };
@@ -401,4 +409,8 @@ impl State {
         // So that its dependents see it as not done, whichever is looked at first.
         node.status = Status::Waiting;
     }
+}
+
+fn micros(took: Duration) -> u64 {
+    u64::try_from(took.as_micros()).unwrap_or(u64::MAX)
 }

@@ -1,12 +1,24 @@
 //! The recovery policy of a run: ordered rules, first match wins.
 
-use std::fmt;
+use std::collections::BTreeSet;
+use std::fmt::{self, Write};
+use std::sync::OnceLock;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+use sha2::{Digest, Sha256};
 
-use crate::failure::{Category, FailedEffect, FailureMode};
-use crate::policy::{Explanation, Jitter, PassedOver, RecoveryStrategy, Retry, Situation};
+use crate::failure::{Category, FailedEffect, FailureMode, Severity};
+use crate::policy::{
+    Explanation, Jitter, PassedOver, RecoveryStrategy, Retry, Situation, duration, pattern,
+};
+
+/// The name under which an explanation gives what is done when no rule matches.
+pub(super) const OTHERWISE: &str = "otherwise";
+
+/// Each wait between recoveries is made by itself, so that this jitter would never grow.
+pub(super) const DECORRELATED: &str = "decorrelated jitter grows from the wait before, and waits \
+    between recoveries don't know it: take equal or full";
 
 /// One condition of a rule.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,12 +27,16 @@ use crate::policy::{Explanation, Jitter, PassedOver, RecoveryStrategy, Retry, Si
 pub enum Condition {
     /// The mode is terminal.
     Terminal,
+    /// The mode is not terminal.
+    NotTerminal,
     /// The failure is retryable.
     Retryable,
     /// The failure is not retryable.
     NotRetryable,
     /// Recoveries or time are used up.
     UsedUp,
+    /// Recoveries and time are left.
+    NotUsedUp,
     /// The pivot is done or in doubt.
     PastPivot,
     /// The pivot has not taken effect.
@@ -36,21 +52,28 @@ pub enum Condition {
     Mode(Vec<FailureMode>),
     /// The mode is of this category.
     Category(Category),
+    /// The mode is at least as bad as this.
+    SeverityAtLeast(Severity),
     /// The failing step has this name; `*` stands for any number of characters.
     Step(String),
     /// The failed step left this behind.
     Effect(FailedEffect),
     /// The run has had at least so many recoveries.
     RecoveriesAtLeast(u32),
+    /// The run was started at least so long ago, the time for which it was parked or paused not
+    /// counted.
+    ElapsedAtLeast(#[serde(with = "duration::millis")] Duration),
 }
 
 impl Condition {
     fn holds(&self, saw: &Situation) -> bool {
         match self {
             Condition::Terminal => saw.mode.is_terminal(),
+            Condition::NotTerminal => !saw.mode.is_terminal(),
             Condition::Retryable => saw.retryable,
             Condition::NotRetryable => !saw.retryable,
             Condition::UsedUp => saw.used_up(),
+            Condition::NotUsedUp => !saw.used_up(),
             Condition::PastPivot => saw.past_pivot,
             Condition::BeforePivot => !saw.past_pivot,
             Condition::CompletedAtLeast {
@@ -62,9 +85,32 @@ impl Condition {
             }
             Condition::Mode(modes) => modes.iter().any(|mode| mode.is_same_mode(&saw.mode)),
             Condition::Category(category) => saw.mode.category() == *category,
-            Condition::Step(pattern) => matches_pattern(pattern, &saw.step),
+            Condition::SeverityAtLeast(least) => saw.mode.severity() >= *least,
+            Condition::Step(pattern) => pattern::matches(pattern, &saw.step),
             Condition::Effect(effect) => saw.effect == *effect,
             Condition::RecoveriesAtLeast(least) => saw.recoveries >= *least,
+            Condition::ElapsedAtLeast(least) => saw.elapsed >= *least,
+        }
+    }
+
+    /// What makes no sense about it, if anything.
+    pub(super) fn fault(&self) -> Option<String> {
+        match self {
+            Condition::CompletedAtLeast {
+                numerator,
+                denominator: 0,
+            } => Some(format!("a completion of {numerator}/0")),
+            Condition::CompletedAtLeast {
+                numerator,
+                denominator,
+            } if numerator > denominator => Some(format!(
+                "a completion of {numerator}/{denominator} is more than all, and never reached"
+            )),
+            Condition::Mode(modes) if modes.is_empty() => {
+                Some("it lists no mode, and never matches".to_owned())
+            }
+            Condition::Step(pattern) if pattern.is_empty() => Some("it names no step".to_owned()),
+            _ => None,
         }
     }
 
@@ -72,62 +118,60 @@ impl Condition {
     fn because(&self, saw: &Situation) -> String {
         match self {
             Condition::Terminal => format!("{} is not terminal", saw.mode),
+            Condition::NotTerminal => format!("{} is terminal", saw.mode),
             Condition::Retryable => "the failure is not retryable".to_owned(),
             Condition::NotRetryable => "the failure is retryable".to_owned(),
-            Condition::UsedUp => {
-                format!(
-                    "{} of {} recoveries used, time is left",
-                    saw.recoveries, saw.max_recoveries
-                )
-            }
+            Condition::UsedUp => format!(
+                "{} of {} recoveries used, time is left",
+                saw.recoveries, saw.max_recoveries
+            ),
+            Condition::NotUsedUp if saw.time_used_up => "the run's time is used up".to_owned(),
+            Condition::NotUsedUp => format!(
+                "{} of {} recoveries used",
+                saw.recoveries, saw.max_recoveries
+            ),
             Condition::PastPivot => "the run is before the pivot".to_owned(),
             Condition::BeforePivot => "the run is past the pivot".to_owned(),
             Condition::CompletedAtLeast {
                 numerator,
                 denominator,
-            } => {
-                format!(
-                    "{} of {} done is less than {numerator}/{denominator}",
-                    saw.completed, saw.total
-                )
+            } => format!(
+                "{} of {} done is less than {numerator}/{denominator}",
+                saw.completed, saw.total
+            ),
+            Condition::Mode(modes) => {
+                let words: Vec<&str> = modes.iter().map(FailureMode::wire).collect();
+                format!("the mode is {}, not {}", saw.mode, words.join(" or "))
             }
-            Condition::Mode(_) => format!("the mode is {}", saw.mode),
-            Condition::Category(_) => format!("the category is {}", saw.mode.category()),
+            Condition::Category(category) => {
+                format!("the category is {}, not {category}", saw.mode.category())
+            }
+            Condition::SeverityAtLeast(least) => {
+                format!("the severity is {}, below {least}", saw.mode.severity())
+            }
+            Condition::Step(pattern) if saw.step.is_empty() => {
+                format!("the run itself failed, and no step that matches `{pattern}`")
+            }
             Condition::Step(pattern) => format!("`{}` does not match `{pattern}`", saw.step),
-            Condition::Effect(_) => "the effect is another".to_owned(),
+            Condition::Effect(effect) => format!("the effect is {}, not {effect}", saw.effect),
             Condition::RecoveriesAtLeast(least) => {
-                format!("only {} of {least} recoveries", saw.recoveries)
+                format!("{} recoveries used, fewer than {least}", saw.recoveries)
             }
+            Condition::ElapsedAtLeast(least) => format!(
+                "{} after the start, less than {}",
+                duration::text(saw.elapsed),
+                duration::text(*least)
+            ),
         }
     }
-}
-
-/// `*` matches any run of characters; all else itself. Linear in the product of the lengths at worst.
-fn matches_pattern(pattern: &str, text: &str) -> bool {
-    let mut parts = pattern.split('*');
-    let first = parts.next().unwrap_or_default();
-    let Some(mut rest) = text.strip_prefix(first) else {
-        return false;
-    };
-    let mut parts: Vec<&str> = parts.collect();
-    let Some(last) = parts.pop() else {
-        return rest.is_empty();
-    };
-    for part in parts {
-        match rest.find(part) {
-            Some(found) => rest = &rest[found + part.len()..],
-            None => return false,
-        }
-    }
-    rest.ends_with(last)
 }
 
 /// One rule: when all its conditions hold, its strategy is taken.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rule {
-    name: String,
-    when: Vec<Condition>,
-    then: RecoveryStrategy,
+    pub(super) name: String,
+    pub(super) when: Vec<Condition>,
+    pub(super) then: RecoveryStrategy,
 }
 
 impl Rule {
@@ -145,6 +189,24 @@ impl Rule {
     pub fn when(mut self, condition: Condition) -> Self {
         self.when.push(condition);
         self
+    }
+
+    /// The rule's name, as explanations give it.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its conditions, in the order in which they are looked at.
+    #[must_use]
+    pub fn conditions(&self) -> &[Condition] {
+        &self.when
+    }
+
+    /// What it says to do.
+    #[must_use]
+    pub fn strategy(&self) -> RecoveryStrategy {
+        self.then
     }
 }
 
@@ -169,13 +231,34 @@ impl Rule {
 /// let lost = Situation::new("charge-card", FailureMode::SystemNetwork, 1, 3);
 /// assert_eq!(patient.decide(&lost).says, RecoveryStrategy::RetryFailed);
 /// ```
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RecoveryPolicy {
-    name: String,
-    rules: Vec<Rule>,
-    otherwise: RecoveryStrategy,
-    max_recoveries: u32,
-    backoff: Retry,
+    pub(super) name: String,
+    pub(super) rules: Vec<Rule>,
+    pub(super) otherwise: RecoveryStrategy,
+    pub(super) max_recoveries: u32,
+    #[serde(deserialize_with = "without_limits")]
+    pub(super) backoff: Retry,
+    /// Made when it is first asked for, and again after a change.
+    #[serde(skip)]
+    digest: OnceLock<String>,
+}
+
+/// The digest is made of the rest.
+impl PartialEq for RecoveryPolicy {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+            && self.rules == other.rules
+            && self.otherwise == other.otherwise
+            && self.max_recoveries == other.max_recoveries
+            && self.backoff == other.backoff
+    }
+}
+
+impl Eq for RecoveryPolicy {}
+
+fn without_limits<'de, D: Deserializer<'de>>(from: D) -> Result<Retry, D::Error> {
+    Ok(Retry::deserialize(from)?.without_limits())
 }
 
 impl Default for RecoveryPolicy {
@@ -192,13 +275,14 @@ impl RecoveryPolicy {
             .initial(Duration::from_secs(1))
             .cap(Duration::from_secs(60))
             .jitter(Jitter::Equal)
-            .max_attempts(u32::MAX);
+            .without_limits();
         RecoveryPolicy {
             name: name.into(),
             rules: Vec::new(),
             otherwise,
             max_recoveries: 3,
             backoff,
+            digest: OnceLock::new(),
         }
     }
 
@@ -249,31 +333,44 @@ impl RecoveryPolicy {
             )
     }
 
+    /// The same policy under another name.
+    #[must_use]
+    pub fn named(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self.changed()
+    }
+
     /// Adds a rule after the others.
     #[must_use]
     pub fn rule(mut self, rule: Rule) -> Self {
         self.rules.push(rule);
-        self
+        self.changed()
     }
 
     /// Adds a rule before the others.
     #[must_use]
     pub fn first(mut self, rule: Rule) -> Self {
         self.rules.insert(0, rule);
-        self
+        self.changed()
     }
 
     /// How many recoveries a run may have; 3 by default. An operator's retry resets the count.
     #[must_use]
     pub fn max_recoveries(mut self, most: u32) -> Self {
         self.max_recoveries = most;
-        self
+        self.changed()
     }
 
-    /// How long recoveries wait: delays of this retry policy. Its limits are not used.
+    /// How long recoveries wait: delays of this retry policy. Its limits of attempts, time and modes
+    /// are not used, and not kept.
     #[must_use]
     pub fn backoff(mut self, backoff: Retry) -> Self {
-        self.backoff = backoff;
+        self.backoff = backoff.without_limits();
+        self.changed()
+    }
+
+    pub(super) fn changed(mut self) -> Self {
+        self.digest = OnceLock::new();
         self
     }
 
@@ -287,6 +384,43 @@ impl RecoveryPolicy {
     #[must_use]
     pub fn recoveries(&self) -> u32 {
         self.max_recoveries
+    }
+
+    /// The rules, in the order in which they are looked at.
+    #[must_use]
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    /// What is done where no rule matches.
+    #[must_use]
+    pub fn otherwise(&self) -> RecoveryStrategy {
+        self.otherwise
+    }
+
+    /// Which policy this is, whatever its name: the first 12 hex digits of SHA-256 over its JSON, whose
+    /// keys always come in the same order. Each [`Explanation`] holds it, so that a journal says which
+    /// version of a policy decided. Made once and kept.
+    ///
+    /// ```
+    /// use amends::RecoveryPolicy;
+    ///
+    /// let policy = RecoveryPolicy::saga();
+    /// assert_eq!(policy.digest().len(), 12);
+    /// assert_ne!(policy.digest(), RecoveryPolicy::saga().max_recoveries(4).digest());
+    /// ```
+    #[must_use]
+    pub fn digest(&self) -> &str {
+        self.digest.get_or_init(|| {
+            // Neither maps with other keys than strings nor anything else that JSON lacks is in it.
+            let json = serde_json::to_vec(self).unwrap_or_default();
+            let hash = Sha256::digest(json);
+            hash.iter().take(6).fold(String::new(), |mut hex, byte| {
+                // Writing to a String can't fail.
+                let _ = write!(hex, "{byte:02x}");
+                hex
+            })
+        })
     }
 
     /// The delay before recovery number `recovery` (from 1).
@@ -308,7 +442,7 @@ impl RecoveryPolicy {
                 }),
             }
         }
-        self.explain("otherwise", self.otherwise, saw, passed_over)
+        self.explain(OTHERWISE, self.otherwise, saw, passed_over)
     }
 
     fn explain(
@@ -320,6 +454,7 @@ impl RecoveryPolicy {
     ) -> Explanation {
         Explanation {
             policy: self.name.clone(),
+            digest: self.digest().to_owned(),
             rule: rule.to_owned(),
             says,
             saw: saw.clone(),
@@ -331,16 +466,35 @@ impl RecoveryPolicy {
     /// What is wrong with the policy: empty where nothing is.
     #[must_use]
     pub fn faults(&self) -> Vec<String> {
-        let mut faults = self.backoff.faults();
+        let mut faults: Vec<String> = self
+            .backoff
+            .faults()
+            .into_iter()
+            .map(|fault| format!("backoff: {fault}"))
+            .collect();
+        if self.backoff.spreads_by_the_previous() {
+            faults.push(format!("backoff: {DECORRELATED}"));
+        }
+        let mut names = BTreeSet::new();
         for rule in &self.rules {
-            for condition in &rule.when {
-                if matches!(
-                    condition,
-                    Condition::CompletedAtLeast { denominator: 0, .. }
-                ) {
-                    faults.push(format!("rule `{}`: a completion of x/0", rule.name));
-                }
+            let name = &rule.name;
+            if name.is_empty() {
+                faults.push("a rule has no name: explanations go by it".to_owned());
+            } else if name == OTHERWISE {
+                faults.push(format!(
+                    "a rule is called `{OTHERWISE}`, as explanations call it when no rule matches"
+                ));
+            } else if !names.insert(name) {
+                faults.push(format!(
+                    "two rules are called `{name}`: explanations could not tell them apart"
+                ));
             }
+            faults.extend(
+                rule.when
+                    .iter()
+                    .filter_map(Condition::fault)
+                    .map(|fault| format!("rule `{name}`: {fault}")),
+            );
         }
         faults
     }
@@ -416,25 +570,5 @@ mod tests {
             why.passed_over[0].because,
             "agent_validation is not terminal"
         );
-    }
-
-    #[test]
-    fn patterns_match_as_people_expect() {
-        for (pattern, text, expected) in [
-            ("pay", "pay", true),
-            ("pay", "payment", false),
-            ("pay*", "payment", true),
-            ("*ment", "payment", true),
-            ("p*m*t", "payment", true),
-            ("p*x*t", "payment", false),
-            ("*", "", true),
-            ("a*a", "a", false),
-        ] {
-            assert_eq!(
-                matches_pattern(pattern, text),
-                expected,
-                "{pattern} on {text}"
-            );
-        }
     }
 }

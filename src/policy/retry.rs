@@ -319,41 +319,88 @@ impl Retry {
     /// ```
     #[must_use]
     pub fn faults(&self) -> Vec<String> {
+        self.faults_by_key()
+            .into_iter()
+            .map(|(_, fault)| fault)
+            .collect()
+    }
+
+    /// The same, each with the key of the written form that is to blame.
+    pub(super) fn faults_by_key(&self) -> Vec<(&'static str, String)> {
         let mut faults = Vec::new();
         if self.max_attempts == 0 {
-            faults.push("max_attempts is 0: it counts calls, so that 1 is no retry".to_owned());
+            faults.push((
+                "max_attempts",
+                "max_attempts is 0: it counts calls, so that 1 is no retry".to_owned(),
+            ));
         }
         if let Some(cap) = self.cap_ms.filter(|cap| *cap < self.initial_ms) {
             let initial = self.initial_ms;
-            faults.push(format!(
-                "the cap of {cap} ms is below the first wait of {initial} ms"
+            faults.push((
+                "cap",
+                format!("the cap of {cap} ms is below the first wait of {initial} ms: raise the one or lower the other"),
             ));
         }
         if self.factor == Some(0) {
-            faults.push("the factor is 0: waits would vanish; 1 keeps them as they are".to_owned());
+            faults.push((
+                "factor",
+                "the factor is 0: waits would vanish; 1 keeps them as they are".to_owned(),
+            ));
         }
         if self.factor.is_some() && self.backoff != Backoff::Exponential {
-            faults.push("a factor is set, but only an exponential backoff has one".to_owned());
+            faults.push((
+                "factor",
+                "a factor is set, but only an exponential backoff has one: leave it out".to_owned(),
+            ));
         }
         if self.step_ms.is_some() && self.backoff != Backoff::Linear {
-            faults.push("a step is set, but only a linear backoff has one".to_owned());
+            faults.push((
+                "step",
+                "a step is set, but only a linear backoff has one: leave it out".to_owned(),
+            ));
         }
         if self.jitter == Jitter::Decorrelated && self.backoff == Backoff::Constant {
-            faults.push(
-                "decorrelated jitter makes waits grow, but the backoff is constant".to_owned(),
-            );
+            faults.push((
+                "jitter",
+                "decorrelated jitter makes waits grow, but the backoff is constant: take full or equal".to_owned(),
+            ));
         }
         if let Some(modes) = &self.only {
             if modes.is_empty() {
-                faults.push("`only` lists no mode: to retry nothing, use none".to_owned());
+                faults.push((
+                    "only",
+                    "`only` lists no mode: to retry nothing, use none".to_owned(),
+                ));
             }
             for mode in modes.iter().filter(|mode| mode.is_terminal()) {
-                faults.push(format!(
-                    "`only` lists {mode}, which is terminal and never retried"
+                faults.push((
+                    "only",
+                    format!(
+                        "`only` lists {mode}, which is terminal and never retried: leave it out"
+                    ),
                 ));
             }
         }
         faults
+    }
+
+    /// The same waits, without limits of attempts, time or modes.
+    pub(super) fn without_limits(self) -> Self {
+        Self {
+            max_attempts: u32::MAX,
+            total_ms: None,
+            only: None,
+            ..self
+        }
+    }
+
+    #[cfg(feature = "toml")]
+    pub(super) fn only_modes(&self) -> Option<&[FailureMode]> {
+        self.only.as_deref()
+    }
+
+    pub(super) fn spreads_by_the_previous(&self) -> bool {
+        self.jitter == Jitter::Decorrelated
     }
 
     pub(crate) fn delay(

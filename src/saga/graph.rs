@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::policy::{RecoveryPolicy, Retry};
+use crate::policy::{PolicySet, RecoveryPolicy, Retry};
 use crate::step::{StepIx, StepTable};
 
 /// Whether and how a step can be taken back.
@@ -189,6 +189,30 @@ impl Graph {
     /// The step with this number; the machine only has numbers of this graph.
     pub(crate) fn step(&self, step: StepIx) -> &GraphStep {
         &self.steps[step.at()]
+    }
+
+    /// The recovery policy.
+    #[must_use]
+    pub fn policy(&self) -> &RecoveryPolicy {
+        &self.policy
+    }
+
+    /// The same graph under these policies. They are no part of its fingerprint (rule I2).
+    #[must_use]
+    pub fn under(&self, policies: &PolicySet) -> Graph {
+        let mut graph = self.clone();
+        if let Some(policy) = policies.recovery_policy() {
+            graph.policy = policy.clone();
+        }
+        for step in &mut graph.steps {
+            if let Some(retry) = policies.retry_of(&step.name) {
+                step.retry = retry.clone();
+            }
+            if let Some(retry) = policies.compensation_retry_of(&step.name) {
+                step.undo_retry = retry.clone();
+            }
+        }
+        graph
     }
 
     /// The steps that have to be done before this one.

@@ -342,6 +342,9 @@ fn settle_journal(journal: &mut Journal, number: u64, start: i64) {
                 }
                 Event::Decided(decision) => {
                     decision.resume_at.as_mut().map(later);
+                    for why in &mut decision.why {
+                        why.saw.elapsed = Duration::from_millis(80);
+                    }
                 }
                 _ => {}
             }

@@ -840,6 +840,8 @@ impl<'a> Model<'a> {
             let saw = self.situation(step)?;
             // What a deadline leaves in doubt is nothing of its own.
             let mut told = why.saw.clone();
+            // No policy of these plans goes by the time, which tests of its own look at.
+            told.elapsed = saw.elapsed;
             if step.is_none() {
                 told.effect = saw.effect;
             }

@@ -288,12 +288,12 @@ fn faults_are_all_listed() {
         retry.faults(),
         [
             "max_attempts is 0: it counts calls, so that 1 is no retry",
-            "the cap of 1000 ms is below the first wait of 2000 ms",
+            "the cap of 1000 ms is below the first wait of 2000 ms: raise the one or lower the other",
             "the factor is 0: waits would vanish; 1 keeps them as they are",
-            "a factor is set, but only an exponential backoff has one",
-            "a step is set, but only a linear backoff has one",
-            "decorrelated jitter makes waits grow, but the backoff is constant",
-            "`only` lists user_cancelled, which is terminal and never retried",
+            "a factor is set, but only an exponential backoff has one: leave it out",
+            "a step is set, but only a linear backoff has one: leave it out",
+            "decorrelated jitter makes waits grow, but the backoff is constant: take full or equal",
+            "`only` lists user_cancelled, which is terminal and never retried: leave it out",
         ]
     );
     assert_eq!(

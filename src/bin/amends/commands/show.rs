@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use amends::diagram;
 use amends::journal::{CancelTold, Standing};
 use amends::machine::Stage;
 use amends::operator::RunView;
@@ -71,7 +72,6 @@ pub(crate) async fn run(args: &Args, session: &Session) -> Result<Exit, CliError
     compensations(out, &partial)?;
     outstanding(out, view.stage(), &partial)?;
     if args.timeline {
-        out.line("")?;
         timeline(out, &partial)?;
     }
     next(out, &partial)?;
@@ -299,8 +299,12 @@ fn outstanding(out: &Output, stage: Stage, partial: &PartialResult) -> Result<()
     out.show(&table)
 }
 
-fn timeline(out: &Output, _partial: &PartialResult) -> Result<(), CliError> {
-    out.line("")
+/// The picture without its first lines, which say what is said above already.
+fn timeline(out: &Output, partial: &PartialResult) -> Result<(), CliError> {
+    title(out, "Timeline")?;
+    let picture = diagram::timeline_text(partial);
+    let rest = picture.split_once("\n\n").map_or(&*picture, |(_, rest)| rest);
+    out.text(rest)
 }
 
 /// What the reader can do.

@@ -1,0 +1,80 @@
+//! A decision for people.
+
+use std::fmt::{self, Write};
+
+use crate::journal::{Cause, Decision};
+
+impl<S> Decision<S> {
+    /// What was decided and why, on several lines, the last one ended too. Decisions that no policy was
+    /// asked for say who asked. `name` gives the name of a step.
+    ///
+    /// ```
+    /// use amends::journal::Decision;
+    ///
+    /// let cancelled: Decision<String> = serde_json::from_str(
+    ///     r#"{"cause":"cancel","strategy":"compensate","failed":[],"recovery":0}"#,
+    /// )?;
+    /// assert_eq!(
+    ///     cancelled.to_text(String::as_str),
+    ///     "Decided: compensate, because the run was cancelled; no policy is asked about that.\n",
+    /// );
+    /// # Ok::<(), serde_json::Error>(())
+    /// ```
+    pub fn to_text<'a>(&'a self, name: impl Fn(&'a S) -> &'a str) -> String {
+        let mut text = String::new();
+        // Writing to a String can't fail.
+        let _ = self.write_text(&mut text, name);
+        text
+    }
+
+    fn write_text<'a>(&'a self, out: &mut String, name: impl Fn(&'a S) -> &'a str) -> fmt::Result {
+        let failed = || {
+            let names: Vec<String> = self
+                .failed
+                .iter()
+                .map(|step| format!("`{}`", name(step)))
+                .collect();
+            match names.as_slice() {
+                [] => "the run's time was up".to_owned(),
+                names => format!("{} failed", names.join(" and ")),
+            }
+        };
+        match &self.cause {
+            Cause::Failures => write!(out, "Decided: {}, because {}", self.strategy, failed())?,
+            Cause::Cancel => write!(
+                out,
+                "Decided: {}, because the run was cancelled; no policy is asked about that",
+                self.strategy
+            )?,
+            // Keeping what is done is journalled as `retry_failed`, which is not what happens.
+            Cause::Stop { reason } => write!(
+                out,
+                "Decided: {}, because a step asked to end the run: {reason}; no policy is asked about that",
+                if self.stop {
+                    "to stop and keep what is done"
+                } else {
+                    self.strategy.as_str()
+                },
+            )?,
+            Cause::Operator { by, reason } => write!(
+                out,
+                "Decided: {}, because {by} said so: {reason}; no policy is asked about that",
+                self.strategy
+            )?,
+        }
+        if self.recovery > 0 {
+            write!(out, ". It is recovery {}", self.recovery)?;
+            if let Some(resume_at) = self.resume_at {
+                write!(out, ", and goes on at {resume_at}")?;
+            }
+        }
+        out.push_str(".\n");
+        if self.why.windows(2).any(|pair| pair[0].says != pair[1].says) {
+            out.push_str("Of several answers the strictest is taken.\n");
+        }
+        for why in &self.why {
+            out.push_str(&why.to_text());
+        }
+        Ok(())
+    }
+}

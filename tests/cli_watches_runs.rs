@@ -9,7 +9,6 @@ use std::process::Stdio;
 use std::sync::mpsc;
 use std::thread;
 
-use amends::RecoveryStrategy;
 use amends::journal::{Command, Verb};
 use cli_store::{Runs, Said, coordinator, same_as_kept};
 
@@ -62,7 +61,7 @@ async fn a_run_is_followed_until_it_ends_while_another_process_drives_it() {
         .by("ada")
         .reason("refunded by hand");
     owner.command(&mark).await.unwrap();
-    let compensate = Command::new("trip-8", Verb::retry(RecoveryStrategy::Compensate)).by("ada");
+    let compensate = Command::new("trip-8", Verb::Compensate).by("ada");
     owner.command(&compensate).await.unwrap();
     let after = up_to(&told, "compensated");
     assert!(

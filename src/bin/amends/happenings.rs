@@ -200,7 +200,7 @@ pub(crate) fn told(event: &Event<String>, payloads: bool) -> (Hue, String) {
         }
         Event::Parked(parking) => (
             Hue::Yellow,
-            format!("◆ parked ({}): {}", parking.reason, parking.message),
+            format!("! parked ({}): {}", parking.reason, parking.message),
         ),
         Event::Ended(end) => ended(end, &told),
         _ => (Hue::Plain, "something that this build does not know".to_owned()),

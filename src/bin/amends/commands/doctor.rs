@@ -106,7 +106,7 @@ pub(crate) async fn run(args: &Args, session: &Session) -> Result<Exit, CliError
 fn write(out: &Output, check: &Check) -> Result<(), CliError> {
     let (sign, hue) = match check.verdict {
         Verdict::Good => ('✓', Hue::Green),
-        Verdict::Note => ('◆', Hue::Yellow),
+        Verdict::Note => ('!', Hue::Yellow),
         Verdict::Problem => ('✗', Hue::Red),
     };
     let sign = out.paint(hue, sign);

@@ -38,12 +38,32 @@ fn section(path: &[&str], help: &str) -> String {
         .split_once("\nGeneral:\n")
         .and_then(|(_, rest)| rest.split_once("\n\n"))
         .map_or(String::new(), |(_, after)| format!("\n{after}"));
+    let own = brief(
+        path,
+        brief(path, own.to_owned(), "Which runs", "list"),
+        "How",
+        "retry",
+    );
     let hashes = "#".repeat(path.len() + 2);
     let name = path.join(" ");
     format!(
         "{hashes} `amends {name}`\n\n```text\n{}\n{after}```\n\n",
         own.trim_end()
     )
+}
+
+/// The help with one group of flags told by the subcommand that has it, too, and comes first.
+fn brief(path: &[&str], help: String, group: &str, first: &str) -> String {
+    let heading = format!("\n{group}:\n");
+    match help.split_once(&heading) {
+        Some((before, rest)) if path != [first] => {
+            let after = rest
+                .split_once("\n\n")
+                .map_or(String::new(), |(_, after)| format!("\n{after}"));
+            format!("{before}\n{group}: as for `amends {first}`\n{after}")
+        }
+        _ => help,
+    }
 }
 
 fn reference() -> String {
@@ -81,7 +101,8 @@ fn the_reference_is_what_the_program_prints() {
 
 #[test]
 fn the_page_and_the_help_know_the_same_exit_codes() {
-    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/cli.md")).unwrap();
+    let page =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/cli.md")).unwrap();
     let (written, _) = page.split_once(BEGIN).unwrap();
     let help = help(&[]);
     for code in 0..8 {

@@ -5,16 +5,18 @@ use crate::session::Session;
 
 /// Writes runs as JSON lines, payloads included
 #[derive(Debug, clap::Args)]
-#[command(after_help = "The lines can be read again by `amends import`. They hold the payloads of the runs.")]
+#[command(
+    after_help = "The lines can be read again by `amends import`. They hold the payloads of the runs."
+)]
 pub(crate) struct Args {
     /// Only these runs
     #[arg(value_name = "RUN", conflicts_with = "Which")]
     pub(crate) runs: Vec<String>,
-    #[command(flatten)]
-    pub(crate) which: crate::select::Which,
     /// The file to write; the standard output where it is left out
     #[arg(long, short, value_name = "FILE")]
     pub(crate) output: Option<std::path::PathBuf>,
+    #[command(flatten)]
+    pub(crate) which: crate::select::Which,
 }
 
 pub(crate) async fn run(args: &Args, session: &Session) -> Result<Exit, CliError> {

@@ -14,7 +14,11 @@ use crate::session::{self, Session};
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The run
-    #[arg(value_name = "RUN", required_unless_present = "saga", conflicts_with = "saga")]
+    #[arg(
+        value_name = "RUN",
+        required_unless_present = "saga",
+        conflicts_with = "saga"
+    )]
     run: Option<String>,
     /// Draw this saga, as its newest run has it
     #[arg(long, value_name = "NAME")]

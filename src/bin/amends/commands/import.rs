@@ -5,7 +5,9 @@ use crate::session::Session;
 
 /// Reads runs that `amends export` wrote into a store
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Needs the store for itself, and makes it where there is none. Runs that are there already are left alone.")]
+#[command(
+    after_help = "Needs the store for itself, and makes it where there is none. Runs that are there already are left alone."
+)]
 pub(crate) struct Args {
     /// The file to read; `-` is the standard input
     #[arg(value_name = "FILE")]

@@ -5,7 +5,9 @@ use crate::session::Session;
 
 /// Forgets, for ever, runs that ended long ago
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Works in small pieces, so that a coordinator on the same store is not held up.")]
+#[command(
+    after_help = "Works in small pieces, so that a coordinator on the same store is not held up."
+)]
 pub(crate) struct Args {
     /// Runs that ended longer ago than this, such as `30d`
     #[arg(long, value_name = "AGE", value_parser = crate::span::parse)]

@@ -53,7 +53,9 @@ pub(crate) async fn run(args: &Args, session: &Session) -> Result<Exit, CliError
             if !matches!(event, Event::Decided(_)) {
                 continue;
             }
-            let named = event.clone().map_step(|step| journal.steps.name(step).to_owned());
+            let named = event
+                .clone()
+                .map_step(|step| journal.steps.name(step).to_owned());
             if let Event::Decided(decision) = named {
                 decisions.push((record.seq, record.at, *decision));
             }

@@ -18,5 +18,8 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: &Args, session: &Session) -> Result<Exit, CliError> {
     let _ = (args, session);
-    Err(CliError::new(Exit::Failed, "`policy try` is not written yet"))
+    Err(CliError::new(
+        Exit::Failed,
+        "`policy try` is not written yet",
+    ))
 }

@@ -31,5 +31,8 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: &Args, session: &Session) -> Result<Exit, CliError> {
     let _ = (args, session);
-    Err(CliError::new(Exit::Failed, "`policy explain` is not written yet"))
+    Err(CliError::new(
+        Exit::Failed,
+        "`policy explain` is not written yet",
+    ))
 }

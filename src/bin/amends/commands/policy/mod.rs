@@ -1,8 +1,8 @@
 //! `amends policy`: recovery policies as files.
 
+pub(crate) mod attempt;
 pub(crate) mod check;
 pub(crate) mod explain;
-pub(crate) mod attempt;
 
 use crate::error::{CliError, Exit};
 use crate::session::Session;

@@ -22,6 +22,8 @@ pub(crate) struct Args {
     asking: Asking,
 }
 
+// Named as the strategies are.
+#[allow(clippy::enum_variant_names)]
 /// A strategy, as an argument: those that retry. `compensate` is a verb of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 #[value(rename_all = "snake_case")]

@@ -29,11 +29,13 @@
 //! ```
 
 mod error;
+mod hidden;
 mod reading;
 mod send;
 mod view;
 
 pub use error::OperatorError;
+pub use hidden::hide_payloads;
 pub(crate) use reading::Reading;
 pub use send::Sent;
 pub use view::RunView;

@@ -13,7 +13,7 @@ mod sqlite;
 pub use error::{AppendError, Damage, LoadError, StoreError, SubmitError};
 pub use memory::MemoryStore;
 #[cfg(feature = "sqlite")]
-pub use sqlite::{SqliteOptions, SqliteStore};
+pub use sqlite::{SqliteOptions, SqliteOwner, SqliteReport, SqliteStore};
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -54,7 +54,7 @@ impl OwnerLock {
     }
 }
 
-fn beside(database: &Path) -> PathBuf {
+pub(super) fn beside(database: &Path) -> PathBuf {
     let mut name = OsString::from(database);
     name.push(".lock");
     PathBuf::from(name)

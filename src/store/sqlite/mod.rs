@@ -8,6 +8,7 @@
 mod checksum;
 mod commands;
 mod connect;
+mod examine;
 mod harm;
 mod lock;
 mod options;
@@ -20,6 +21,7 @@ mod schema;
 mod wal;
 mod writer;
 
+pub use examine::{SqliteOwner, SqliteReport};
 pub use options::SqliteOptions;
 
 use std::fmt;

@@ -14,8 +14,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use amends::journal::{Command, CommandAnswer};
 use amends::store::{
-    Append, Appending, LoadError, MemoryStore, RunEntry, RunFilter, Store, StoreError,
+    Append, Appending, CommandEntry, LoadError, MemoryStore, PruneFilter, Pruned, RunEntry,
+    RunFilter, Store, StoreError, SubmitError,
 };
 use amends::{
     Coordinator, Effect, FailureMode, Outcome, Outline, RecoveryStrategy, Retry, RunId, Saga,
@@ -287,6 +289,39 @@ impl Store for Slow {
         limit: usize,
     ) -> Result<Vec<RunEntry>, StoreError> {
         self.0.scan(filter, after, limit).await
+    }
+
+    async fn submit(&self, command: &Command) -> Result<(), SubmitError> {
+        self.0.submit(command).await
+    }
+
+    async fn open_commands(
+        &self,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<CommandEntry>, StoreError> {
+        self.0.open_commands(after, limit).await
+    }
+
+    async fn answer_command(&self, token: &str, answer: &CommandAnswer) -> Result<(), StoreError> {
+        self.0.answer_command(token, answer).await
+    }
+
+    async fn find_command(&self, token: &str) -> Result<Option<CommandEntry>, StoreError> {
+        self.0.find_command(token).await
+    }
+
+    async fn commands_arrived(&self) {
+        self.0.commands_arrived().await;
+    }
+
+    async fn prune(
+        &self,
+        filter: &PruneFilter,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<Pruned, StoreError> {
+        self.0.prune(filter, after, limit).await
     }
 
     async fn remember(&self, outline: &Outline) -> Result<(), StoreError> {

@@ -147,7 +147,10 @@ impl CoordinatorBuilder {
                 .collect();
             let version = graph.version;
             let meters = meters.definition(graph);
-            versions.insert(version, Arc::new(Registered::new(definition, limits, meters)));
+            versions.insert(
+                version,
+                Arc::new(Registered::new(definition, limits, meters)),
+            );
         }
         for (saga, policies) in &self.policies {
             replace_policies(&definitions, saga, policies)?;

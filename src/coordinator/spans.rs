@@ -160,7 +160,7 @@ impl Spans {
             .position(|open| (open.0, open.1) == (*step, way));
         if let Some(failure) = failure {
             let span = open.map_or(&self.run, |open| &self.steps[open].2);
-// Not by entering it: exporters take the last exit from a span for its end.
+            // Not by entering it: exporters take the last exit from a span for its end.
             tracing::warn!(parent: span, %run, saga = %graph.saga, "{failure}");
         }
         if let Some(open) = open.filter(|_| !end.is_empty()) {

@@ -226,11 +226,6 @@ struct Definition {
 pub(crate) struct DefinitionMeters(Arc<Definition>);
 
 impl DefinitionMeters {
-    /// A run was parked without having been driven.
-    pub(crate) fn parked(&self) {
-        self.0.saga.park(1);
-    }
-
     /// Begins to count what one driver does.
     pub(crate) fn run(&self, parked: bool) -> RunCounts {
         self.0.saga.in_flight.increment(1);

@@ -31,8 +31,6 @@ impl Meters {
 pub(crate) struct DefinitionMeters;
 
 impl DefinitionMeters {
-    pub(crate) fn parked(&self) {}
-
     pub(crate) fn run(&self, _parked: bool) -> RunCounts {
         RunCounts
     }

@@ -338,12 +338,12 @@ pub fn order_operated() -> Drawn {
             coordinator.command(&command).await.unwrap();
         };
         sleep(MS(60)).await;
-        let skip = Verb::Skip {
+        let skipping = Verb::Skip {
             step: "charge-card".to_owned(),
             effect: SkippedEffect::None,
             output: Value::typed(Arc::new(SECRET)),
         };
-        ask(skip, "paid in cash").await;
+        ask(skipping, "paid in cash").await;
         sleep(MS(10)).await;
         let retry = Verb::Retry {
             strategy: None,

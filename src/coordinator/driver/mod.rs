@@ -168,6 +168,7 @@ impl Driver {
     /// Makes the start durable, with the first calls announced. Until then the run may turn out to be
     /// another, whose commands they are, and whose trace.
     async fn begin(&mut self) -> Result<(), Gone> {
+        self.take_up_policies();
         self.turn();
         self.append().await
     }
@@ -187,8 +188,8 @@ impl Driver {
 
     async fn until_over(&mut self, mut announced: bool) -> Over {
         loop {
-            self.take_up_policies();
             if !std::mem::take(&mut announced) {
+                self.take_up_policies();
                 self.take_commands();
                 self.turn();
                 if !self.batch.is_empty()

@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use amends::RunId;
-use amends::journal::{AppendId, Command, CommandAnswer, Journal, Standing};
+use amends::journal::{AppendId, Command, CommandAnswer, Journal, Standing, Verb};
 use amends::saga::Outline;
 use amends::store::{
     Append, AppendError, Appending, CommandEntry, LoadError, MemoryStore, PruneFilter, Pruned,
@@ -29,6 +29,10 @@ enum Fault {
     ListsEndedRuns,
     TakesPatterns,
     ForgetsOutlines,
+    KeepsRepeatedCommands,
+    ChangesAnswers,
+    ForgetsTheNewest,
+    ForgetsWhateverTheNumber,
 }
 
 #[derive(Debug)]
@@ -117,7 +121,11 @@ impl Store for Broken {
     }
 
     async fn submit(&self, command: &Command) -> Result<(), SubmitError> {
-        self.store.submit(command).await
+        let mut command = command.clone();
+        if self.fault == Fault::KeepsRepeatedCommands {
+            command.token = Command::new("", Verb::Cancel).token;
+        }
+        self.store.submit(&command).await
     }
 
     async fn open_commands(
@@ -133,7 +141,13 @@ impl Store for Broken {
     }
 
     async fn find_command(&self, token: &str) -> Result<Option<CommandEntry>, StoreError> {
-        self.store.find_command(token).await
+        let mut found = self.store.find_command(token).await?;
+        if let (Fault::ChangesAnswers, Some(entry)) = (self.fault, &mut found)
+            && entry.answer.is_some()
+        {
+            entry.answer = Some(CommandAnswer::Accepted { told: None });
+        }
+        Ok(found)
     }
 
     async fn commands_arrived(&self) {
@@ -146,7 +160,16 @@ impl Store for Broken {
         after: Option<u64>,
         limit: usize,
     ) -> Result<Pruned, StoreError> {
-        self.store.prune(filter, after, limit).await
+        let mut filter = filter.clone();
+        if self.fault == Fault::ForgetsWhateverTheNumber {
+            filter.numbers = None;
+        }
+        if self.fault == Fault::ForgetsTheNewest {
+            // The newest is another's then.
+            let mut last = conformance::Sample::new("another");
+            let _ = self.store.append(last.start()).await;
+        }
+        self.store.prune(&filter, after, limit).await
     }
 
     async fn remember(&self, outline: &Outline) -> Result<(), StoreError> {
@@ -192,6 +215,7 @@ async fn conflicts_that_are_acknowledged_are_told() {
         "another_append_at_a_taken_place_is_a_conflict",
         "of_two_owners_one_wins_each_place",
         "of_many_starts_one_wins",
+        "an_append_to_a_forgotten_run_is_a_conflict",
     ];
     assert_eq!(broken, wanted);
 }
@@ -246,7 +270,9 @@ async fn a_page_that_repeats_a_run_is_told() {
         broken,
         [
             "pages_give_each_run_once",
-            "pages_stay_in_order_while_runs_start"
+            "pages_stay_in_order_while_runs_start",
+            "runs_are_counted_by_saga_and_standing",
+            "journals_come_with_their_entries",
         ]
     );
 }
@@ -275,6 +301,40 @@ async fn a_forgotten_outline_is_told() {
     assert_eq!(
         broken_by(Fault::ForgetsOutlines).await,
         ["outlines_are_kept_once"]
+    );
+}
+
+#[tokio::test]
+async fn a_command_that_is_kept_twice_is_told() {
+    let broken = broken_by(Fault::KeepsRepeatedCommands).await;
+    assert!(
+        broken.contains(&"a_command_sent_again_is_kept_once"),
+        "{broken:?}"
+    );
+}
+
+#[tokio::test]
+async fn an_answer_that_changes_is_told() {
+    assert_eq!(
+        broken_by(Fault::ChangesAnswers).await,
+        ["an_answered_command_waits_no_more"]
+    );
+}
+
+#[tokio::test]
+async fn a_newest_run_that_is_forgotten_is_told() {
+    let broken = broken_by(Fault::ForgetsTheNewest).await;
+    assert!(
+        broken.contains(&"only_ended_runs_are_forgotten_and_never_the_newest"),
+        "{broken:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_run_that_is_forgotten_with_others_is_told() {
+    assert_eq!(
+        broken_by(Fault::ForgetsWhateverTheNumber).await,
+        ["age_standing_and_number_choose_what_is_forgotten"]
     );
 }
 

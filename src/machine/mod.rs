@@ -12,6 +12,7 @@
 
 mod apply;
 mod attempt;
+pub(crate) mod audit;
 mod command;
 mod decide;
 mod forward;

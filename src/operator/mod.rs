@@ -28,16 +28,26 @@
 //! # }
 //! ```
 
+mod archive;
+mod bulk;
 mod error;
 mod hidden;
+mod prune;
 mod reading;
 mod send;
+mod stats;
+mod verify;
 mod view;
 
+pub use archive::{ArchiveError, Export, Exported, ImportOutcome, ImportTotals};
+pub use bulk::{Bulk, BulkOutcome, BulkReport, BulkTotals};
 pub use error::OperatorError;
 pub use hidden::hide_payloads;
+pub use prune::{PruneTotals, Retention};
 pub(crate) use reading::Reading;
 pub use send::Sent;
+pub use stats::{Durations, JournalStats, Stats, StepStats};
+pub use verify::{Finding, FindingKind, Verified};
 pub use view::RunView;
 
 use std::sync::Arc;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use tokio::sync::Notify;
@@ -12,7 +12,7 @@ use crate::ids::RunId;
 use crate::journal::{Command, CommandAnswer, Event, Journal, Record};
 use crate::saga::Outline;
 use crate::sharded::Sharded;
-use crate::step::StepTable;
+use crate::step::{StepIx, StepTable};
 use crate::store::{
     Append, AppendError, Appending, CommandEntry, LoadError, PruneFilter, Pruned, RunEntry,
     RunFilter, Store, StoreError, SubmitError, TroubleChange,
@@ -59,6 +59,33 @@ struct Held {
     entry: RunEntry,
     steps: StepTable,
     records: Vec<Record>,
+}
+
+impl Held {
+    /// Keeps a record. Its steps are numbered as whoever appends it numbers them: another coordinator, or
+    /// an import, may have done it otherwise.
+    fn take(&mut self, mut record: Record, steps: &StepTable) {
+        if !steps.is_same(&self.steps) && *steps != self.steps {
+            let mut names: Vec<Arc<str>> = self.steps.names().map(Arc::from).collect();
+            let numbers: Vec<StepIx> = steps
+                .names()
+                .map(|name| {
+                    let known = names.iter().position(|known| **known == *name);
+                    StepIx::new(known.unwrap_or_else(|| {
+                        names.push(name.into());
+                        names.len() - 1
+                    }))
+                })
+                .collect();
+            self.steps = StepTable::new(names);
+            record.events = record
+                .events
+                .into_iter()
+                .map(|event| event.map_step(|step| numbers[step.at()]))
+                .collect();
+        }
+        self.records.push(record);
+    }
 }
 
 /// A panic while one of these locks was held left nothing half-changed: each change is one call.
@@ -157,6 +184,7 @@ impl MemoryStore {
         let Append {
             run,
             record,
+            steps,
             standing,
             trouble,
             ..
@@ -180,7 +208,7 @@ impl MemoryStore {
             if seq != last.0 + 1 {
                 return Err(AppendError::Conflict);
             }
-            held.records.push(record);
+            held.take(record, &steps);
             held.entry.standing = standing;
             match trouble {
                 TroubleChange::Same => {}

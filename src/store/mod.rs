@@ -15,7 +15,7 @@ pub use memory::MemoryStore;
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteOptions, SqliteOwner, SqliteReport, SqliteStore};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -67,6 +67,66 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
         after: Option<u64>,
         limit: usize,
     ) -> Result<Vec<RunEntry>, StoreError>;
+
+    /// What [`scan`](Self::scan) gives, each run with its journal, which is nothing where the run was
+    /// forgotten meanwhile. Entry and journal are of one moment. Stores that can read many journals faster
+    /// than one by one do so.
+    async fn scan_journals(
+        &self,
+        filter: &RunFilter,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<(RunEntry, Result<Option<Journal>, LoadError>)>, StoreError> {
+        let mut found = Vec::new();
+        for mut entry in self.scan(filter, after, limit).await? {
+            let journal = loop {
+                let journal = self.load(&entry.run).await;
+                // Whoever drives the run may have gone on between the two looks.
+                match self.find(&entry.run).await? {
+                    Some(now) if now != entry => entry = now,
+                    _ => break journal,
+                }
+            };
+            found.push((entry, journal));
+        }
+        Ok(found)
+    }
+
+    /// How many runs stand how, what went wrong with the parked ones, and how many commands wait.
+    async fn counts(&self) -> Result<Counts, StoreError> {
+        const PAGE: usize = 1_000;
+        let mut counts = Counts::default();
+        let mut after = None;
+        loop {
+            let page = self.scan(&RunFilter::all(), after, PAGE).await?;
+            let Some(last) = page.last() else { break };
+            if after >= Some(last.number) {
+                let why = "the list of runs goes back to where it was";
+                return Err(StoreError::failed("counting runs", why));
+            }
+            after = Some(last.number);
+            for entry in &page {
+                counts.add_runs(&entry.saga, entry.standing, 1);
+                if entry.standing == Standing::Parked {
+                    counts.add_parked(entry.trouble.clone(), 1);
+                }
+            }
+        }
+        let mut after = None;
+        loop {
+            let page = self.open_commands(after, PAGE).await?;
+            let Some(last) = page.last() else { break };
+            after = Some(last.number);
+            counts.open_commands += page.len() as u64;
+        }
+        Ok(counts)
+    }
+
+    /// What is wrong with the store itself, beyond what a look at each journal finds; one line each.
+    /// Nothing where nothing is, or where the store has no way to look.
+    async fn oddities(&self) -> Result<Vec<String>, StoreError> {
+        Ok(Vec::new())
+    }
 
     /// Keeps the outline of a definition, once per saga, version and fingerprint.
     async fn remember(&self, outline: &Outline) -> Result<(), StoreError>;
@@ -142,7 +202,7 @@ pub struct Append {
 }
 
 /// What went wrong with a run, so that it can be found by it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub struct Trouble {
     /// The step that failed; empty where the run itself did.
@@ -408,6 +468,8 @@ pub struct PruneFilter {
     pub ended_before: Timestamp,
     /// Those that ended so; all of them where this is empty.
     pub standings: Vec<Standing>,
+    /// Those with these numbers in the store, whatever else matches by now; all of them where this is nothing.
+    pub numbers: Option<BTreeSet<u64>>,
 }
 
 impl PruneFilter {
@@ -417,7 +479,15 @@ impl PruneFilter {
         PruneFilter {
             ended_before: at,
             standings: Vec::new(),
+            numbers: None,
         }
+    }
+
+    /// Only those with these numbers in the store.
+    #[must_use]
+    pub fn numbers(mut self, numbers: impl IntoIterator<Item = u64>) -> Self {
+        self.numbers = Some(numbers.into_iter().collect());
+        self
     }
 
     /// Only those that ended so; said again, those that ended so too.
@@ -433,6 +503,55 @@ impl PruneFilter {
         entry.standing.is_end()
             && entry.ended_at.is_some_and(|at| at < self.ended_before)
             && (self.standings.is_empty() || self.standings.contains(&entry.standing))
+            && self.has_number(entry.number)
+    }
+
+    fn has_number(&self, number: u64) -> bool {
+        self.numbers
+            .as_ref()
+            .is_none_or(|numbers| numbers.contains(&number))
+    }
+}
+
+/// How many runs there are, by what they are listed by.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Counts {
+    /// Runs by saga, and by the word for how they stand.
+    pub runs: BTreeMap<String, BTreeMap<&'static str, u64>>,
+    /// Parked runs by what went wrong with them; nothing went wrong with those that were told to park.
+    pub parked: BTreeMap<Option<Trouble>, u64>,
+    /// Commands that have no answer yet.
+    pub open_commands: u64,
+}
+
+impl Counts {
+    /// So many more runs of a saga stand so.
+    pub fn add_runs(&mut self, saga: &str, standing: Standing, runs: u64) {
+        if !self.runs.contains_key(saga) {
+            self.runs.insert(saga.to_owned(), BTreeMap::new());
+        }
+        if let Some(of_saga) = self.runs.get_mut(saga) {
+            *of_saga.entry(standing.as_str()).or_default() += runs;
+        }
+    }
+
+    /// So many more runs are parked because of this.
+    pub fn add_parked(&mut self, trouble: Option<Trouble>, runs: u64) {
+        *self.parked.entry(trouble).or_default() += runs;
+    }
+
+    /// How many runs stand so, over all sagas.
+    #[must_use]
+    pub fn standing(&self, standing: Standing) -> u64 {
+        let of = |sagas: &BTreeMap<&'static str, u64>| sagas.get(standing.as_str()).copied();
+        self.runs.values().filter_map(of).sum()
+    }
+
+    /// How many runs there are.
+    #[must_use]
+    pub fn all(&self) -> u64 {
+        self.runs.values().flat_map(BTreeMap::values).sum()
     }
 }
 

@@ -15,9 +15,11 @@
 //! tokio has paused.
 
 mod appends;
+mod commands;
 mod crowds;
 mod durable;
 mod pages;
+mod pruning;
 mod runs;
 mod sample;
 
@@ -144,6 +146,7 @@ pub async fn violations(maker: &impl MakeStore) -> Vec<Violation> {
             what_was_acknowledged_is_seen_at_once,
             an_unknown_run_is_nothing,
             the_rest_of_a_journal_is_what_follows,
+            steps_keep_their_names_however_they_are_numbered,
         }
         runs {
             a_run_stands_as_its_last_change_says,
@@ -162,6 +165,22 @@ pub async fn violations(maker: &impl MakeStore) -> Vec<Violation> {
             of_two_owners_one_wins_each_place,
             of_many_starts_one_wins,
             the_same_append_twice_at_once_is_one_record,
+        }
+        commands {
+            commands_wait_in_the_order_in_which_they_came,
+            a_command_sent_again_is_kept_once,
+            a_command_for_an_unknown_run_is_refused,
+            an_answered_command_waits_no_more,
+            whoever_waits_for_commands_is_told,
+            commands_outlive_the_store,
+        }
+        pruning {
+            only_ended_runs_are_forgotten_and_never_the_newest,
+            age_standing_and_number_choose_what_is_forgotten,
+            a_forgotten_run_takes_everything_along,
+            an_append_to_a_forgotten_run_is_a_conflict,
+            runs_are_counted_by_saga_and_standing,
+            journals_come_with_their_entries,
         }
         durable {
             outlines_are_kept_once,

@@ -14,7 +14,6 @@ mod clock;
 pub mod conformance;
 mod explore;
 mod fault;
-mod journal_oracle;
 mod keys;
 mod log;
 mod oracle;

@@ -11,7 +11,7 @@ use crate::partial::{EffectReport, PartialResult, StepStatus};
 use crate::policy::RecoveryStrategy;
 use crate::saga::{Graph, StepKind, UndoRule};
 use crate::step::{Probed, StepIx};
-use crate::testkit::journal_oracle;
+use crate::machine::audit;
 use crate::testkit::keys::step_of;
 use crate::testkit::log::{Entry, Happened, WorldEvent};
 use crate::testkit::world::World;
@@ -32,7 +32,8 @@ pub(super) fn check(graph: &Graph, world: &World, rests: &[Rest]) -> Result<(), 
     }
     let reach = Reach::of(graph);
     for rest in rests {
-        journal_oracle::check(graph, &rest.journal)
+        audit::check(graph, &rest.journal)
+            .and_then(|()| audit::check_times(&rest.journal))
             .map_err(|what| format!("journal of `{}`: {what}", rest.run))?;
     }
     let mut watched: Vec<Watched<'_>> = rests

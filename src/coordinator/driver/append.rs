@@ -122,7 +122,7 @@ impl Driver {
 
 impl State {
     /// What went wrong, for the store's list: of a run that is parked, or ended otherwise than completed.
-    fn trouble(&self, graph: &Graph) -> TroubleChange {
+    pub(crate) fn trouble(&self, graph: &Graph) -> TroubleChange {
         let overcome = match &self.end {
             Some(End::Completed { .. }) => true,
             Some(_) => false,

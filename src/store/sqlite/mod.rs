@@ -5,6 +5,7 @@
 //! how far it reaches (`harm`). Reads have connections of their own (`reader`, `scan`). One process owns a
 //! file (`lock`); what the file holds is in `schema` and `checksum`, and in `docs/format.md` for everybody.
 
+mod census;
 mod checksum;
 mod commands;
 mod connect;
@@ -39,7 +40,7 @@ use crate::ids::RunId;
 use crate::journal::{Command, CommandAnswer, Journal};
 use crate::saga::Outline;
 use crate::store::{
-    Append, AppendError, Appending, CommandEntry, LoadError, PruneFilter, Pruned, RunEntry,
+    Append, AppendError, Appending, CommandEntry, Counts, LoadError, PruneFilter, Pruned, RunEntry,
     RunFilter, Store, StoreError, SubmitError,
 };
 
@@ -47,7 +48,7 @@ use lock::OwnerLock;
 use queue::{Queue, Stopped, Write};
 use reader::Readers;
 use record::NewRecord;
-use writer::Counts;
+use writer::Counts as Written;
 
 /// A store in a SQLite file.
 ///
@@ -84,7 +85,7 @@ pub struct SqliteStore {
     outside: OnceLock<Arc<Queue>>,
     options: SqliteOptions,
     readers: Readers,
-    counts: Arc<Counts>,
+    counts: Arc<Written>,
     /// Told when another process has handed in a command.
     arrived: Arc<Notify>,
 }
@@ -270,6 +271,30 @@ impl Store for SqliteStore {
             .read("listing runs", move |conn| {
                 scan::scan(conn, &filter, after, limit)
             })
+            .await
+    }
+
+    async fn scan_journals(
+        &self,
+        filter: &RunFilter,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<(RunEntry, Result<Option<Journal>, LoadError>)>, StoreError> {
+        let filter = filter.clone();
+        self.readers
+            .read("reading journals", move |conn| {
+                reader::scan_journals(conn, &filter, after, limit)
+            })
+            .await
+    }
+
+    async fn counts(&self) -> Result<Counts, StoreError> {
+        self.readers.read("counting runs", census::counts).await
+    }
+
+    async fn oddities(&self) -> Result<Vec<String>, StoreError> {
+        self.readers
+            .read("checking the journal file", census::oddities)
             .await
     }
 

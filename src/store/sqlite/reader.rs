@@ -11,9 +11,12 @@ use tokio::sync::Semaphore;
 use crate::ids::{RunId, Timestamp};
 use crate::journal::{AppendId, Interner, Journal, Record, decode_events};
 use crate::saga::Outline;
-use crate::store::{Damage, LoadError, StoreError};
+use crate::store::{Damage, LoadError, RunEntry, RunFilter, StoreError};
 
-use super::{checksum, connect};
+use super::{checksum, connect, scan};
+
+/// A run in the list, with its journal.
+pub(super) type Found = (RunEntry, Result<Option<Journal>, LoadError>);
 
 /// The readers of one file.
 #[derive(Debug)]
@@ -126,9 +129,39 @@ pub(super) fn load(
                 .optional()
         })
         .map_err(failed)?;
-    let Some(number) = number else {
-        return Ok(None);
+    match number {
+        Some(number) => load_number(conn, run, number, after).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// The runs that match, each with its journal, as of one moment.
+pub(super) fn scan_journals(
+    conn: &Connection,
+    filter: &RunFilter,
+    after: Option<u64>,
+    limit: usize,
+) -> Result<Vec<Found>, StoreError> {
+    let failed = |error| StoreError::failed("beginning to read", error);
+    // Only read from, so that what becomes of it at its end does not matter.
+    let _moment = conn.unchecked_transaction().map_err(failed)?;
+    let entries = scan::scan(conn, filter, after, limit)?;
+    let with_journal = |entry: RunEntry| {
+        let number = entry.number.cast_signed();
+        let journal = load_number(conn, &entry.run, number, 0).map(Some);
+        (entry, journal)
     };
+    Ok(entries.into_iter().map(with_journal).collect())
+}
+
+/// The journal of the run with this number after the record `after`.
+fn load_number(
+    conn: &Connection,
+    run: &RunId,
+    number: i64,
+    after: u64,
+) -> Result<Journal, LoadError> {
+    let failed = |error: rusqlite::Error| StoreError::failed("loading a journal", error);
     let mut rows = conn
         .prepare_cached(
             "SELECT seq, form, append_id, at, events, checksum FROM journal
@@ -161,7 +194,7 @@ pub(super) fn load(
         records,
     };
     match damage {
-        None => Ok(Some(journal)),
+        None => Ok(journal),
         Some(what) => Err(LoadError::Unreadable {
             run: run.clone(),
             seq,

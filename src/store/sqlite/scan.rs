@@ -76,6 +76,7 @@ pub(super) fn to_forget(
             let standing = Standing::from_word(&word, Timestamp::default());
             let so = filter.standings.is_empty()
                 || standing.is_some_and(|standing| filter.standings.contains(&standing));
+            let so = so && next.is_some_and(|number| filter.has_number(number));
             if so && row.get::<_, i64>(2)? < filter.ended_before.as_micros() {
                 found.push(run);
                 if found.len() >= limit {
@@ -156,12 +157,16 @@ fn query(filter: &RunFilter, after: Option<u64>, limit: usize) -> Query {
     }
     match filter.standing {
         None => {}
-        // In so many words, so that the index of parked runs serves.
+        // In so many words, so that the indices of parked runs and of those that ended otherwise serve.
         Some(Standing::Parked) => query.sql += " AND o.standing = 'parked'",
-        Some(standing) => query.and(
-            "coalesce(o.standing, e.standing) =",
-            standing.as_str().to_owned(),
-        ),
+        Some(standing) if !standing.is_end() => {
+            query.and("o.standing =", standing.as_str().to_owned());
+        }
+        Some(Standing::Completed) => query.sql += " AND e.standing = 'completed'",
+        Some(standing) => {
+            query.sql += " AND e.standing <> 'completed'";
+            query.and("e.standing =", standing.as_str().to_owned());
+        }
     }
     if let Some(prefix) = &filter.prefix {
         query.and("r.id >=", prefix.clone());

@@ -100,6 +100,8 @@ CREATE INDEX troubles_by_step ON troubles (step, run);
 CREATE INDEX troubles_by_mode ON troubles (mode, run);
 
 CREATE INDEX parked_runs ON open_runs (run) WHERE standing = 'parked';
+CREATE INDEX ended_otherwise ON ended_runs (standing, run) WHERE standing <> 'completed';
+CREATE INDEX runs_by_saga ON runs (saga, run);
 
 INSERT INTO labels (key, value, run)
 SELECT l.key, l.value, j.run

@@ -388,3 +388,27 @@ pub(super) async fn the_rest_of_a_journal_is_what_follows(maker: &impl MakeStore
     );
     Ok(())
 }
+
+pub(super) async fn steps_keep_their_names_however_they_are_numbered(
+    maker: &impl MakeStore,
+) -> Checked {
+    let store = maker.make().await;
+    let mut sample = Sample::new("run-1");
+    written("a start", store.append(sample.start()).await)?;
+    let mut sample = sample.renumbered();
+    written("an append", store.append(sample.step("done")).await)?;
+    let journal = loaded(&store, sample.run()).await?;
+    let names: Vec<String> = named(&journal)
+        .into_iter()
+        .flat_map(|(_, _, _, events)| events)
+        .filter_map(|event| match event {
+            Event::StepStarted { step, .. } | Event::StepDone { step, .. } => Some(step),
+            _ => None,
+        })
+        .collect();
+    ensure!(
+        names == ["first", "second", "first"],
+        "steps of two appends that number them otherwise are {names:?}"
+    );
+    Ok(())
+}

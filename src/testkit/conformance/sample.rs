@@ -61,6 +61,17 @@ impl Sample {
         self
     }
 
+    /// The same run, from here on with its steps numbered the other way round: numbers mean nothing without
+    /// the table that comes with each append.
+    #[must_use]
+    pub fn renumbered(&self) -> Self {
+        let names: Vec<&str> = self.steps.names().collect();
+        Sample {
+            steps: StepTable::new(names.into_iter().rev().map(Into::into).collect()),
+            ..self.clone()
+        }
+    }
+
     /// The same run, in the hands of another owner: its appends have other ids.
     #[must_use]
     pub fn rival(&self) -> Self {

@@ -16,8 +16,10 @@ pub(crate) mod verify;
 pub(crate) mod watch;
 pub(crate) mod why;
 
+use amends::operator::ArchiveError;
+
 use crate::args::Command;
-use crate::error::{CliError, Exit};
+use crate::error::{CliError, Exit, with_causes};
 use crate::session::Session;
 
 /// Carries out what was asked for.
@@ -47,5 +49,16 @@ pub(crate) async fn run(command: &Command, session: &Session) -> Result<Exit, Cl
         Command::Prune(args) => prune::run(args, session).await,
         Command::Doctor(args) => doctor::run(args, session).await,
         Command::Completions(args) => completions::run(args, session),
+    }
+}
+
+/// An export or an import could not go on.
+fn archive_error(error: ArchiveError) -> CliError {
+    match error {
+        ArchiveError::Store(error) => error.into(),
+        error @ ArchiveError::Line { .. } => CliError::new(Exit::Failed, with_causes(&error))
+            .hint("what came before that line was taken; the same import again goes on there"),
+        ArchiveError::Io(error) => error.into(),
+        error => CliError::new(Exit::Failed, with_causes(&error)),
     }
 }

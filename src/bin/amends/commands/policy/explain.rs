@@ -1,5 +1,10 @@
 //! `amends policy explain`.
 
+use amends::FailureMode;
+use amends::failure::FailedEffect;
+use amends::policy::{RecoveryPolicy, Situation};
+
+use super::read_good;
 use crate::error::{CliError, Exit};
 use crate::session::Session;
 
@@ -10,14 +15,14 @@ pub(crate) struct Args {
     #[arg(value_name = "FILE")]
     pub(crate) file: std::path::PathBuf,
     /// The failure mode, such as `system_network`
-    #[arg(long, value_name = "MODE", value_parser = crate::select::mode)]
-    pub(crate) mode: String,
+    #[arg(long, value_name = "MODE", value_parser = built_in)]
+    pub(crate) mode: FailureMode,
     /// The step that failed
     #[arg(long, value_name = "NAME", default_value = "")]
     pub(crate) step: String,
     /// How much was done, such as `3/4`
-    #[arg(long, value_name = "DONE/ALL", default_value = "0/1")]
-    pub(crate) completed: String,
+    #[arg(long, value_name = "DONE/ALL", default_value = "0/1", value_parser = completed)]
+    pub(crate) completed: (u32, u32),
     /// The pivot is done or in doubt
     #[arg(long)]
     pub(crate) past_pivot: bool,
@@ -27,12 +32,44 @@ pub(crate) struct Args {
     /// Recoveries that the run has had
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) recoveries: u32,
+    /// How long ago the run was started
+    #[arg(long, value_name = "TIME", value_parser = crate::span::parse, default_value = "0s")]
+    pub(crate) elapsed: std::time::Duration,
+}
+
+/// A mode of one's own has properties that only its code knows.
+fn built_in(text: &str) -> Result<FailureMode, String> {
+    let wire = crate::select::mode(text)?;
+    FailureMode::built_in(&wire).ok_or_else(|| format!("what `{text}` means is not in a file: try a built-in mode"))
+}
+
+fn completed(text: &str) -> Result<(u32, u32), String> {
+    let wrong = || format!("how much was done is written as `3/4`, not `{text}`");
+    let (done, all) = text.split_once('/').ok_or_else(wrong)?;
+    match (done.trim().parse(), all.trim().parse()) {
+        (Ok(done), Ok(all)) if done <= all && all > 0 => Ok((done, all)),
+        _ => Err(wrong()),
+    }
 }
 
 pub(crate) async fn run(args: &Args, session: &Session) -> Result<Exit, CliError> {
-    let _ = (args, session);
-    Err(CliError::new(
-        Exit::Failed,
-        "`policy explain` is not written yet",
-    ))
+    let set = read_good(&args.file)?;
+    let preset = RecoveryPolicy::saga();
+    let policy = set.recovery_policy().unwrap_or(&preset);
+    let (done, all) = args.completed;
+    let mut saw = Situation::new(args.step.as_str(), args.mode.clone(), done, all);
+    saw.past_pivot = args.past_pivot;
+    if args.in_doubt {
+        saw.effect = FailedEffect::InDoubt;
+    }
+    saw.recoveries = args.recoveries;
+    saw.max_recoveries = policy.recoveries();
+    saw.elapsed = args.elapsed;
+    let why = policy.decide(&saw);
+    if session.out.is_json() {
+        session.out.document(&why)?;
+    } else {
+        session.out.text(&why.to_text())?;
+    }
+    Ok(Exit::Done)
 }

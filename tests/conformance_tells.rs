@@ -166,7 +166,7 @@ impl Store for Broken {
         }
         if self.fault == Fault::ForgetsTheNewest {
             // The newest is another's then.
-            let mut last = conformance::Sample::new(RunId::random());
+            let mut last = conformance::Sample::new("another");
             let _ = self.store.append(last.start()).await;
         }
         self.store.prune(&filter, after, limit).await
@@ -215,6 +215,7 @@ async fn conflicts_that_are_acknowledged_are_told() {
         "another_append_at_a_taken_place_is_a_conflict",
         "of_two_owners_one_wins_each_place",
         "of_many_starts_one_wins",
+        "an_append_to_a_forgotten_run_is_a_conflict",
     ];
     assert_eq!(broken, wanted);
 }
@@ -269,7 +270,9 @@ async fn a_page_that_repeats_a_run_is_told() {
         broken,
         [
             "pages_give_each_run_once",
-            "pages_stay_in_order_while_runs_start"
+            "pages_stay_in_order_while_runs_start",
+            "runs_are_counted_by_saga_and_standing",
+            "journals_come_with_their_entries",
         ]
     );
 }

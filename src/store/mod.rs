@@ -100,6 +100,10 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
         loop {
             let page = self.scan(&RunFilter::all(), after, PAGE).await?;
             let Some(last) = page.last() else { break };
+            if after >= Some(last.number) {
+                let why = "the list of runs goes back to where it was";
+                return Err(StoreError::failed("counting runs", why));
+            }
             after = Some(last.number);
             for entry in &page {
                 counts.add_runs(&entry.saga, entry.standing, 1);

@@ -39,11 +39,6 @@ impl Session {
     pub(crate) fn operator(&self) -> Result<Operator, CliError> {
         Ok(Operator::new(self.store()?))
     }
-
-    /// Opens the store as its owner: for what rewrites it. Fails while a coordinator has it.
-    pub(crate) fn own(&self) -> Result<Arc<SqliteStore>, CliError> {
-        Ok(Arc::new(self.place()?.open_owner()?))
-    }
 }
 
 /// All about a run, or an error that says which one was meant perhaps.

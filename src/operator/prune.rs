@@ -202,7 +202,9 @@ impl Operator {
                     _ => break,
                 }
             }
-            chosen.iter().for_each(|entry| totals.count(entry));
+            for entry in &chosen {
+                totals.count(entry);
+            }
             progress(&totals);
             tokio::time::sleep(retention.pause).await;
         }

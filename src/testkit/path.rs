@@ -322,13 +322,13 @@ impl<'a, I: Payload, O: Payload> Path<'a, I, O> {
                         rest = handle.outcome() => drop(rest.map_err(Trouble::from)?),
                     }
                 }
-                When::Parked => match handle.outcome().await.map_err(Trouble::from)? {
-                    Outcome::Parked(_) => {}
-                    _ => {
+                When::Parked => {
+                    let outcome = handle.outcome().await.map_err(Trouble::from)?;
+                    if !matches!(outcome, Outcome::Parked(_)) {
                         self.asked = self.scenario.planned.len() - 1;
                         return Ok(());
                     }
-                },
+                }
                 When::Later(wait) => tokio::time::sleep(wait).await,
             }
             let partial = coordinator.get(handle.id()).await.map_err(Trouble::wrong)?;

@@ -322,13 +322,14 @@ impl<'a, I: Payload, O: Payload> Path<'a, I, O> {
                         rest = handle.outcome() => drop(rest.map_err(Trouble::from)?),
                     }
                 }
-                When::Parked => match handle.outcome().await.map_err(Trouble::from)? {
-                    Outcome::Parked(_) => {}
-                    _ => {
+                When::Parked => {
+                    let rest = handle.outcome().await.map_err(Trouble::from)?;
+                    if !matches!(rest, Outcome::Parked(_)) {
+                        // It ended instead: nobody is to ask for anything any more.
                         self.asked = self.scenario.planned.len() - 1;
                         return Ok(());
                     }
-                },
+                }
                 When::Later(wait) => tokio::time::sleep(wait).await,
             }
             let partial = coordinator.get(handle.id()).await.map_err(Trouble::wrong)?;

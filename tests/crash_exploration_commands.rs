@@ -22,7 +22,6 @@ type Explore = Box<dyn Fn() -> Result<Explored, Violation> + Send + Sync>;
 type Ask = fn(&PartialResult) -> Verb;
 
 const DONE: &[&str] = &["completed"];
-const UNDONE: &[&str] = &["compensated"];
 const EITHER: &[&str] = &["compensated", "completed"];
 const DONE_OR_PARKED: &[&str] = &["completed", "parked"];
 const GIVEN_UP: &[&str] = &["abandoned", "completed"];

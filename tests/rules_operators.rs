@@ -319,7 +319,7 @@ fn o2_retry_while_undoing_runs_undos_that_wait_or_failed_with_attempts_granted_a
             .map(|call| {
                 (
                     format!("{} {}", call.what, call.step),
-                    (call.at - at).as_secs(),
+                    call.at.saturating_sub(at).as_secs(),
                 )
             })
             .collect();

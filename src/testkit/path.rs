@@ -323,8 +323,9 @@ impl<'a, I: Payload, O: Payload> Path<'a, I, O> {
                     }
                 }
                 When::Parked => {
-                    let outcome = handle.outcome().await.map_err(Trouble::from)?;
-                    if !matches!(outcome, Outcome::Parked(_)) {
+                    let rest = handle.outcome().await.map_err(Trouble::from)?;
+                    if !matches!(rest, Outcome::Parked(_)) {
+                        // It ended instead: nobody is to ask for anything any more.
                         self.asked = self.scenario.planned.len() - 1;
                         return Ok(());
                     }

@@ -313,7 +313,7 @@ fn main() {
         &["--saga", "no-such-saga"],
         &["--step", "charge-card"],
         &["--mode", "system_timeout"],
-        &["--mode", "system_unavailable"],
+        &["--mode", "system_oom"],
         &["--label", "customer=4711"],
         &["--label", "region=eu"],
         &["--prefix", "order-09"],

@@ -53,7 +53,8 @@ async fn only_what_has_ended_goes_and_never_the_newest() {
     assert_eq!(ids(&*store).await.len(), 7, "a dry run forgets nothing");
     let (totals, told) = prune(&store, &Retention::new(all_ended()).batch(2)).await;
     assert_eq!(totals.runs, 3);
-    assert_eq!(told, [2, 3]);
+    // The last piece finds nothing more.
+    assert_eq!(told, [2, 3, 3]);
     // `run-7` has ended, too, and is the newest.
     assert_eq!(ids(&*store).await, ["run-2", "run-4", "run-6", "run-7"]);
     assert!(store.load(&"run-1".into()).await.unwrap().is_none());
@@ -169,7 +170,7 @@ async fn beside_a_coordinator_of_another_process_both_go_on_without_an_error() {
     let retention = Retention::new(all_ended()).batch(10).pause(Duration::from_millis(1));
     let (mut forgotten, mut newest) = (0, 0);
     // Until it has forgotten runs that were made while it was at work.
-    while forgotten < 200 {
+    while forgotten < 40 {
         forgotten += prune(&store, &retention).await.0.runs;
         let last = store.scan(&RunFilter::all().newest_first(), None, 1).await.unwrap();
         assert!(last[0].number >= newest, "no number is given twice");

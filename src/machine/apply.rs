@@ -73,7 +73,8 @@ impl State {
                 let completed = self.completions;
                 let node = self.node(*step);
                 node.completed = completed;
-                node.status = Status::Stopped;
+                // An operator may let the run go on all the same.
+                self.set_idle(*step, Status::Stopped);
                 self.stop.get_or_insert_with(|| reason.clone());
                 self.in_doubt_again(graph, *step);
                 self.drain(graph);
@@ -139,7 +140,7 @@ impl State {
                     self.drain(graph);
                 }
             }
-            Event::Resolved { step, answer, .. } => self.probed(graph, *step, answer),
+            Event::Resolved { step, answer, .. } => self.resolved(graph, *step, answer),
             Event::Commanded { token } => self.tokens.push(token.clone()),
             Event::InputEdited {
                 step, round, input, ..
@@ -151,7 +152,11 @@ impl State {
                 ..
             } => self.skipped(graph, *step, *effect, output),
             Event::MarkedCompensated { step, by, .. } => self.undone_by_hand(graph, *step, by, at),
-            Event::UndosRetried { .. } => self.retry_undos(graph),
+            Event::UndosRetried { .. } => {
+                // An operator's retry resets the count of recoveries (rule D6).
+                self.recoveries = 0;
+                self.retry_undos(graph);
+            }
             Event::Paused { by, reason } => {
                 self.paused = Some(Paused {
                     by: by.clone(),
@@ -369,7 +374,7 @@ impl State {
         }
     }
 
-    fn probed(&mut self, graph: &Graph, step: StepIx, answer: &Probed<Value>) {
+    pub(super) fn probed(&mut self, graph: &Graph, step: StepIx, answer: &Probed<Value>) {
         self.node(step).probed = true;
         if self.seen(step).effect != EffectNow::InDoubt {
             return;

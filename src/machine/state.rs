@@ -8,7 +8,7 @@ use crate::failure::Failure;
 use crate::ids::Timestamp;
 use crate::journal::{CancelTold, Decision, End, Parking, RunStarted, Standing};
 use crate::machine::kept::{Call, Moment};
-use crate::saga::{Feed, Graph, UndoOrder};
+use crate::saga::{Feed, Graph, StepKind, UndoOrder};
 use crate::step::{StepIx, Value};
 
 /// The state of one run.
@@ -316,16 +316,33 @@ impl State {
     /// Whether the pivot is done or in doubt (rule D4).
     #[must_use]
     pub fn is_past_pivot(&self, graph: &Graph) -> bool {
-        graph
-            .pivot
-            .is_some_and(|pivot| self.seen(pivot).effect != EffectNow::NotDone)
+        self.pivot_effect(graph) != EffectNow::NotDone
     }
 
     /// Whether the pivot is done for certain: then a cancel comes too late (rule C1).
     pub(super) fn is_pivot_done(&self, graph: &Graph) -> bool {
-        graph
-            .pivot
-            .is_some_and(|pivot| self.seen(pivot).effect == EffectNow::Done)
+        self.pivot_effect(graph) == EffectNow::Done
+    }
+
+    /// What the point of no return has left.
+    pub(super) fn pivot_effect(&self, graph: &Graph) -> EffectNow {
+        let effects = self.no_return(graph).map(|node| node.effect);
+        effects.max().unwrap_or(EffectNow::NotDone)
+    }
+
+    /// The steps behind which nothing goes back: the pivot. Where an operator skipped it and it left nothing,
+    /// these are the steps after it that can't be undone.
+    pub(super) fn no_return(&self, graph: &Graph) -> impl Iterator<Item = &NodeState> {
+        let pivot = graph.pivot.map(|pivot| self.seen(pivot));
+        let skipped =
+            pivot.is_some_and(|pivot| pivot.skipped && pivot.effect == EffectNow::NotDone);
+        let irreversible = graph
+            .steps
+            .iter()
+            .zip(&self.nodes)
+            .filter(move |(step, _)| skipped && step.kind == StepKind::Irreversible)
+            .map(|(_, node)| node);
+        pivot.filter(|_| !skipped).into_iter().chain(irreversible)
     }
 
     /// Whether the run is over.

@@ -82,7 +82,7 @@ impl Driver {
     fn call(&mut self, step: StepIx, kind: CallKind) -> (Call, StepContext, Span) {
         let undo = kind == CallKind::Compensate;
         let (node, definition) = (&self.state.nodes[step.at()], &self.graph.steps[step.at()]);
-        let effect = node.key.clone().unwrap_or_default();
+        let effect = self.state.effect_key(&self.graph, step);
         let key = if undo {
             node.undo_key.clone().unwrap_or_default()
         } else {

@@ -28,7 +28,7 @@ use crate::journal::{AppendId, CancelTold, Event, Standing, Verb};
 use crate::machine::{Asked, Refused, State};
 use crate::observe::RunCounts;
 use crate::saga::{BoxFuture, Erased, Graph};
-use crate::step::{StepIx, StopSignal};
+use crate::step::{Probed, StepIx, StopSignal};
 use crate::trace_context::RunTrace;
 
 pub(super) struct Driver {
@@ -270,16 +270,29 @@ impl Driver {
         let events =
             self.state
                 .command(&self.graph, &asking.verb, asked, asking.token.as_deref())?;
-        // Whether an edited input is one of its step's only the step's own type can tell.
+        // Whether what an operator wrote down is a value of its step's only the step's own types can tell.
+        let bodies = &self.registered.definition.bodies;
+        let name = |step: &StepIx| self.graph.step(*step).name.to_string();
         for event in &events {
-            if let Event::InputEdited { step, input, .. } = event {
-                let wired = &self.registered.definition.bodies[step.at()].input;
-                if let Err(error) = wired.supply.read(input) {
-                    return Err(Refused::BadInput {
-                        step: self.graph.step(*step).name.to_string(),
-                        why: error.to_string(),
-                    });
+            match event {
+                Event::InputEdited { step, input, .. } => {
+                    if let Err(error) = bodies[step.at()].input.supply.read(input) {
+                        let (step, why) = (name(step), error.to_string());
+                        return Err(Refused::BadInput { step, why });
+                    }
                 }
+                Event::Skipped { step, output, .. }
+                | Event::Resolved {
+                    step,
+                    answer: Probed::Done(output),
+                    ..
+                } => {
+                    if let Err(error) = bodies[step.at()].body.reads(output) {
+                        let (step, why) = (name(step), error.to_string());
+                        return Err(Refused::BadOutput { step, why });
+                    }
+                }
+                _ => {}
             }
         }
         Ok(events)

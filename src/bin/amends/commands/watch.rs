@@ -66,17 +66,16 @@ async fn follow(
     let mut writer = Writer::new(&session.out, payloads);
     let mut seen = 0;
     loop {
-        if let Some(journal) = operator.store().load_after(&id, seen).await? {
-            for record in &journal.records {
-                seen = record.seq;
-                writer.write(&journal, record)?;
-                if record
-                    .events
-                    .iter()
-                    .any(|event| matches!(event, Event::Ended(_)))
-                {
-                    return Ok(Exit::Done);
-                }
+        let Some(journal) = operator.store().load_after(&id, seen).await? else {
+            // Forgotten meanwhile.
+            return Err(session::no_such_run(operator, run).await);
+        };
+        for record in &journal.records {
+            seen = record.seq;
+            writer.write(&journal, record)?;
+            let ended = |event: &Event| matches!(event, Event::Ended(_));
+            if record.events.iter().any(ended) {
+                return Ok(Exit::Done);
             }
         }
         if !patient() {

@@ -125,24 +125,32 @@ async fn what_is_there_already_is_skipped_and_another_run_of_the_same_id_refused
     assert_eq!(exported(to, &RunFilter::all()).await, before);
 }
 
+#[cfg(feature = "testkit")]
 #[tokio::test]
 async fn a_run_of_which_a_part_was_imported_is_parked_until_the_import_is_repeated() {
+    use amends::testkit::{CrashingStore, StoreFault};
     let (from, text) = source().await;
-    let to = Arc::new(MemoryStore::new());
-    // The import was killed after the first record of the run that waits.
-    let journal = from.load(&"run-6".into()).await.unwrap().unwrap();
-    let first = journal.records[0].clone();
-    let append = amends::store::Append::new("run-6".into(), first, journal.steps, Standing::Parked);
-    to.append(append).await.unwrap();
+    let mut records = Vec::new();
+    for number in 1..=6 {
+        let run = format!("run-{number}").as_str().into();
+        records.push(from.load(&run).await.unwrap().unwrap().records.len());
+    }
+    // The import comes to its end after the first record of the run that waits.
+    let disk = Arc::new(MemoryStore::new());
+    let end = records[..5].iter().sum::<usize>() + 2;
+    let dying = CrashingStore::over(disk.clone()).fail_at(end as u64, StoreFault::Dies);
+    let (result, _) = import(Arc::new(dying), &text).await;
+    assert!(result.is_err());
+    let half = disk.load(&"run-6".into()).await.unwrap().unwrap();
+    assert!(records[5] > 1 && half.records.len() == 1);
     let mended = Arc::new(AtomicBool::new(true));
-    let idle = coordinator(to.clone(), &mended).await;
+    let idle = coordinator(disk.clone(), &mended).await;
     assert_eq!(idle.all_resumed().await, 0, "nobody takes half a run up");
     idle.shutdown().await;
-    let (totals, told) = import(to.clone(), &text).await;
-    assert_eq!(numbers(&totals.unwrap()), (7, 0, 0, true));
+    let (totals, told) = import(disk.clone(), &text).await;
+    assert_eq!(numbers(&totals.unwrap()), (2, 5, 0, true));
     assert_eq!(told[5], ("run-6".to_owned(), ImportOutcome::Finished));
-    let entry = to.find(&"run-6".into()).await.unwrap().unwrap();
-    assert!(matches!(entry.standing, Standing::Waiting { .. }), "{entry:?}");
+    assert_same(from, disk).await;
 }
 
 #[tokio::test]

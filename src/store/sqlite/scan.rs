@@ -38,8 +38,64 @@ pub(super) fn scan(
     after: Option<u64>,
     limit: usize,
 ) -> Result<Vec<RunEntry>, StoreError> {
-    let query = query(filter, after, limit);
-    entries(conn, &query).map_err(|error| StoreError::failed("listing runs", error))
+    let read = || {
+        let way = way(conn, filter, after)?;
+        entries(conn, &query(filter, way, after, limit))
+    };
+    read().map_err(|error| StoreError::failed("listing runs", error))
+}
+
+/// How runs are looked for by their id's beginning or their start, which tell nothing about their number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// One by one in the order of their numbers, from this one on at the earliest: many match, so the next
+    /// ones are soon found.
+    Walk(Option<i64>),
+    /// By id: few begin so.
+    Ids,
+    /// By start: few were started then.
+    Starts,
+}
+
+/// Up to so many matches are found by an index and sorted; more are met soon enough on a walk.
+const FEW: i64 = 10_000;
+
+/// Counts, up to a limit, what each way would have to look at.
+fn way(conn: &Connection, filter: &RunFilter, after: Option<u64>) -> rusqlite::Result<Way> {
+    if let Some(prefix) = &filter.prefix {
+        let end = end_of_prefix(prefix).unwrap_or_else(|| "\u{10ffff}".repeat(128));
+        let count: i64 = conn
+            .prepare_cached("SELECT count(*) FROM (SELECT 1 FROM runs WHERE id >= ? AND id < ? LIMIT ?)")?
+            .query_row((prefix, &end, FEW), |row| row.get(0))?;
+        if count < FEW {
+            return Ok(Way::Ids);
+        }
+    }
+    if filter.started_from.is_none() && filter.started_before.is_none() {
+        return Ok(Way::Walk(None));
+    }
+    let from = filter.started_from.map_or(i64::MIN, Timestamp::as_micros);
+    let before = filter.started_before.map_or(i64::MAX, Timestamp::as_micros);
+    let count: i64 = conn
+        .prepare_cached(
+            "SELECT count(*) FROM (SELECT 1 FROM runs WHERE started_at >= ? AND started_at < ? LIMIT ?)",
+        )?
+        .query_row((from, before, FEW), |row| row.get(0))?;
+    if count < FEW {
+        return Ok(Way::Starts);
+    }
+    if after.is_some() {
+        // The page before has come to where they are.
+        return Ok(Way::Walk(None));
+    }
+    // Numbers mostly grow with starts, but an import or a clock that was set back may have it otherwise. So
+    // the first number is looked up, in an index that has no more than the two, and not guessed.
+    let first = if filter.newest_first { "max" } else { "min" };
+    let sql = format!("SELECT {first}(run) FROM runs WHERE started_at >= ? AND started_at < ?");
+    let first = conn
+        .prepare_cached(&sql)?
+        .query_row((from, before), |row| row.get(0))?;
+    Ok(Way::Walk(first))
 }
 
 /// The entry of one run.
@@ -94,7 +150,7 @@ fn number(after: Option<u64>) -> i64 {
 }
 
 /// The smallest table or index that holds all that a filter can match, and its column of run numbers.
-fn smallest(filter: &RunFilter) -> (String, &'static str) {
+fn smallest(filter: &RunFilter, way: Way) -> (String, &'static str) {
     let open = filter.open || filter.standing.is_some_and(|standing| !standing.is_end());
     let ended = !open && filter.standing.is_some();
     // CROSS JOIN keeps SQLite from choosing another order.
@@ -107,9 +163,12 @@ fn smallest(filter: &RunFilter) -> (String, &'static str) {
     } else if open {
         let from = format!("open_runs o CROSS JOIN runs r ON r.run = o.run {ENDED} {TROUBLE}");
         (from, "o.run")
-    } else if filter.prefix.is_some() {
+    } else if way == Way::Ids {
         // The plus sign keeps SQLite from walking the table by number instead of the index by id.
         (format!("runs r {OPEN} {ENDED} {TROUBLE}"), "+r.run")
+    } else if way == Way::Starts {
+        let from = format!("runs r INDEXED BY runs_by_start {OPEN} {ENDED} {TROUBLE}");
+        (from, "+r.run")
     } else if ended {
         let from = format!("ended_runs e CROSS JOIN runs r ON r.run = e.run {OPEN} {TROUBLE}");
         (from, "e.run")
@@ -118,8 +177,8 @@ fn smallest(filter: &RunFilter) -> (String, &'static str) {
     }
 }
 
-fn query(filter: &RunFilter, after: Option<u64>, limit: usize) -> Query {
-    let (from, cursor) = smallest(filter);
+fn query(filter: &RunFilter, way: Way, after: Option<u64>, limit: usize) -> Query {
+    let (from, cursor) = smallest(filter, way);
     let (beyond, order) = if filter.newest_first {
         ("<", " DESC")
     } else {
@@ -168,17 +227,25 @@ fn query(filter: &RunFilter, after: Option<u64>, limit: usize) -> Query {
             query.and("e.standing =", standing.as_str().to_owned());
         }
     }
+    // Here the plus sign keeps SQLite from an index by which it would find too many.
+    let plus = |by: Way| if way == by { "" } else { "+" };
     if let Some(prefix) = &filter.prefix {
-        query.and("r.id >=", prefix.clone());
+        let plus = plus(Way::Ids);
+        query.and(&format!("{plus}r.id >="), prefix.clone());
         if let Some(end) = end_of_prefix(prefix) {
-            query.and("r.id <", end);
+            query.and(&format!("{plus}r.id <"), end);
         }
     }
+    let plus = plus(Way::Starts);
     if let Some(from) = filter.started_from {
-        query.and("r.started_at >=", from.as_micros());
+        query.and(&format!("{plus}r.started_at >="), from.as_micros());
     }
     if let Some(before) = filter.started_before {
-        query.and("r.started_at <", before.as_micros());
+        query.and(&format!("{plus}r.started_at <"), before.as_micros());
+    }
+    if let Way::Walk(Some(first)) = way {
+        let from_there = if filter.newest_first { "<=" } else { ">=" };
+        query.and(&format!("{cursor} {from_there}"), first);
     }
     let _ = write!(query.sql, " ORDER BY {cursor}{order} LIMIT ?");
     query
@@ -253,7 +320,8 @@ mod tests {
     fn plan(filter: &RunFilter) -> String {
         let conn = Connection::open_in_memory().unwrap();
         schema::migrate(&conn, schema::Found::Nothing).unwrap();
-        let query = query(filter, None, 10);
+        let way = way(&conn, filter, None).unwrap();
+        let query = query(filter, way, None, 10);
         let mut explain = conn
             .prepare(&format!("EXPLAIN QUERY PLAN {}", query.sql))
             .unwrap();
@@ -293,7 +361,7 @@ mod tests {
             "{by_step}"
         );
         assert!(
-            plan(&RunFilter::all().standing(Standing::Stopped))
+            plan(&RunFilter::all().standing(Standing::Completed))
                 .starts_with("SEARCH e USING INTEGER PRIMARY KEY")
         );
         let by_prefix = plan(&RunFilter::all().prefix("x"));

@@ -102,6 +102,7 @@ CREATE INDEX troubles_by_mode ON troubles (mode, run);
 CREATE INDEX parked_runs ON open_runs (run) WHERE standing = 'parked';
 CREATE INDEX ended_otherwise ON ended_runs (standing, run) WHERE standing <> 'completed';
 CREATE INDEX runs_by_saga ON runs (saga, run);
+CREATE INDEX runs_by_start ON runs (started_at, run);
 
 INSERT INTO labels (key, value, run)
 SELECT l.key, l.value, j.run

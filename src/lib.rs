@@ -56,6 +56,7 @@ pub mod failure;
 mod ids;
 pub mod journal;
 pub mod machine;
+mod observe;
 pub mod operator;
 mod partial;
 pub mod policy;
@@ -65,6 +66,7 @@ pub mod step;
 pub mod store;
 #[cfg(feature = "testkit")]
 pub mod testkit;
+mod trace_context;
 
 pub use coordinator::{
     BuildError, Clock, CommandError, Coordinator, CoordinatorBuilder, GetError, OutcomeError,
@@ -74,9 +76,10 @@ pub use coordinator::{
 pub use failure::FailureMode;
 pub use ids::{RunId, Timestamp};
 pub use journal::CancelTold;
+pub use machine::{Happened, Moment};
 pub use partial::{
-    AttemptReport, CancelReport, CompensationReport, Completed, EffectReport, Outcome, Outstanding,
-    PartialResult, PauseReport, StepReport, StepStatus,
+    AttemptReport, CallEnd, CallKind, CallReport, CancelReport, CompensationReport, Completed,
+    EffectReport, Outcome, Outstanding, PartialResult, PauseReport, StepReport, StepStatus,
 };
 pub use policy::{RecoveryPolicy, RecoveryStrategy, Retry};
 pub use saga::{
@@ -101,3 +104,6 @@ mod defining {}
 #[cfg(doctest)]
 #[doc = include_str!("../docs/policies.md")]
 mod policies {}
+#[cfg(doctest)]
+#[doc = include_str!("../docs/diagrams.md")]
+mod diagrams {}

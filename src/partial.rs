@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::failure::{Failure, FailureMode};
 use crate::ids::{RunId, Timestamp};
 use crate::journal::{CancelTold, Cause, End, Parking, Standing, VerbName};
-use crate::machine::{EffectNow, NodeState, State, Status, UndoStatus};
+use crate::machine::{Call, CallEnded, EffectNow, Moment, NodeState, State, Status, UndoStatus};
 use crate::policy::{Explanation, RecoveryStrategy};
 use crate::saga::Graph;
 use crate::step::{Payload, PayloadError, StepIx, Value};
@@ -173,6 +173,10 @@ pub struct PartialResult {
     pub ended_at: Option<Timestamp>,
     /// What the run can be found by.
     pub labels: BTreeMap<String, String>,
+    /// What happened to the run as a whole, in order: claims, decisions, a cancel, the deadline, what
+    /// was said about doubts, parkings. The latest 1,000.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub moments: Vec<Moment>,
 }
 
 /// How a step stands: one word, so that counts can't disagree.
@@ -244,9 +248,13 @@ pub struct StepReport {
     /// Its last failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
-    /// Attempts that did not succeed.
+    /// Calls of `execute` that did not succeed, of those in `calls`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<AttemptReport>,
+    /// Each call of `execute` and of `compensate`, in order, however it ended. The latest 1,000;
+    /// `attempts` counts them all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub calls: Vec<CallReport>,
 }
 
 impl StepReport {
@@ -257,7 +265,7 @@ impl StepReport {
     }
 }
 
-/// An attempt that did not succeed.
+/// A call of `execute` that did not succeed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct AttemptReport {
@@ -270,6 +278,121 @@ pub struct AttemptReport {
     /// How it failed; nothing where it was interrupted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
+}
+
+/// One call of a step's `execute` or `compensate`.
+///
+/// ```
+/// use amends::store::MemoryStore;
+/// use amends::{CallEnd, CallKind, Coordinator, Saga, StepContext, StepError, step_fn};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut saga = Saga::builder::<u64>("sale");
+/// let n = saga.input();
+/// let hold = saga.add(
+///     step_fn("hold", async |_: &StepContext, n: &u64| Ok(*n), async |_, _, _| Ok(())),
+///     n,
+/// );
+/// let pay = async |_: &StepContext, _: &u64| Err::<u64, _>(StepError::rejected("no credit"));
+/// saga.add(step_fn("pay", pay, async |_, _, _| Ok(())), hold);
+/// let saga: Saga<u64, ()> = saga.returns(())?;
+///
+/// let coordinator = Coordinator::builder(MemoryStore::new()).register(&saga).build().await?;
+/// let outcome = coordinator.start(&saga, "sale-1", 5).await?.outcome().await?;
+///
+/// let partial = outcome.partial();
+/// let calls = &partial.step("hold").expect("it is there").calls;
+/// assert_eq!(calls.len(), 2);
+/// assert_eq!((calls[0].call, calls[0].end), (CallKind::Execute, CallEnd::Done));
+/// assert_eq!((calls[1].call, calls[1].end), (CallKind::Compensate, CallEnd::Done));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct CallReport {
+    /// Which of the two.
+    pub call: CallKind,
+    /// The round that was made or undone.
+    pub round: u32,
+    /// Its number among the step's calls of this kind, from 1, over the run's life.
+    pub attempt: u32,
+    /// When it was announced.
+    pub started_at: Timestamp,
+    /// When its end was recorded; nothing while it is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<Timestamp>,
+    /// How long it took, in microseconds, as measured around the call; 0 where nobody could measure.
+    pub took_us: u64,
+    /// How it ended.
+    pub end: CallEnd,
+    /// How it failed, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+    /// When it was to be tried again. Something else may have come before that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_at: Option<Timestamp>,
+}
+
+impl CallReport {
+    fn of(call: &Call) -> Self {
+        let (end, failure, retry_at) = match &call.end {
+            CallEnded::Open => (CallEnd::UnderWay, None, None),
+            CallEnded::Done => (CallEnd::Done, None, None),
+            CallEnded::Failed { failure, retry_at } => {
+                (CallEnd::Failed, Some((**failure).clone()), *retry_at)
+            }
+            CallEnded::Stopped => (CallEnd::Stopped, None, None),
+            CallEnded::Interrupted => (CallEnd::Interrupted, None, None),
+            CallEnded::Lost => (CallEnd::Lost, None, None),
+        };
+        CallReport {
+            call: if call.undo {
+                CallKind::Compensate
+            } else {
+                CallKind::Execute
+            },
+            round: call.round,
+            attempt: call.attempt,
+            started_at: call.started_at,
+            ended_at: (end != CallEnd::UnderWay).then_some(call.ended_at),
+            took_us: call.took_us,
+            end,
+            failure,
+            retry_at,
+        }
+    }
+}
+
+/// What was called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CallKind {
+    /// The step's `execute`.
+    Execute,
+    /// The step's `compensate`.
+    Compensate,
+}
+
+/// How a call ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum CallEnd {
+    /// It hasn't.
+    UnderWay,
+    /// It succeeded.
+    Done,
+    /// It failed.
+    Failed,
+    /// It asked to end the run.
+    Stopped,
+    /// It was told to stop and dropped: nobody knows what it did.
+    Interrupted,
+    /// The process that made it was gone when the run was taken over: nobody knows what it did, nor when
+    /// it ended. Its `ended_at` is that of the takeover.
+    Lost,
 }
 
 /// One undo that came to an end.
@@ -450,6 +573,7 @@ impl PartialResult {
             started_at: state.started_at,
             ended_at: state.ended_at,
             labels: state.header.labels.clone(),
+            moments: state.moments.iter().cloned().collect(),
             steps,
         }
     }
@@ -584,17 +708,24 @@ fn step_report(name: &str, node: &NodeState) -> StepReport {
             .as_deref()
             .or(node.failure.as_deref())
             .cloned(),
-        history: node
-            .history
-            .iter()
-            .map(|taken| AttemptReport {
-                attempt: taken.attempt,
-                started_at: taken.started_at,
-                ended_at: taken.ended_at,
-                failure: taken.failure.as_deref().cloned(),
-            })
-            .collect(),
+        history: node.calls.iter().filter_map(not_done).collect(),
+        calls: node.calls.iter().map(CallReport::of).collect(),
     }
+}
+
+/// The call as an attempt of `execute` that did not succeed, if it was one.
+fn not_done(call: &Call) -> Option<AttemptReport> {
+    let failure = match &call.end {
+        CallEnded::Failed { failure, .. } => Some((**failure).clone()),
+        CallEnded::Interrupted | CallEnded::Lost => None,
+        CallEnded::Open | CallEnded::Done | CallEnded::Stopped => return None,
+    };
+    (!call.undo).then_some(AttemptReport {
+        attempt: call.attempt,
+        started_at: call.started_at,
+        ended_at: call.ended_at,
+        failure,
+    })
 }
 
 impl From<EffectNow> for EffectReport {

@@ -22,7 +22,9 @@ fn without_chance(said: &Said, runs: &Runs) -> String {
             (Some("size"), _) => "✓ size         <n> KiB, log <n>".to_owned(),
             (Some("schema"), _) => line.replace(&format!("version {newest}"), "version <newest>"),
             (Some("sqlite"), _) => "✓ sqlite       version <n>".to_owned(),
-            (Some("owner"), Some("process")) => "✓ owner        process <n> drives the runs".to_owned(),
+            (Some("owner"), Some("process")) => {
+                "✓ owner        process <n> drives the runs".to_owned()
+            }
             _ => line.to_owned(),
         }
     });
@@ -40,11 +42,14 @@ async fn it_says_what_waits_for_whom() {
     let retry = Command::new("order-4711", Verb::Cancel).by("ada");
     outside.submit(&retry).await.unwrap();
     outside.close().await;
-    let form: serde_json::Value =
-        serde_json::from_str(&runs.says("doctor --json").well()).unwrap();
+    let form: serde_json::Value = serde_json::from_str(&runs.says("doctor --json").well()).unwrap();
     let check = |name: &str| {
         let checks = form["checks"].as_array().unwrap();
-        checks.iter().find(|check| check["check"] == name).unwrap().clone()
+        checks
+            .iter()
+            .find(|check| check["check"] == name)
+            .unwrap()
+            .clone()
     };
     assert_eq!(form["problems"], 0);
     assert_eq!(check("owner")["verdict"], "note");
@@ -84,13 +89,19 @@ async fn an_older_store_is_told_apart_and_brought_up_to_date_on_demand() {
     let upgraded = runs.says("doctor --upgrade");
     let newest = SqliteStore::examine(&runs.path).unwrap().newest_schema;
     assert!(
-        upgraded.out.contains(&format!("brought from schema version 1 to {newest}")),
+        upgraded
+            .out
+            .contains(&format!("brought from schema version 1 to {newest}")),
         "{}",
         upgraded.out
     );
     assert_eq!(runs.says("list").code, 0);
     let again = runs.says("doctor --upgrade");
-    assert!(again.out.contains("there was nothing to do"), "{}", again.out);
+    assert!(
+        again.out.contains("there was nothing to do"),
+        "{}",
+        again.out
+    );
 }
 
 #[tokio::test]
@@ -104,8 +115,16 @@ async fn an_upgrade_waits_for_nobody_who_has_the_store() {
     lock.lock().unwrap();
     let said = runs.says(&format!("doctor --upgrade --store {}", path.display()));
     assert_eq!(said.code, 5, "{said:?}");
-    assert!(said.err.contains("is in use: a coordinator owns it"), "{}", said.err);
-    assert!(said.err.contains("stop the coordinator first"), "{}", said.err);
+    assert!(
+        said.err.contains("is in use: a coordinator owns it"),
+        "{}",
+        said.err
+    );
+    assert!(
+        said.err.contains("stop the coordinator first"),
+        "{}",
+        said.err
+    );
 }
 
 #[tokio::test]
@@ -120,6 +139,12 @@ async fn an_open_run_whose_definition_is_nowhere_is_a_problem() {
     assert!(said.out.contains("book-trip v2 (3)"), "{}", said.out);
     let shown = runs.says("show trip-8");
     assert_eq!(shown.code, 1);
-    assert!(shown.err.contains("`amends journal RUN` needs no definition"), "{}", shown.err);
+    assert!(
+        shown
+            .err
+            .contains("`amends journal RUN` needs no definition"),
+        "{}",
+        shown.err
+    );
     assert_eq!(runs.says("journal trip-8").code, 0);
 }

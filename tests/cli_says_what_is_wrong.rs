@@ -13,30 +13,48 @@ const CASES: [(&str, i32, &[&str]); 17] = [
     (
         "show order-47",
         3,
-        &["there is no run `order-47`", "did you mean `order-4711` or `order-4710`?"],
+        &[
+            "there is no run `order-47`",
+            "did you mean `order-4711` or `order-4710`?",
+        ],
     ),
     ("show oder-4711", 3, &["did you mean `order-4711`"]),
-    ("why trip-99x", 3, &["there is no run `trip-99x`", "did you mean"]),
+    (
+        "why trip-99x",
+        3,
+        &["there is no run `trip-99x`", "did you mean"],
+    ),
     ("journal zzz", 3, &["there is no run `zzz`", "amends list"]),
     ("graph zzz", 3, &["there is no run `zzz`"]),
     ("watch zzz", 3, &["there is no run `zzz`"]),
     (
         "graph --saga place-ordr",
         3,
-        &["no run of a saga `place-ordr`", "did you mean `place-order`?"],
+        &[
+            "no run of a saga `place-ordr`",
+            "did you mean `place-order`?",
+        ],
     ),
     (
         "graph --saga zzz",
         3,
         &["its newest runs are of book-trip, place-order"],
     ),
-    ("list --mode system_netwrk", 2, &["did you mean `system_network`"]),
+    (
+        "list --mode system_netwrk",
+        2,
+        &["did you mean `system_network`"],
+    ),
     ("list --mode zzz", 2, &["`custom:zzz`", "system_network"]),
     ("list --status parkd", 2, &["parked"]),
     ("list --older-than tomorrow", 2, &["`90s`"]),
     ("list --label customer", 2, &["`customer=42`"]),
     ("shwo order-4711", 2, &["show"]),
-    ("list --store other.txt", 2, &["`other.txt` is not a store", "--store sqlite:PATH"]),
+    (
+        "list --store other.txt",
+        2,
+        &["`other.txt` is not a store", "--store sqlite:PATH"],
+    ),
     (
         "list --store postgres://db/sagas",
         5,
@@ -54,7 +72,11 @@ async fn errors_name_what_was_meant_and_what_to_do() {
     let runs = Runs::of_each_kind().await;
     for (arguments, code, words) in CASES {
         let said = runs.says(arguments);
-        assert_eq!((said.code, said.out.as_str()), (code, ""), "{arguments}: {said:?}");
+        assert_eq!(
+            (said.code, said.out.as_str()),
+            (code, ""),
+            "{arguments}: {said:?}"
+        );
         for word in words {
             assert!(said.err.contains(word), "{arguments}: {}", said.err);
         }
@@ -70,7 +92,10 @@ async fn errors_are_json_where_programs_read() {
     let error = &error["error"];
     assert_eq!(error["code"], "not_found");
     assert_eq!(error["exit"], 3);
-    assert_eq!(error["message"], "there is no run `order-471x` in this store");
+    assert_eq!(
+        error["message"],
+        "there is no run `order-471x` in this store"
+    );
     assert_eq!(
         error["hints"][0],
         "did you mean `order-4711` or `order-4710`?"
@@ -97,7 +122,11 @@ async fn a_store_is_needed_and_one_that_is_none_is_left_alone() {
     for subcommand in ["list", "doctor", "doctor --upgrade"] {
         let said = runs.says(&format!("{subcommand} --store {}", other.display()));
         assert_eq!(said.code, 5, "{said:?}");
-        assert!(said.err.contains("is not a SQLite database"), "{}", said.err);
+        assert!(
+            said.err.contains("is not a SQLite database"),
+            "{}",
+            said.err
+        );
     }
     assert_eq!(fs::read_to_string(&other).unwrap(), "these are notes");
     assert!(!runs.dir.path().join("notes.db.lock").exists());
@@ -122,19 +151,32 @@ async fn a_damaged_journal_is_shown_up_to_the_damage() {
 
     let shown = runs.says("show order-4711").well();
     let second = shown.lines().nth(1).unwrap();
-    assert!(second.starts_with("Damaged: record 3 of run `order-4711`"), "{shown}");
+    assert!(
+        second.starts_with("Damaged: record 3 of run `order-4711`"),
+        "{shown}"
+    );
     assert!(shown.contains("reserve-stock  ✓ done"), "{shown}");
 
     let journal = runs.says("journal order-4711");
     assert_eq!(journal.code, 1);
-    assert!(journal.out.contains("▶ charge-card starts"), "{}", journal.out);
+    assert!(
+        journal.out.contains("▶ charge-card starts"),
+        "{}",
+        journal.out
+    );
     assert!(!journal.out.contains("failed"), "{}", journal.out);
-    assert!(journal.err.contains("its checksum does not match"), "{}", journal.err);
+    assert!(
+        journal.err.contains("its checksum does not match"),
+        "{}",
+        journal.err
+    );
 
     let doctor = runs.says("doctor");
     assert_eq!(doctor.code, 6);
     assert!(
-        doctor.out.contains("1 damaged of the newest 4 open runs: order-4711"),
+        doctor
+            .out
+            .contains("1 damaged of the newest 4 open runs: order-4711"),
         "{}",
         doctor.out
     );

@@ -7,13 +7,19 @@ mod cli_store;
 use cli_store::{Runs, SECRET, same_as_kept};
 
 /// Each page, and what is asked for it.
-const PAGES: [(&str, &str); 30] = [
+const PAGES: [(&str, &str); 32] = [
     ("list", "list"),
     ("list-parked", "list --parked"),
     ("list-some-statuses", "list --status waiting,paused"),
-    ("list-by-trouble", "list --step book-hotel --mode agent_validation"),
+    (
+        "list-by-trouble",
+        "list --step book-hotel --mode agent_validation",
+    ),
     ("list-by-label", "list --label customer=42"),
-    ("list-by-prefix-and-saga", "list --prefix trip- --saga book-trip --limit 2"),
+    (
+        "list-by-prefix-and-saga",
+        "list --prefix trip- --saga book-trip --limit 2",
+    ),
     ("list-by-age", "list --older-than 4m --newer-than 1h"),
     ("list-nothing", "list --saga other"),
     ("list-json", "list --json"),
@@ -37,6 +43,8 @@ const PAGES: [(&str, &str); 30] = [
     ("graph-run", "graph order-4711"),
     ("graph-saga", "graph --saga book-trip"),
     ("graph-mermaid", "graph order-4711 --format mermaid"),
+    ("graph-dot", "graph trip-8 --format dot"),
+    ("graph-svg", "graph trip-7 --format svg"),
     ("graph-json", "graph order-4711 --format mermaid --json"),
 ];
 
@@ -83,7 +91,13 @@ async fn no_payload_is_shown_unless_it_is_asked_for() {
 #[tokio::test]
 async fn colours_are_used_where_they_are_wanted_only() {
     let runs = Runs::of_each_kind().await;
-    for arguments in ["list", "show order-4711", "why order-4711", "journal trip-8", "doctor"] {
+    for arguments in [
+        "list",
+        "show order-4711",
+        "why order-4711",
+        "journal trip-8",
+        "doctor",
+    ] {
         let plain = runs.says(arguments).out;
         assert!(!plain.contains('\u{1b}'), "no terminal reads: {plain}");
         let coloured = runs.says(&format!("{arguments} --color always")).out;
@@ -135,14 +149,24 @@ async fn a_list_that_is_cut_says_so_and_all_pages_hold_each_run_once() {
         });
         runs.collect()
     };
-    let all = ["trip-10", "trip-9", "trip-8", "trip-7", "order-4711", "order-4710"];
+    let all = [
+        "trip-10",
+        "trip-9",
+        "trip-8",
+        "trip-7",
+        "order-4711",
+        "order-4710",
+    ];
     assert_eq!(ids("list --all --json"), all);
     assert_eq!(
-        ids("list --all --json --status parked,completed,parked"),
+        ids("list --all --json --status completed,parked,completed"),
         ["trip-8", "order-4711", "order-4710"],
         "the newest first, also where several statuses are looked through"
     );
-    assert_eq!(ids("list --open --json"), ["trip-10", "trip-9", "trip-8", "order-4711"]);
+    assert_eq!(
+        ids("list --open --json"),
+        ["trip-10", "trip-9", "trip-8", "order-4711"]
+    );
 }
 
 #[tokio::test]

@@ -9,7 +9,6 @@ use std::process::Stdio;
 use std::sync::mpsc;
 use std::thread;
 
-use amends::RecoveryStrategy;
 use amends::journal::{Command, Verb};
 use cli_store::{Runs, Said, coordinator, same_as_kept};
 
@@ -55,21 +54,38 @@ async fn a_run_is_followed_until_it_ends_while_another_process_drives_it() {
     let owner = coordinator(&runs.path).await;
     let (mut watcher, told) = lines(&runs, "watch trip-8");
     let before = up_to(&told, "parked");
-    assert_eq!(before.len(), 10, "a line for the day and one for each event: {before:#?}");
-    assert!(watcher.try_wait().unwrap().is_none(), "parked is not an end");
+    assert_eq!(
+        before.len(),
+        10,
+        "a line for the day and one for each event: {before:#?}"
+    );
+    assert!(
+        watcher.try_wait().unwrap().is_none(),
+        "parked is not an end"
+    );
 
-    let mark = Command::new("trip-8", Verb::MarkCompensated { step: "book-flight".to_owned() })
-        .by("ada")
-        .reason("refunded by hand");
+    let mark = Command::new(
+        "trip-8",
+        Verb::MarkCompensated {
+            step: "book-flight".to_owned(),
+        },
+    )
+    .by("ada")
+    .reason("refunded by hand");
     owner.command(&mark).await.unwrap();
-    let compensate = Command::new("trip-8", Verb::retry(RecoveryStrategy::Compensate)).by("ada");
+    let compensate = Command::new("trip-8", Verb::Compensate).by("ada");
     owner.command(&compensate).await.unwrap();
     let after = up_to(&told, "compensated");
     assert!(
-        after.iter().any(|line| line.contains("book-flight marked as undone in round 1 by ada (refunded by hand)")),
+        after.iter().any(|line| line
+            .contains("book-flight marked as undone in round 1 by ada (refunded by hand)")),
         "{after:#?}"
     );
-    assert_eq!(watcher.wait().unwrap().code(), Some(0), "it ends with the run");
+    assert_eq!(
+        watcher.wait().unwrap().code(),
+        Some(0),
+        "it ends with the run"
+    );
     owner.shutdown().await;
 }
 
@@ -86,7 +102,11 @@ async fn a_list_is_told_change_by_change_as_json_lines() {
     owner.command(&give_up).await.unwrap();
     let change = up_to(&told, "order-4711");
     let change: Vec<String> = change.iter().map(|line| field(line, "status")).collect();
-    assert_eq!(change, ["abandoned"], "one line, also though it matches no more");
+    assert_eq!(
+        change,
+        ["abandoned"],
+        "one line, also though it matches no more"
+    );
     watcher.kill().unwrap();
     watcher.wait().unwrap();
     owner.shutdown().await;

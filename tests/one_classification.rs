@@ -88,7 +88,11 @@ async fn the_steps_own_word_wins_over_the_classifier() {
 
 #[tokio::test(start_paused = true)]
 async fn a_failure_tells_its_whole_story() {
-    let (partial, _) = failing(|| io::Error::other(io::Error::other(reset())).into()).await;
+    #[derive(Debug, thiserror::Error)]
+    #[error("the charge failed")]
+    struct Charge(#[source] io::Error);
+
+    let (partial, _) = failing(|| Charge(reset()).into()).await;
     let history = &partial.step("charge").unwrap().history;
     assert_eq!(history.len(), 2);
     for (report, attempt) in history.iter().zip(1..) {
@@ -97,7 +101,8 @@ async fn a_failure_tells_its_whole_story() {
             (failure.step.as_str(), failure.round, failure.attempt),
             ("charge", 1, attempt)
         );
-        assert_eq!(failure.message, "reset by peer: quota exceeded");
+        assert_eq!(failure.message, "the charge failed");
+        assert_eq!(failure.causes, ["reset by peer: quota exceeded"]);
         assert_eq!(failure.mode, FailureMode::SystemNetwork);
     }
 }

@@ -459,8 +459,8 @@ fn several_syntax_errors_and_what_is_wrong_elsewhere_are_told_together() {
 
 #[test]
 fn no_text_makes_the_reader_panic() {
-    // Cut at every place, and with every byte of ASCII that TOML cares about put in its stead.
-    for at in 0..TEN.len() {
+    // Cut here and there, and with something that TOML cares about put in its stead.
+    for at in (0..TEN.len()).step_by(3) {
         let _ = PolicySet::from_toml(&TEN[..at]);
         for char in ["\"", "[", "{", "é"] {
             let _ = PolicySet::from_toml(&format!("{}{char}{}", &TEN[..at], &TEN[at + 1..]));

@@ -13,6 +13,7 @@ use crate::coordinator::shared::{Registered, Setup, Shared, replace_policies};
 use crate::coordinator::{Coordinator, mailbox, resume, timers};
 use crate::failure::{Classifier, Classify};
 use crate::ids::random_u128;
+use crate::observe::Meters;
 use crate::policy::PolicySet;
 use crate::saga::{Definition, Outline, Saga};
 use crate::store::Store;
@@ -124,6 +125,7 @@ impl CoordinatorBuilder {
     /// Outside of a tokio runtime.
     pub async fn build(self) -> Result<Coordinator, BuildError> {
         let mut definitions: HashMap<String, BTreeMap<u32, Arc<Registered>>> = HashMap::new();
+        let mut meters = Meters::new();
         for definition in self.definitions {
             let graph = &definition.graph;
             self.store.remember(&Outline::of(graph)).await?;
@@ -144,11 +146,16 @@ impl CoordinatorBuilder {
                 .map(|step| limit(step.max_in_flight))
                 .collect();
             let version = graph.version;
-            versions.insert(version, Arc::new(Registered::new(definition, limits)));
+            let meters = meters.definition(graph);
+            versions.insert(
+                version,
+                Arc::new(Registered::new(definition, limits, meters)),
+            );
         }
         for (saga, policies) in &self.policies {
             replace_policies(&definitions, saga, policies)?;
         }
+        meters.count_parked(&*self.store).await?;
         let shared = Arc::new(Shared::new(Setup {
             store: self.store,
             clock: self.clock,

@@ -145,8 +145,13 @@ impl Shared {
             events.insert(0, claim);
         }
         let mut state = run.state.clone();
+        let registered = self.definition(&run.graph.saga, run.graph.version);
+        let mut counts = registered.map(|registered| registered.meters.run(state.is_parked()));
         for event in &events {
             state.apply(&run.graph, event, now);
+            if let Some(counts) = &mut counts {
+                counts.note(event);
+            }
         }
         let record = Record {
             seq: run.seq + 1,
@@ -157,6 +162,9 @@ impl Shared {
         let standing = state.standing(None);
         let append = Append::new(slot.run.clone(), record, run.graph.table.clone(), standing);
         self.store.append(append).await?;
+        if let Some(counts) = &mut counts {
+            counts.durable(state.is_parked());
+        }
         run.seq += 1;
         run.state = state;
         Ok(())

@@ -3,8 +3,10 @@
 //! A command stays open in the store until its answer is kept. A crash between the append that carried it
 //! out and the answer is no harm: the journal knows its token, and the same command becomes nothing (rule O1).
 
-use std::collections::{BTreeMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use tokio::task::JoinSet;
 
@@ -18,8 +20,53 @@ use crate::store::{CommandEntry, StoreError};
 /// So many commands are looked at in one go.
 const PAGE: usize = 256;
 
-/// Commands that are being carried out, or that this coordinator can't carry out: by number.
-type Taken = Arc<Mutex<HashSet<u64>>>;
+/// How long an answer that was not kept waits before it is tried again.
+const FIRST_STALL: Duration = Duration::from_millis(50);
+const LONGEST_STALL: Duration = Duration::from_secs(5);
+
+/// What this coordinator has taken from the store.
+type Taken = Arc<Mutex<Inbox>>;
+
+#[derive(Default)]
+struct Inbox {
+    /// Commands that are being carried out, or that this coordinator can't carry out: by number.
+    numbers: HashSet<u64>,
+    /// Those that wait for the one before them, of each run that has one under way.
+    waiting: HashMap<RunId, VecDeque<CommandEntry>>,
+}
+
+impl Inbox {
+    /// Takes a command. Says whether it is to be carried out now: where an earlier one of the same run is
+    /// under way, it comes after that, however long that takes.
+    fn take(&mut self, entry: CommandEntry) -> Option<CommandEntry> {
+        if !self.numbers.insert(entry.number) {
+            return None;
+        }
+        match self.waiting.entry(entry.command.run.clone()) {
+            Entry::Occupied(mut waiting) => {
+                waiting.get_mut().push_back(entry);
+                None
+            }
+            Entry::Vacant(none) => {
+                none.insert(VecDeque::new());
+                Some(entry)
+            }
+        }
+    }
+
+    /// The next command of a run, once the one before it is over.
+    fn next_of(&mut self, run: &RunId) -> Option<CommandEntry> {
+        let next = self.waiting.get_mut(run)?.pop_front();
+        if next.is_none() {
+            self.waiting.remove(run);
+        }
+        next
+    }
+}
+
+fn lock(taken: &Taken) -> MutexGuard<'_, Inbox> {
+    taken.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Looks for commands now, and whenever the store says that there may be some.
 pub(super) async fn take_commands(shared: Weak<Shared>) {
@@ -55,38 +102,26 @@ async fn take_open(
             return Ok(());
         };
         after = Some(last.number);
-        // One by one for each run, in the order in which they came.
-        let mut by_run: BTreeMap<RunId, Vec<CommandEntry>> = BTreeMap::new();
         for entry in page {
-            if remember(taken, entry.number) {
-                by_run
-                    .entry(entry.command.run.clone())
-                    .or_default()
-                    .push(entry);
-            }
-        }
-        for entries in by_run.into_values() {
+            // One by one for each run, in the order in which they came.
+            let Some(first) = lock(taken).take(entry) else {
+                continue;
+            };
             let (shared, taken) = (Arc::clone(shared), Arc::clone(taken));
             under_way.spawn(async move {
-                for entry in entries {
-                    let number = entry.number;
-                    if carry_out(&shared, entry).await {
-                        forget(&taken, number);
+                let mut next = Some(first);
+                while let Some(entry) = next {
+                    let (number, run) = (entry.number, entry.command.run.clone());
+                    let answered = carry_out(&shared, entry).await;
+                    let mut inbox = lock(&taken);
+                    if answered {
+                        inbox.numbers.remove(&number);
                     }
+                    next = inbox.next_of(&run);
                 }
             });
         }
     }
-}
-
-fn remember(taken: &Taken, number: u64) -> bool {
-    let mut taken = taken.lock().unwrap_or_else(PoisonError::into_inner);
-    taken.insert(number)
-}
-
-fn forget(taken: &Taken, number: u64) {
-    let mut taken = taken.lock().unwrap_or_else(PoisonError::into_inner);
-    taken.remove(&number);
 }
 
 /// Says whether the command has its answer, so that the store won't list it again.
@@ -111,9 +146,14 @@ async fn carry_out(shared: &Arc<Shared>, entry: CommandEntry) -> bool {
         }
     };
     tracing::info!(run = %command.run, %verb, ?answer, "a command was answered");
-    if let Err(error) = shared.store.answer_command(&token, &answer).await {
-        tracing::error!(run = %command.run, %error, "the answer to a command could not be kept");
-        return false;
+    let mut stall = FIRST_STALL;
+    while let Err(error) = shared.store.answer_command(&token, &answer).await {
+        if shared.is_closing() {
+            return false;
+        }
+        tracing::error!(run = %command.run, %error, "the answer to a command could not be kept: trying again in {stall:?}");
+        tokio::time::sleep(stall).await;
+        stall = (stall * 2).min(LONGEST_STALL);
     }
     true
 }

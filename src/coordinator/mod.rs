@@ -16,6 +16,7 @@ mod mailbox;
 mod resume;
 mod shared;
 mod slot;
+mod spans;
 mod start;
 mod timers;
 mod watch;

@@ -15,6 +15,7 @@ use crate::coordinator::slot::{Settled, Slot};
 use crate::coordinator::timers::Timers;
 use crate::failure::Classifier;
 use crate::ids::RunId;
+use crate::observe::DefinitionMeters;
 use crate::policy::PolicySet;
 use crate::saga::{Definition, Graph};
 use crate::sharded::Sharded;
@@ -49,17 +50,23 @@ pub(crate) struct Shared {
 pub(crate) struct Registered {
     pub(crate) definition: Arc<Definition>,
     pub(crate) limits: Vec<Option<Arc<Semaphore>>>,
+    pub(crate) meters: DefinitionMeters,
     /// Counts replacements, so that drivers look at a number and take no lock.
     edition: AtomicU64,
     graph: Mutex<Arc<Graph>>,
 }
 
 impl Registered {
-    pub(crate) fn new(definition: Arc<Definition>, limits: Vec<Option<Arc<Semaphore>>>) -> Self {
+    pub(crate) fn new(
+        definition: Arc<Definition>,
+        limits: Vec<Option<Arc<Semaphore>>>,
+        meters: DefinitionMeters,
+    ) -> Self {
         Registered {
             graph: Mutex::new(Arc::clone(&definition.graph)),
             definition,
             limits,
+            meters,
             edition: AtomicU64::new(0),
         }
     }

@@ -16,6 +16,7 @@ use crate::journal::{Event, RunStarted, digest};
 use crate::machine::State;
 use crate::saga::Saga;
 use crate::step::{Payload, Value};
+use crate::trace_context::{TraceOrigin, tracestate};
 
 /// What may be said about a run besides its input.
 ///
@@ -29,7 +30,8 @@ use crate::step::{Payload, Value};
 pub struct StartOptions {
     deadline: Option<Duration>,
     labels: BTreeMap<String, String>,
-    trace_id: Option<String>,
+    trace: Option<TraceOrigin>,
+    tracestate: Option<String>,
     redo_of: Option<RunId>,
 }
 
@@ -54,10 +56,42 @@ impl StartOptions {
         self
     }
 
-    /// The trace that the run belongs to; 32 hex digits by the standard (W3C Trace Context). A new one by default.
+    /// The trace that the run belongs to: 32 lower-case hex digits, not all zero (W3C Trace Context). A new
+    /// one by default, and where this isn't one.
+    ///
+    /// [`traceparent`](Self::traceparent) says more; of the two, the last that is said counts.
     #[must_use]
-    pub fn trace_id(mut self, trace_id: impl Into<String>) -> Self {
-        self.trace_id = Some(trace_id.into());
+    pub fn trace_id(mut self, trace_id: impl AsRef<str>) -> Self {
+        self.trace = TraceOrigin::of_id(trace_id.as_ref());
+        self
+    }
+
+    /// The `traceparent` header of the request that makes this start (W3C Trace Context): the run belongs
+    /// to its trace, and each call's [`StepContext::traceparent`](crate::StepContext::traceparent) has its
+    /// trace id and its flags. It is journalled, so it outlives crashes.
+    ///
+    /// A malformed header is ignored and the run has a trace of its own, as the standard demands of whoever
+    /// is handed one: a client that garbles a header for diagnosis must not be refused its order.
+    ///
+    /// ```
+    /// use amends::StartOptions;
+    ///
+    /// let header = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    /// let options = StartOptions::new().traceparent(header).tracestate("congo=t61rcWkgMzE");
+    /// # assert_ne!(options, StartOptions::new());
+    /// assert_eq!(StartOptions::new().traceparent("garbled"), StartOptions::new());
+    /// ```
+    #[must_use]
+    pub fn traceparent(mut self, header: impl AsRef<str>) -> Self {
+        self.trace = TraceOrigin::parse(header.as_ref());
+        self
+    }
+
+    /// The `tracestate` header that came with the [`traceparent`](Self::traceparent), without which it is
+    /// ignored, as it is where it is malformed. At most 512 characters are kept, in whole entries.
+    #[must_use]
+    pub fn tracestate(mut self, header: impl AsRef<str>) -> Self {
+        self.tracestate = tracestate(header.as_ref());
         self
     }
 
@@ -148,14 +182,19 @@ impl Coordinator {
         let now = shared.clock.now();
         let uid = random_u128();
         let limit = options.deadline.or(registered.definition.deadline);
+        let traceparent = options.trace.as_ref().and_then(TraceOrigin::traceparent);
         let started = RunStarted {
             saga: name.to_owned(),
             version,
             fingerprint: saga.fingerprint().to_owned(),
             uid: format!("{uid:032x}"),
-            trace_id: options
-                .trace_id
-                .unwrap_or_else(|| format!("{:032x}", random_u128())),
+            trace_id: match &options.trace {
+                Some(trace) => trace.trace_id().to_owned(),
+                // The standard's one invalid id is as likely as any other.
+                None => format!("{:032x}", random_u128().max(1)),
+            },
+            tracestate: options.tracestate.filter(|_| traceparent.is_some()),
+            traceparent,
             input: input.clone(),
             input_digest,
             deadline: limit.map(|limit| now.after(limit)),

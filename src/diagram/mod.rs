@@ -1,10 +1,16 @@
-//! Pictures of a definition: [`text`] for the terminal, [`svg`] for pages, [`mermaid`] for documents that
-//! render it.
+//! Pictures of definitions, of runs, and of what happened when.
 //!
-//! All three show the same thing: steps in layers, each below all that it waits for; what each is made
-//! of; which can be undone; checkpoints, and the point of no return. Nothing is told by colour alone, and
-//! the same definition always gives the same picture, byte for byte, so that one can be kept in a
-//! repository and compared.
+//! | | a definition | a run | a timeline |
+//! |---|---|---|---|
+//! | for the terminal | [`text`] | [`run_text`] | [`timeline_text`] |
+//! | for pages | [`svg`] | [`run_svg`] | [`timeline_svg`] |
+//! | for documents that render [Mermaid](https://mermaid.js.org) | [`mermaid`] | [`run_mermaid`] | |
+//! | for [Graphviz](https://graphviz.org) | [`dot`] | [`run_dot`] | |
+//!
+//! All show steps in layers, each below all that it waits for; which can be undone; checkpoints, and the
+//! point of no return. Pictures of a definition show what each step is made of, those of a run how it
+//! stands. Nothing is told by colour alone, payloads are never shown, and the same input always gives the
+//! same picture, byte for byte, so that one can be kept in a repository and compared.
 //!
 //! ```
 //! use amends::{Saga, StepContext, diagram, irreversible_fn, step_fn};
@@ -32,15 +38,21 @@
 //! # Ok::<(), amends::SagaError>(())
 //! ```
 
+mod dot;
 mod layers;
+mod look;
 mod mermaid;
+mod page;
 mod place;
 mod svg;
 mod text;
+mod timeline;
 
-pub use mermaid::mermaid;
-pub use svg::svg;
-pub use text::text;
+pub use dot::{dot, run_dot};
+pub use mermaid::{mermaid, run_mermaid};
+pub use svg::{run_svg, svg};
+pub use text::{run_text, text};
+pub use timeline::{timeline_svg, timeline_text};
 
 use crate::saga::{GraphStep, StepKind};
 
@@ -91,6 +103,7 @@ fn columns(text: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::partial::PartialResult;
     use crate::saga::{Outline, OutlineStep};
 
     #[test]
@@ -110,7 +123,7 @@ mod tests {
             steps: vec![step("a\u{7}", "b"), step("b", "a\u{7}"), step("c", "c")],
         };
         let graph = outline.to_graph();
-        for picture in [text(&graph), svg(&graph), mermaid(&graph)] {
+        for picture in [text(&graph), svg(&graph), mermaid(&graph), dot(&graph)] {
             assert!(!picture.contains(['\u{1b}', '\u{7}']));
         }
         assert_eq!(
@@ -121,5 +134,62 @@ mod tests {
              │\n\
              2 ─── ● b   ◂┄ a\u{fffd}\n"
         );
+    }
+
+    #[test]
+    fn a_foreign_run_neither_commands_the_terminal_nor_breaks_a_document() {
+        let bad = "\u{1b}]0;\u{7}\r\n\u{9b}<&\"%%{";
+        let outline = Outline {
+            saga: bad.to_owned(),
+            version: 1,
+            fingerprint: String::new(),
+            steps: vec![OutlineStep {
+                name: bad.to_owned(),
+                kind: StepKind::Compensatable,
+                wired: vec![bad.to_owned()],
+                dependencies: Vec::new(),
+                pivot: false,
+                checkpoint: false,
+            }],
+        };
+        let graph = outline.to_graph();
+        let run = serde_json::json!({
+            "schema": 1, "run": bad, "saga": bad, "version": 1, "trace_id": "", "standing": "parked",
+            "steps": [{
+                "name": bad, "status": "failed", "effect": "in_doubt", "round": 1, "attempts": 2,
+                "took_us": 0,
+                "calls": [
+                    {"call": "execute", "round": 1, "attempt": 1, "started_at": i64::MIN, "took_us": 0, "end": "under_way"},
+                    {"call": "execute", "round": 1, "attempt": 2, "started_at": 7, "ended_at": i64::MAX, "took_us": 0, "end": "lost"},
+                    {"call": "compensate", "round": 1, "attempt": 1, "started_at": 9, "ended_at": 8, "took_us": 0, "end": "stopped"},
+                ],
+            }],
+            "completed": 0, "total": 1, "remaining": 0, "failing_step": bad, "failure_mode": "agent_logic",
+            "strategy": "manual", "cause": "failures", "why": [], "recoveries": 0, "compensations": [],
+            "outstanding": [], "assumed_absent": [bad],
+            "parked": {"reason": "manual", "message": bad}, "stopped": bad,
+            "cancel": {"by": bad, "reason": bad, "told": "accepted"},
+            "deadline_passed": true, "started_at": -5, "ended_at": null, "labels": {},
+            "moments": [
+                {"at": 3, "what": "claimed", "fence": 2},
+                {"at": 4, "what": "resolved", "step": bad, "answer": bad, "by": bad, "reason": bad},
+                {"at": i64::MAX, "what": "parked", "reason": bad, "message": bad},
+            ],
+        });
+        let run: PartialResult = serde_json::from_value(run).unwrap();
+        for picture in [
+            run_text(&graph, &run),
+            timeline_text(&run),
+            run_mermaid(&graph, &run),
+        ] {
+            let commands = |c: char| c.is_control() && c != '\n';
+            assert!(!picture.contains(commands), "{picture:?}");
+        }
+        for picture in [run_svg(&graph, &run), timeline_svg(&run)] {
+            assert!(!picture.contains("<&") && !picture.contains('\u{7}'));
+        }
+        assert!(run_mermaid(&graph, &run).starts_with("%% \u{fffd}]0;"));
+        assert!(!run_mermaid(&graph, &run).contains("%%{"));
+        assert!(run_dot(&graph, &run).starts_with("digraph \"\u{fffd}]0;"));
     }
 }

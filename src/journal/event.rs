@@ -259,6 +259,13 @@ pub struct RunStarted {
     pub uid: String,
     /// The trace that the run belongs to: 32 hex digits.
     pub trace_id: String,
+    /// The `traceparent` that the start was handed (W3C Trace Context, version 00): its trace is
+    /// [`trace_id`](Self::trace_id).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
+    /// The `tracestate` that came with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tracestate: Option<String>,
     /// The input.
     pub input: Value,
     /// SHA-256 of the input's canonical JSON; absent in the memory store, which compares the inputs themselves.

@@ -5,9 +5,8 @@ use std::time::Duration;
 use crate::failure::{FailedEffect, Failure};
 use crate::ids::Timestamp;
 use crate::journal::{CancelTold, Event, ParkReason, Parking};
-use crate::machine::state::{
-    AttemptTaken, Cancel, EffectNow, Paused, Phase, State, Status, UndoStatus,
-};
+use crate::machine::kept::CallEnded;
+use crate::machine::state::{Cancel, EffectNow, Paused, Phase, State, Status, UndoStatus};
 use crate::saga::{Graph, StepKind};
 use crate::step::{Probed, StepIx, Value};
 
@@ -20,6 +19,7 @@ impl State {
     /// Events have to be those that [`decide`](Self::decide) and the like produced, in their order. What a
     /// journal of another graph would do is undefined but safe: nothing panics.
     pub fn apply(&mut self, graph: &Graph, event: &Event<StepIx>, at: Timestamp) {
+        self.keep_moment(graph, event, at);
         match event {
             // The state began with it.
             Event::RunStarted(_) => {}
@@ -45,7 +45,7 @@ impl State {
                 output,
                 took_us,
             } => {
-                self.attempt_over(*step, *took_us, at);
+                self.attempt_over(*step, CallEnded::Done, *took_us, at);
                 self.now_done(graph, *step, output.clone());
             }
             Event::StepFailed {
@@ -55,7 +55,11 @@ impl State {
                 took_us,
                 ..
             } => {
-                self.attempt_over(*step, *took_us, at);
+                let end = CallEnded::Failed {
+                    failure: failure.clone(),
+                    retry_at: *retry_at,
+                };
+                self.attempt_over(*step, end, *took_us, at);
                 self.step_failed(graph, *step, failure, *retry_at, at);
             }
             Event::StepStopped {
@@ -63,20 +67,21 @@ impl State {
                 reason,
                 took_us,
             } => {
-                self.attempt_over(*step, *took_us, at);
+                self.attempt_over(*step, CallEnded::Stopped, *took_us, at);
                 // An end like any other: an earlier doubt is undone by when its round came to an end.
                 self.completions += 1;
                 let completed = self.completions;
                 let node = self.node(*step);
                 node.completed = completed;
-                node.status = Status::Stopped;
+                // An operator may let the run go on all the same.
+                self.set_idle(*step, Status::Stopped);
                 self.stop.get_or_insert_with(|| reason.clone());
                 self.in_doubt_again(graph, *step);
                 self.drain(graph);
             }
             Event::StepInterrupted { step, took_us } => {
-                self.attempt_over(*step, *took_us, at);
-                self.interrupted(graph, *step, at);
+                self.attempt_over(*step, CallEnded::Interrupted, *took_us, at);
+                self.interrupted(graph, *step);
             }
             Event::StepNotStarted { step } => self.step_not_started(graph, *step),
             Event::Probed { step, answer, .. } => {
@@ -112,6 +117,7 @@ impl State {
                 let node = self.node(*step);
                 node.undo_attempts = node.undo_attempts.saturating_sub(1);
                 node.undo_charged = node.undo_charged.saturating_sub(1);
+                node.call_forgotten();
                 self.undo_over(*step);
                 self.undo_ready(graph, *step);
             }
@@ -134,7 +140,7 @@ impl State {
                     self.drain(graph);
                 }
             }
-            Event::Resolved { step, answer, .. } => self.probed(graph, *step, answer),
+            Event::Resolved { step, answer, .. } => self.resolved(graph, *step, answer),
             Event::Commanded { token } => self.tokens.push(token.clone()),
             Event::InputEdited {
                 step, round, input, ..
@@ -146,7 +152,11 @@ impl State {
                 ..
             } => self.skipped(graph, *step, *effect, output),
             Event::MarkedCompensated { step, by, .. } => self.undone_by_hand(graph, *step, by, at),
-            Event::UndosRetried { .. } => self.retry_undos(graph),
+            Event::UndosRetried { .. } => {
+                // An operator's retry resets the count of recoveries (rule D6).
+                self.recoveries = 0;
+                self.retry_undos(graph);
+            }
             Event::Paused { by, reason } => {
                 self.paused = Some(Paused {
                     by: by.clone(),
@@ -182,15 +192,16 @@ impl State {
         for index in 0..self.nodes.len() {
             let step = StepIx::new(index);
             if self.node(step).status == Status::Running {
-                self.attempt_over(step, 0, at);
+                self.attempt_over(step, CallEnded::Lost, 0, at);
                 self.node(step).interruptions += 1;
-                self.interrupted(graph, step, at);
+                self.interrupted(graph, step);
             }
             if self.node(step).undo == UndoStatus::Running {
                 self.node(step).interruptions += 1;
                 let charged = &mut self.node(step).undo_charged;
                 *charged = charged.saturating_sub(1);
                 self.undo_over(step);
+                self.node(step).call_ends(CallEnded::Lost, 0, at);
                 // The same key again (rule U4).
                 self.undo_ready(graph, step);
             }
@@ -218,12 +229,14 @@ impl State {
         node.charged_since.get_or_insert(at);
         node.probed = false;
         node.started_at = Some(at);
+        node.call_begins(false, at);
         self.in_flight += 1;
     }
 
     /// An attempt has come to an end, whatever it was.
-    fn attempt_over(&mut self, step: StepIx, took_us: u64, at: Timestamp) {
+    fn attempt_over(&mut self, step: StepIx, end: CallEnded, took_us: u64, at: Timestamp) {
         let node = self.node(step);
+        node.call_ends(end, took_us, at);
         node.took = Duration::from_micros(took_us);
         node.ended_at = Some(at);
         self.in_flight = self.in_flight.saturating_sub(1);
@@ -277,14 +290,7 @@ impl State {
             // A refusal after a doubt does not clear the doubt (rule E3).
             node.effect = node.effect.max(EffectNow::InDoubt);
         }
-        let failure = Box::new(failure.clone());
-        node.history.push(AttemptTaken {
-            attempt: node.attempts,
-            started_at: node.started_at.unwrap_or(at),
-            ended_at: at,
-            failure: Some(failure.clone()),
-        });
-        node.failure = Some(failure);
+        node.failure = Some(Box::new(failure.clone()));
         match (retry_at, self.phase) {
             (Some(until), Phase::Forward { .. }) => {
                 let node = self.node(step);
@@ -306,7 +312,7 @@ impl State {
     }
 
     /// Neither success nor failure: the future is gone, and nobody knows (rules F2, F3).
-    fn interrupted(&mut self, graph: &Graph, step: StepIx, at: Timestamp) {
+    fn interrupted(&mut self, graph: &Graph, step: StepIx) {
         let read_only = graph.step(step).kind == StepKind::ReadOnly;
         self.completions += 1;
         let completed = self.completions;
@@ -315,12 +321,6 @@ impl State {
         node.completed = completed;
         // An interruption isn't charged to `max_attempts`.
         node.charged = node.charged.saturating_sub(1);
-        node.history.push(AttemptTaken {
-            attempt: node.attempts,
-            started_at: node.started_at.unwrap_or(at),
-            ended_at: at,
-            failure: None,
-        });
         if !read_only {
             node.effect = node.effect.max(EffectNow::InDoubt);
         }
@@ -339,6 +339,7 @@ impl State {
         node.attempts = node.attempts.saturating_sub(1);
         node.round_attempts = node.round_attempts.saturating_sub(1);
         node.charged = node.charged.saturating_sub(1);
+        node.call_forgotten();
         if node.attempts == 0 {
             node.started_at = None;
         }
@@ -373,7 +374,7 @@ impl State {
         }
     }
 
-    fn probed(&mut self, graph: &Graph, step: StepIx, answer: &Probed<Value>) {
+    pub(super) fn probed(&mut self, graph: &Graph, step: StepIx, answer: &Probed<Value>) {
         self.node(step).probed = true;
         if self.seen(step).effect != EffectNow::InDoubt {
             return;

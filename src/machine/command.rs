@@ -6,6 +6,7 @@ use crate::journal::{
     CancelTold, Cause, Decision, End, Event, InputEdit, ResolvedEffect, SkippedEffect, Verb,
     VerbName,
 };
+use crate::machine::decide::UNSETTLED_STOP;
 use crate::machine::recovery::AskedBy;
 use crate::machine::state::{Direction, EffectNow, Phase, State, Status};
 use crate::machine::verbs::{Stage, Verdict, verdict};
@@ -55,6 +56,14 @@ pub enum Refused {
         /// The step.
         step: String,
         /// What.
+        why: String,
+    },
+    /// The output that was given is not one of the step's.
+    #[error("the output given for `{step}` can't be read: {why}")]
+    BadOutput {
+        /// The step.
+        step: String,
+        /// What serde said.
         why: String,
     },
     /// The new input is not one of the step's.
@@ -124,7 +133,13 @@ impl State {
         match verb {
             Verb::Cancel => events.push(self.cancel_event(graph, asked)),
             Verb::Retry { strategy, edits } => {
-                for edit in edits {
+                for (at, edit) in edits.iter().enumerate() {
+                    if edits[..at].iter().any(|other| other.step == edit.step) {
+                        return Err(Refused::OutOfOrder {
+                            step: edit.step.clone(),
+                            why: "it gets two new inputs at once".to_owned(),
+                        });
+                    }
                     events.push(self.edit_event(graph, edit, asked)?);
                 }
                 events.push(self.retry_event(graph, stage, *strategy, asked)?);
@@ -206,10 +221,8 @@ impl State {
                 .any(|step| self.skippable(graph, &step.name).is_ok()),
             // Of all that stand one is the last, on which nothing else that stands depends.
             VerbName::MarkCompensated => {
-                let mut steps = graph.steps.iter().zip(&self.nodes);
-                steps.any(|(step, node)| {
-                    step.kind != StepKind::ReadOnly && node.effect != EffectNow::NotDone
-                })
+                let mut steps = (0..self.nodes.len()).map(StepIx::new);
+                steps.any(|step| self.stands(graph, step))
             }
             VerbName::Resolve => {
                 let mut nodes = self.nodes.iter();
@@ -225,18 +238,17 @@ impl State {
 
     /// What a cancel is told now (rule C1).
     fn cancel_event(&self, graph: &Graph, asked: Asked<'_>) -> Event<StepIx> {
-        let pivot = graph.pivot.map(|pivot| self.seen(pivot));
-        let told = match pivot {
+        let mut no_return = self.no_return(graph);
+        let told = match self.pivot_effect(graph) {
             _ if self.phase == Phase::Unwinding && self.unwind.then == Direction::Compensated => {
                 CancelTold::Accepted
             }
-            Some(pivot) if pivot.effect == EffectNow::Done => CancelTold::TooLate,
-            Some(pivot)
-                if pivot.effect == EffectNow::InDoubt || pivot.status == Status::Running =>
-            {
+            EffectNow::Done => CancelTold::TooLate,
+            EffectNow::InDoubt => CancelTold::Pending,
+            EffectNow::NotDone if no_return.any(|node| node.status == Status::Running) => {
                 CancelTold::Pending
             }
-            Some(_) | None => CancelTold::Accepted,
+            EffectNow::NotDone => CancelTold::Accepted,
         };
         let (by, reason) = asked.into_owned();
         Event::CancelRequested { by, reason, told }
@@ -279,10 +291,24 @@ impl State {
                 ));
             }
             (Some(strategy), _) => (strategy, false),
+            // A step asked to end the run, and only a strategy by name lets it go on instead.
+            (None, false) if self.stop.is_some() => match self.way_to_stop(graph) {
+                Some(way) => way,
+                None => return unavailable(format!("{UNSETTLED_STOP}: `resolve` says it")),
+            },
             (None, false) => (RetryFailed, false),
             (None, true) if stage == Stage::Undoing => {
                 let (by, reason) = asked.into_owned();
                 return Ok(Event::UndosRetried { by, reason });
+            }
+            // A cancel that came meanwhile is not taken back by having undos run again.
+            (None, true)
+                if self.is_cancelled()
+                    && self
+                        .unavailable(graph, Compensate, AskedBy::Operator)
+                        .is_none() =>
+            {
+                (Compensate, false)
             }
             // The undoing goes on to where it was going.
             (None, true) => match &self.last_decision {
@@ -290,12 +316,20 @@ impl State {
                 None => (Compensate, false),
             },
         };
-        if stage == Stage::Undoing && self.unwind.then != Direction::Compensated {
+        let goes_to = match self.unwind.then {
+            _ if stage != Stage::Undoing => None,
+            Direction::Compensated => None,
+            Direction::Stopped => Some("ends, as a step asked,"),
+            Direction::Forward { .. } => Some("goes forward again"),
+        };
+        if let Some(goes_to) = goes_to {
             return unavailable(format!(
-                "{strategy} is not available: the run goes forward again once this is undone"
+                "{strategy} is not available: the run {goes_to} once this is undone"
             ));
         }
-        if let Some(why) = self.unavailable(graph, strategy, AskedBy::Operator) {
+        // Whoever stops executes nothing again.
+        let unavailable_now = self.unavailable(graph, strategy, AskedBy::Operator);
+        if let Some(why) = unavailable_now.filter(|_| !stop) {
             return unavailable(why);
         }
         Ok(Event::Decided(Box::new(Decision {
@@ -323,6 +357,13 @@ impl State {
             return Err(Refused::OutOfOrder {
                 step: edit.step.clone(),
                 why: "it is done, and is not called again".to_owned(),
+            });
+        }
+        if self.wants_undo(graph, step) {
+            return Err(Refused::NotSettled {
+                step: edit.step.clone(),
+                effect: "to be undone whatever its calls said",
+                help: "`mark-compensated` says that it was",
             });
         }
         let (by, reason) = asked.into_owned();
@@ -383,15 +424,11 @@ impl State {
             step: name.to_owned(),
             why,
         };
-        if graph.step(step).kind == StepKind::ReadOnly
-            || self.seen(step).effect == EffectNow::NotDone
-        {
+        if !self.stands(graph, step) {
             return Err(out_of_order("there is nothing to undo".to_owned()));
         }
-        let stands = self.descendants(graph, step).into_iter().find(|&after| {
-            graph.step(after).kind != StepKind::ReadOnly
-                && self.seen(after).effect != EffectNow::NotDone
-        });
+        let mut after = self.descendants(graph, step).into_iter();
+        let stands = after.find(|&after| self.stands(graph, after));
         match stands {
             Some(after) => Err(out_of_order(format!(
                 "`{}` depends on it, and has to be undone first",
@@ -399,6 +436,12 @@ impl State {
             ))),
             None => Ok(step),
         }
+    }
+
+    /// Whether the step has, or may have, left something, or is to be undone whatever its calls said.
+    fn stands(&self, graph: &Graph, step: StepIx) -> bool {
+        graph.step(step).kind != StepKind::ReadOnly
+            && (self.seen(step).effect != EffectNow::NotDone || self.wants_undo(graph, step))
     }
 
     fn resolvable(

@@ -30,6 +30,10 @@ pub enum Todo {
     Rest,
 }
 
+/// Why a run that a step asked to end waits for an operator.
+pub(super) const UNSETTLED_STOP: &str =
+    "a step asked to end the run, and nobody knows whether its pivot took effect";
+
 impl State {
     /// What is to be done at `now`.
     #[must_use]
@@ -141,25 +145,16 @@ impl State {
             return self.carry_out_cancel(graph);
         }
         if let Some(reason) = &self.stop {
-            // Past the pivot nothing goes back, and a stop starts nothing: a pivot in doubt can't be settled.
-            if self.is_past_pivot(graph) && !self.is_pivot_done(graph) {
-                let message =
-                    "a step asked to end the run, and nobody knows whether its pivot took effect";
+            let Some((strategy, stop)) = self.way_to_stop(graph) else {
                 return Todo::Append(Event::Parked(Box::new(Parking::new(
                     ParkReason::Unsettled,
-                    message,
+                    UNSETTLED_STOP,
                 ))));
-            }
-            let unwinds = graph.on_stop == OnStop::Compensate && !self.is_past_pivot(graph);
-            let strategy = if unwinds {
-                RecoveryStrategy::Compensate
-            } else {
-                RecoveryStrategy::RetryFailed
             };
             let cause = Cause::Stop {
                 reason: reason.clone(),
             };
-            return Todo::Append(self.plain_decision(cause, strategy, !unwinds));
+            return Todo::Append(self.plain_decision(cause, strategy, stop));
         }
         if let Some(parking) = &self.park_wanted {
             return Todo::Append(Event::Parked(Box::new(parking.clone())));
@@ -170,11 +165,21 @@ impl State {
         Todo::Append(Event::Decided(Box::new(self.ask_policy(graph, now))))
     }
 
+    /// How a run ends that a step asked to end (rule F5). Past the pivot nothing goes back, and a stop starts
+    /// nothing: a pivot in doubt leaves no way.
+    pub(super) fn way_to_stop(&self, graph: &Graph) -> Option<(RecoveryStrategy, bool)> {
+        if !self.is_past_pivot(graph) && graph.on_stop == OnStop::Compensate {
+            return Some((RecoveryStrategy::Compensate, false));
+        }
+        let settled = !self.is_past_pivot(graph) || self.is_pivot_done(graph);
+        settled.then_some((RecoveryStrategy::RetryFailed, true))
+    }
+
     /// Rule C1, once nothing is in flight.
     fn carry_out_cancel(&self, graph: &Graph) -> Todo {
-        match graph.pivot.map(|pivot| self.seen(pivot).effect) {
-            Some(EffectNow::Done) => Todo::Append(Event::CancelTooLate),
-            Some(EffectNow::InDoubt) => {
+        match self.pivot_effect(graph) {
+            EffectNow::Done => Todo::Append(Event::CancelTooLate),
+            EffectNow::InDoubt => {
                 let message =
                     "the run was cancelled, and nobody knows whether its pivot took effect";
                 Todo::Append(Event::Parked(Box::new(Parking::new(
@@ -182,7 +187,7 @@ impl State {
                     message,
                 ))))
             }
-            Some(EffectNow::NotDone) | None => Todo::Append(self.plain_decision(
+            EffectNow::NotDone => Todo::Append(self.plain_decision(
                 Cause::Cancel,
                 RecoveryStrategy::Compensate,
                 false,

@@ -16,7 +16,7 @@ impl State {
         while let Some(step) = idle.next() {
             if matches!(
                 self.seen(step).status,
-                Status::Dropped | Status::Failed | Status::Undone
+                Status::Dropped | Status::Failed | Status::Stopped | Status::Undone
             ) {
                 self.node(step).status = Status::Ready;
                 self.in_doubt_again(graph, step);
@@ -31,15 +31,21 @@ impl State {
         }
     }
 
+    /// The key of the round's effect: made once and kept (rules K1, K2). One that was skipped has it, too, for
+    /// its undo.
+    pub(crate) fn effect_key(&self, graph: &Graph, step: StepIx) -> Arc<str> {
+        let node = self.seen(step);
+        node.key.clone().unwrap_or_else(|| {
+            let uid = &self.header.uid;
+            Arc::from(format!("{uid}/{}/{}", graph.step(step).escaped, node.round))
+        })
+    }
+
     /// The event that announces the next `execute` of a step.
     #[must_use]
     pub fn start_event(&self, graph: &Graph, step: StepIx, mapped: Vec<Value>) -> Event<StepIx> {
         let node = self.seen(step);
-        // A round's key is made once and kept (rules K1, K2).
-        let key = node.key.clone().unwrap_or_else(|| {
-            let uid = &self.header.uid;
-            Arc::from(format!("{uid}/{}/{}", graph.step(step).escaped, node.round))
-        });
+        let key = self.effect_key(graph, step);
         let before = &graph.step(step).dependencies;
         let fed_by = if before.iter().all(|before| self.seen(*before).round == 1) {
             Vec::new()
@@ -63,16 +69,10 @@ impl State {
     #[must_use]
     pub fn undo_event(&self, graph: &Graph, step: StepIx) -> Event<StepIx> {
         let node = self.seen(step);
-        let key = match (&node.undo_key, &node.key) {
-            (Some(key), _) => Arc::clone(key),
-            (None, Some(key)) => Arc::from(format!("{key}/undo")),
-            (None, None) => Arc::from(format!(
-                "{}/{}/{}/undo",
-                self.header.uid,
-                graph.step(step).escaped,
-                node.round
-            )),
-        };
+        let key = node
+            .undo_key
+            .clone()
+            .unwrap_or_else(|| Arc::from(format!("{}/undo", self.effect_key(graph, step))));
         Event::UndoStarted {
             step,
             round: node.round,

@@ -187,10 +187,14 @@ impl State {
         if let Cause::Operator { .. } = decision.cause {
             // An operator's word resets the count of recoveries (rule D6).
             self.recoveries = 0;
-            let overrides = decision.strategy.retries() && !self.is_pivot_done(graph);
-            if let Some(cancel) = self.cancel.as_mut().filter(|_| overrides) {
-                // The later word wins. Where the pivot is done the cancel came too late, and is told so.
-                cancel.pending = false;
+            if decision.strategy.retries() && !decision.stop {
+                // The later word wins, over a cancel and over a step that asked to end the run. Where the
+                // pivot is done the cancel came too late, and is told so.
+                let too_late = self.is_pivot_done(graph);
+                if let Some(cancel) = self.cancel.as_mut().filter(|_| !too_late) {
+                    cancel.pending = false;
+                }
+                self.stop = None;
             }
         }
         if decision.cause == Cause::Cancel
@@ -218,6 +222,8 @@ impl State {
             self.retry_undos(graph);
             self.grant_anew();
             self.unwind.then = Direction::Forward { hold };
+            // The command may have come together with the end of the last undo.
+            self.go_on_if_unwound(graph);
             return;
         }
         self.grant_anew();
@@ -229,8 +235,10 @@ impl State {
             RecoveryStrategy::RetryFailed => {
                 let region = |state: &State, step: StepIx| {
                     let always = graph.step(step).undo_rule == UndoRule::Always;
-                    let failed =
-                        matches!(state.seen(step).status, Status::Failed | Status::Dropped);
+                    let failed = matches!(
+                        state.seen(step).status,
+                        Status::Failed | Status::Dropped | Status::Stopped
+                    );
                     always && failed && state.wants_undo(graph, step)
                 };
                 self.unwind_region(graph, region, Direction::Forward { hold });

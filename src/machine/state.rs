@@ -7,7 +7,8 @@ use std::time::Duration;
 use crate::failure::Failure;
 use crate::ids::Timestamp;
 use crate::journal::{CancelTold, Decision, End, Parking, RunStarted, Standing};
-use crate::saga::{Feed, Graph, UndoOrder};
+use crate::machine::kept::{Call, Moment};
+use crate::saga::{Feed, Graph, StepKind, UndoOrder};
 use crate::step::{StepIx, Value};
 
 /// The state of one run.
@@ -60,6 +61,8 @@ pub struct State {
     pub(crate) last_decision: Option<Box<Decision<StepIx>>>,
     pub(super) unwind: Unwind,
     pub(crate) compensations: Vec<Compensation>,
+    /// The latest of what happened to the run as a whole.
+    pub(crate) moments: VecDeque<Moment>,
     pub(super) completions: u64,
     pub(crate) end: Option<End>,
 }
@@ -183,8 +186,8 @@ pub(crate) struct NodeState {
     pub(crate) started_at: Option<Timestamp>,
     pub(crate) ended_at: Option<Timestamp>,
     pub(crate) took: Duration,
-    /// Attempts that did not succeed.
-    pub(crate) history: Vec<AttemptTaken>,
+    /// The latest calls of both kinds, in order.
+    pub(crate) calls: VecDeque<Call>,
     pub(super) in_region: bool,
     /// Steps that depended on it and are to be undone first.
     pub(super) blockers: u32,
@@ -196,16 +199,6 @@ pub(crate) struct NodeState {
     pub(super) undo_since: Option<Timestamp>,
     pub(super) undo_delay: Option<Duration>,
     pub(crate) undo_failure: Option<Box<Failure>>,
-}
-
-/// An attempt that is over, for people.
-#[derive(Clone, Debug)]
-pub(crate) struct AttemptTaken {
-    pub(crate) attempt: u32,
-    pub(crate) started_at: Timestamp,
-    pub(crate) ended_at: Timestamp,
-    /// Nothing where it was interrupted.
-    pub(crate) failure: Option<Box<Failure>>,
 }
 
 /// One undo that has come to an end, in order.
@@ -300,6 +293,7 @@ impl State {
                 latest: BinaryHeap::new(),
             },
             compensations: Vec::new(),
+            moments: VecDeque::new(),
             completions: 0,
             end: None,
         };
@@ -322,16 +316,33 @@ impl State {
     /// Whether the pivot is done or in doubt (rule D4).
     #[must_use]
     pub fn is_past_pivot(&self, graph: &Graph) -> bool {
-        graph
-            .pivot
-            .is_some_and(|pivot| self.seen(pivot).effect != EffectNow::NotDone)
+        self.pivot_effect(graph) != EffectNow::NotDone
     }
 
     /// Whether the pivot is done for certain: then a cancel comes too late (rule C1).
     pub(super) fn is_pivot_done(&self, graph: &Graph) -> bool {
-        graph
-            .pivot
-            .is_some_and(|pivot| self.seen(pivot).effect == EffectNow::Done)
+        self.pivot_effect(graph) == EffectNow::Done
+    }
+
+    /// What the point of no return has left.
+    pub(super) fn pivot_effect(&self, graph: &Graph) -> EffectNow {
+        let effects = self.no_return(graph).map(|node| node.effect);
+        effects.max().unwrap_or(EffectNow::NotDone)
+    }
+
+    /// The steps behind which nothing goes back: the pivot. Where an operator skipped it and it left nothing,
+    /// these are the steps after it that can't be undone.
+    pub(super) fn no_return(&self, graph: &Graph) -> impl Iterator<Item = &NodeState> {
+        let pivot = graph.pivot.map(|pivot| self.seen(pivot));
+        let skipped =
+            pivot.is_some_and(|pivot| pivot.skipped && pivot.effect == EffectNow::NotDone);
+        let irreversible = graph
+            .steps
+            .iter()
+            .zip(&self.nodes)
+            .filter(move |(step, _)| skipped && step.kind == StepKind::Irreversible)
+            .map(|(_, node)| node);
+        pivot.filter(|_| !skipped).into_iter().chain(irreversible)
     }
 
     /// Whether the run is over.
@@ -421,7 +432,7 @@ impl NodeState {
             started_at: None,
             ended_at: None,
             took: Duration::ZERO,
-            history: Vec::new(),
+            calls: VecDeque::new(),
             in_region: false,
             blockers: 0,
             undo: UndoStatus::Idle,

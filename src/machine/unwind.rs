@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use crate::failure::Failure;
 use crate::ids::Timestamp;
+use crate::machine::kept::CallEnded;
 use crate::machine::state::{
     Compensation, Direction, EffectNow, NodeState, Phase, State, Status, UndoStatus,
 };
 use crate::saga::{Graph, StepKind, UndoRule};
-use crate::step::StepIx;
+use crate::step::{Probed, StepIx, Value};
 
 impl NodeState {
     /// The round is over, and its key with it (rule K2).
@@ -94,9 +95,7 @@ impl State {
             }
         }
         self.settle(graph, free);
-        if self.unwind.remaining == 0 {
-            self.after_unwinding(graph);
-        }
+        self.go_on_if_unwound(graph);
     }
 
     /// Settles steps that nothing in the region depends on any more: those with an effect are to be
@@ -134,9 +133,7 @@ impl State {
     pub(super) fn settle_without_undo(&mut self, graph: &Graph, step: StepIx) {
         self.node(step).undo = UndoStatus::Idle;
         self.settle(graph, vec![step]);
-        if self.unwind.remaining == 0 {
-            self.after_unwinding(graph);
-        }
+        self.go_on_if_unwound(graph);
     }
 
     pub(super) fn undo_ready(&mut self, graph: &Graph, step: StepIx) {
@@ -205,6 +202,7 @@ impl State {
         node.undo_attempts += 1;
         node.undo_charged += 1;
         node.undo_since.get_or_insert(at);
+        node.call_begins(true, at);
         self.unwind.running += 1;
     }
 
@@ -219,6 +217,7 @@ impl State {
             self.done -= 1;
         }
         let node = self.node(step);
+        node.call_ends(CallEnded::Done, micros(took), at);
         let record = Compensation {
             step,
             round: node.round,
@@ -238,9 +237,7 @@ impl State {
         let mut free = Vec::new();
         self.settled(graph, step, &mut free);
         self.settle(graph, free);
-        if self.unwind.remaining == 0 {
-            self.after_unwinding(graph);
-        }
+        self.go_on_if_unwound(graph);
     }
 
     pub(super) fn undo_failed(
@@ -255,6 +252,11 @@ impl State {
         let node = self.node(step);
         node.interruptions = 0;
         node.undo_failure = Some(Box::new(failure.clone()));
+        let end = CallEnded::Failed {
+            failure: Box::new(failure.clone()),
+            retry_at,
+        };
+        node.call_ends(end, micros(took), at);
         if let Some(until) = retry_at {
             node.undo_delay = Some(until.since(at));
             node.undo = UndoStatus::Sleeping { until };
@@ -317,6 +319,54 @@ impl State {
         if self.seen(step).unmet == 0 {
             self.set_idle(step, Status::Undone);
         }
+        self.leave_region(graph);
+    }
+
+    /// An operator's word about a doubt of a parked run.
+    pub(super) fn resolved(&mut self, graph: &Graph, step: StepIx, answer: &Probed<Value>) {
+        self.probed(graph, step, answer);
+        if *answer == Probed::Never {
+            let node = self.node(step);
+            node.undo = UndoStatus::Idle;
+            node.undo_failure = None;
+            self.leave_region(graph);
+        }
+    }
+
+    /// Where operators have settled by hand all that a parked run still had to undo, its steps begin anew as
+    /// they do after any undoing: what was undone runs again, in new rounds, once somebody lets the run go on.
+    fn leave_region(&mut self, graph: &Graph) {
+        if self.phase != Phase::Parked || self.is_half_undone(graph) {
+            return;
+        }
+        self.timers.clear();
+        let region: Vec<(StepIx, Status)> = (0..self.nodes.len())
+            .map(StepIx::new)
+            .filter(|&step| self.seen(step).in_region)
+            .map(|step| (step, self.seen(step).status))
+            .collect();
+        for &(step, _) in &region {
+            self.begin_anew(graph, step);
+            self.node(step).undo = UndoStatus::Idle;
+        }
+        for (step, was) in region {
+            let unmet = self.unmet(graph, step);
+            self.node(step).unmet = unmet;
+            match was {
+                _ if unmet > 0 => {}
+                Status::Undone | Status::Failed | Status::Dropped | Status::Stopped => {
+                    self.set_idle(step, was);
+                }
+                Status::Waiting
+                | Status::Ready
+                | Status::Running
+                | Status::Sleeping { .. }
+                | Status::Done => {
+                    self.node(step).status = Status::Ready;
+                    self.ready.push_back(step);
+                }
+            }
+        }
     }
 
     fn unmet(&self, graph: &Graph, step: StepIx) -> u32 {
@@ -341,6 +391,13 @@ impl State {
                 UndoStatus::Failed => self.undo_ready(graph, step),
                 UndoStatus::Idle | UndoStatus::Ready | UndoStatus::Running => {}
             }
+        }
+    }
+
+    /// A region that is settled already goes where it is to go now.
+    pub(super) fn go_on_if_unwound(&mut self, graph: &Graph) {
+        if self.unwind.remaining == 0 {
+            self.after_unwinding(graph);
         }
     }
 
@@ -382,6 +439,7 @@ impl State {
         let was_done = self.seen(step).status == Status::Done;
         if was_done {
             self.done -= 1;
+            self.node(step).output = None;
         }
         let node = self.node(step);
         node.in_region = false;
@@ -401,4 +459,8 @@ impl State {
         // So that its dependents see it as not done, whichever is looked at first.
         node.status = Status::Waiting;
     }
+}
+
+fn micros(took: Duration) -> u64 {
+    u64::try_from(took.as_micros()).unwrap_or(u64::MAX)
 }

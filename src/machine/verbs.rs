@@ -20,6 +20,8 @@ pub enum Stage {
     Undoing,
     /// An operator paused it; the direction doesn't matter.
     Paused,
+    /// An operator gave it up: it ends as soon as nothing is in flight.
+    GivenUp,
     /// It waits for an operator, with nothing left to undo.
     Parked,
     /// It waits for an operator in the middle of being undone.
@@ -30,11 +32,12 @@ pub enum Stage {
 
 impl Stage {
     /// All of them, as the table in `docs/verbs.md` has them.
-    pub const ALL: [Stage; 7] = [
+    pub const ALL: [Stage; 8] = [
         Stage::Forward,
         Stage::Settling,
         Stage::Undoing,
         Stage::Paused,
+        Stage::GivenUp,
         Stage::Parked,
         Stage::ParkedUndoing,
         Stage::Ended,
@@ -48,6 +51,7 @@ impl Stage {
             Stage::Settling => "settling",
             Stage::Undoing => "being undone",
             Stage::Paused => "paused",
+            Stage::GivenUp => "given up",
             Stage::Parked => "parked",
             Stage::ParkedUndoing => "parked while being undone",
             Stage::Ended => "ended",
@@ -81,11 +85,12 @@ pub enum Verdict {
 /// ```
 #[must_use]
 pub fn verdict(verb: VerbName, stage: Stage) -> Verdict {
-    use Stage::{Ended, Forward, Parked, ParkedUndoing, Paused, Settling, Undoing};
+    use Stage::{Ended, Forward, GivenUp, Parked, ParkedUndoing, Paused, Settling, Undoing};
     use Verdict::{Refused, Taken};
 
     match (verb, stage) {
         (_, Ended) => Refused("it is over: start a new run that does it again"),
+        (_, GivenUp) => Refused("it ends as soon as what is in flight has come in"),
 
         (VerbName::Retry, Undoing) => Taken(
             "undos that wait or failed run again; `retry_all`: begins again after all is undone",
@@ -159,6 +164,7 @@ impl State {
             Phase::Ended => Stage::Ended,
             Phase::Parked if self.is_half_undone(graph) => Stage::ParkedUndoing,
             Phase::Parked => Stage::Parked,
+            _ if self.abandon.is_some() => Stage::GivenUp,
             _ if self.paused.is_some() => Stage::Paused,
             Phase::Forward { .. } => Stage::Forward,
             Phase::Draining => Stage::Settling,
@@ -167,7 +173,7 @@ impl State {
     }
 
     /// Whether a region that was being unwound still has something to undo.
-    fn is_half_undone(&self, graph: &crate::saga::Graph) -> bool {
+    pub(super) fn is_half_undone(&self, graph: &crate::saga::Graph) -> bool {
         (0..self.nodes.len())
             .map(StepIx::new)
             .any(|step| self.seen(step).in_region && self.wants_undo(graph, step))

@@ -6,7 +6,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use crate::failure::FailureMode;
-use crate::step::{Action, Effect, Payload, Probe, Probed, Step, StepContext, StepError, Value};
+use crate::step::{
+    Action, Effect, Payload, PayloadError, Probe, Probed, Step, StepContext, StepError, Value,
+};
 
 pub(crate) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
@@ -22,6 +24,8 @@ pub(crate) trait Body: Send + Sync {
         input: Erased,
         effect: Effect<Value>,
     ) -> BoxFuture<Result<(), StepError>>;
+    /// Whether somebody who writes an output down for this step has written one of its type.
+    fn reads(&self, output: &Value) -> Result<(), PayloadError>;
 }
 
 /// What the coordinator asks about a step in doubt.
@@ -72,6 +76,10 @@ impl<S: Step> Body for StepBody<S> {
             }
         })
     }
+
+    fn reads(&self, output: &Value) -> Result<(), PayloadError> {
+        output.get::<S::Output>().map(drop)
+    }
 }
 
 pub(super) struct ActionBody<A>(pub(super) Arc<A>);
@@ -96,6 +104,10 @@ impl<A: Action> Body for ActionBody<A> {
         Box::pin(std::future::ready(Err(StepError::in_doubt(
             "an action has no undo",
         ))))
+    }
+
+    fn reads(&self, output: &Value) -> Result<(), PayloadError> {
+        output.get::<A::Output>().map(drop)
     }
 }
 

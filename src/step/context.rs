@@ -8,6 +8,26 @@ use tokio::sync::Notify;
 
 use crate::ids::{RunId, Timestamp};
 use crate::step::{StepIx, StepTable};
+use crate::trace_context::{self, RunTrace};
+
+/// What is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CallKind {
+    Execute,
+    Compensate,
+    Probe,
+}
+
+impl CallKind {
+    /// The word for it in spans and metrics.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            CallKind::Execute => "execute",
+            CallKind::Compensate => "compensate",
+            CallKind::Probe => "probe",
+        }
+    }
+}
 
 /// The two keys of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,7 +49,8 @@ pub struct StepContext {
 #[derive(Debug)]
 pub(crate) struct ContextParts {
     pub(crate) run: RunId,
-    pub(crate) trace_id: Arc<str>,
+    pub(crate) trace: RunTrace,
+    pub(crate) call: CallKind,
     pub(crate) fence: u64,
     pub(crate) steps: StepTable,
     pub(crate) step: StepIx,
@@ -108,7 +129,59 @@ impl StepContext {
     /// The run's trace id: 32 hex digits, kept over crash and recovery.
     #[must_use]
     pub fn trace_id(&self) -> &str {
-        &self.parts.trace_id
+        self.parts.trace.trace_id()
+    }
+
+    /// The `traceparent` header for requests that this call makes (W3C Trace Context, version 00): the
+    /// run's trace, a span id that is this attempt's own, and the flags that the run was started with, or
+    /// `01` where it began the trace.
+    ///
+    /// The span id is the one that the attempt's `tracing` span has as its field `span_id`. Nothing is
+    /// written for it: it is made of the call's key and the attempt's number.
+    ///
+    /// ```
+    /// # use amends::store::MemoryStore;
+    /// # use amends::{Coordinator, Saga, StartOptions, step_fn};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let mut saga = Saga::builder::<u64>("call");
+    /// # let n = saga.input();
+    /// let call = step_fn(
+    ///     "call",
+    ///     async |cx, _n: &u64| Ok(cx.traceparent()), // send it as the header `traceparent`
+    ///     async |_cx, _n, _effect| Ok(()),
+    /// );
+    /// # let call = saga.add(call, n);
+    /// # let saga = saga.returns(call)?;
+    /// # let coordinator = Coordinator::builder(MemoryStore::new()).register(&saga).build().await?;
+    /// let options = StartOptions::new().traceparent("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
+    /// let run = coordinator.start_with(&saga, "once", 1, options).await?;
+    /// let header = run.outcome().await?.completed().unwrap();
+    /// assert!(header.starts_with("00-4bf92f3577b34da6a3ce929d0e0e4736-") && header.ends_with("-01"));
+    /// assert!(!header.contains("00f067aa0ba902b7"), "{header}");
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn traceparent(&self) -> String {
+        self.parts.trace.traceparent(&self.span_id())
+    }
+
+    /// The `tracestate` header that goes with [`traceparent`](Self::traceparent): what the run's start was
+    /// handed, unchanged, or nothing.
+    #[must_use]
+    pub fn tracestate(&self) -> Option<&str> {
+        self.parts.trace.state()
+    }
+
+    /// The span id of this call.
+    pub(crate) fn span_id(&self) -> String {
+        let parts = &self.parts;
+        trace_context::span_id(&parts.keys.call, parts.call.as_str(), parts.attempt)
+    }
+
+    pub(crate) fn kind(&self) -> CallKind {
+        self.parts.call
     }
 
     /// Whether the run would rather have this call end early: somebody cancelled the run, or a sibling

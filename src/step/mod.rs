@@ -11,7 +11,7 @@ mod error;
 mod payload;
 mod table;
 
-pub(crate) use context::{ContextParts, StopSignal};
+pub(crate) use context::{CallKind, ContextParts, StopSignal};
 pub use context::{Keys, StepContext};
 pub use effect::{Effect, Probed};
 pub(crate) use error::ErrorKind;

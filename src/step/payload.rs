@@ -34,7 +34,7 @@ pub enum PayloadError {
     Decode {
         /// Rust's name of the type.
         type_name: &'static str,
-        /// What serde said.
+        /// What serde said, without the value that it quotes.
         message: String,
     },
     /// User code that makes an input (a `map`) panicked.
@@ -67,6 +67,23 @@ fn guarded<T, E: fmt::Display>(code: impl FnOnce() -> Result<T, E>) -> Result<T,
         Ok(result) => result.map_err(|error| error.to_string()),
         Err(panic) => Err(format!("it panicked: {}", panic_message(&*panic))),
     }
+}
+
+/// What serde says of JSON that doesn't fit quotes what it found, and that is a payload: it would be in
+/// the failure's message, and with it in logs. What was expected, and where, is enough to find it.
+fn without_value(message: &str) -> String {
+    let quoting = [
+        "invalid type",
+        "invalid value",
+        "unknown variant",
+        "unknown field",
+    ];
+    let Some(what) = quoting.iter().find(|what| message.starts_with(**what)) else {
+        return message.to_owned();
+    };
+    // The last one: the value may hold these words, too.
+    let rest = message.rfind(", expected ").map_or("", |at| &message[at..]);
+    format!("{what}{rest}")
 }
 
 /// A typed value behind an object: it can be written as JSON and be downcast.
@@ -131,7 +148,7 @@ impl Value {
                 .map(Arc::new)
                 .map_err(|message| PayloadError::Decode {
                     type_name: std::any::type_name::<T>(),
-                    message,
+                    message: without_value(&message),
                 })
         };
         match (&self.json, &self.typed) {
@@ -239,5 +256,37 @@ mod tests {
         let mut secret = Value::typed(Arc::new("4111 1111".to_owned()));
         secret.encode().unwrap();
         assert!(!format!("{secret:?}").contains("4111"));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_told_without_what_it_is() {
+        #[derive(Clone, Debug, Serialize, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        enum Card {
+            Visa { number: u64 },
+        }
+        let message = |json| {
+            let stored: Value = serde_json::from_str(json).unwrap();
+            match stored.get::<Card>() {
+                Err(PayloadError::Decode { message, .. }) => message,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(
+            message(r#"{"Visa":{"number":"4111, expected 1111"}}"#),
+            "invalid type, expected u64 at line 1 column 39"
+        );
+        assert_eq!(
+            message(r#""4111""#),
+            "unknown variant, expected `Visa` at line 1 column 6"
+        );
+        assert_eq!(
+            message(r#"{"Visa":{"4111":1}}"#),
+            "unknown field, expected `number` at line 1 column 15"
+        );
+        assert_eq!(
+            message(r#"{"Visa":{}}"#),
+            "missing field `number` at line 1 column 10"
+        );
     }
 }

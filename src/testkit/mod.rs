@@ -29,7 +29,7 @@ pub use explore::{Explorer, Reopen};
 pub use fault::Fault;
 pub use log::{Happened, WorldEvent};
 pub use report::{Explored, Violation};
-pub use scenario::{Operator, Scenario};
+pub use scenario::{Operator, Scenario, When};
 pub use store::{CrashSignal, CrashingStore, StoreFault};
 pub use world::World;
 

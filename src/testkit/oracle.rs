@@ -123,6 +123,9 @@ struct Watched<'a> {
     /// Whether the last decision was to stop, and to keep what is done.
     stops: bool,
     paused: bool,
+    given_up: bool,
+    /// What operators took as done, without a call.
+    skipped: Vec<bool>,
     /// Effects that stand, per step and key.
     standing: Vec<BTreeMap<String, u32>>,
     undo_keys: HashMap<String, String>,
@@ -159,6 +162,8 @@ impl<'a> Watched<'a> {
             decided: false,
             stops: false,
             paused: false,
+            given_up: false,
+            skipped: vec![false; steps],
             standing: vec![BTreeMap::new(); steps],
             undo_keys: HashMap::new(),
             gone: HashSet::new(),
@@ -188,9 +193,9 @@ impl<'a> Watched<'a> {
                 let at = self.step(*step);
                 self.keys.insert(key.to_string(), StepIx::new(at));
                 self.starts[at] += 1;
+                self.skipped[at] = false;
             }
             Event::StepDone { step, .. }
-            | Event::Skipped { step, .. }
             | Event::Probed {
                 step,
                 answer: Probed::Done(_),
@@ -226,10 +231,18 @@ impl<'a> Watched<'a> {
             Event::Undone { step, .. } => {
                 let at = self.step(*step);
                 self.done[at] = false;
+                self.skipped[at] = false;
+            }
+            Event::Skipped { step, .. } => {
+                let at = self.step(*step);
+                self.done[at] = true;
+                self.skipped[at] = true;
+                self.failed.remove(&at);
             }
             Event::MarkedCompensated { step, .. } => {
                 let at = self.step(*step);
                 self.done[at] = false;
+                self.skipped[at] = false;
                 // By the operator's word: what the participant still holds is theirs to know.
                 self.standing[at].clear();
                 self.doubt[at] = false;
@@ -237,6 +250,7 @@ impl<'a> Watched<'a> {
             Event::Paused { .. } => self.paused = true,
             Event::Resumed { .. } => self.paused = false,
             Event::AbandonRequested { .. } => {
+                self.given_up = true;
                 self.halted = Some("the run was given up".to_owned());
             }
             Event::Claimed { .. } => {
@@ -412,6 +426,11 @@ impl<'a> Watched<'a> {
         if self.paused {
             return Err(format!("no undo starts in a pause: {event}"));
         }
+        if self.given_up {
+            return Err(format!(
+                "no undo starts in a run that was given up: {event}"
+            ));
+        }
         if !self.decided {
             return Err(format!(
                 "the decision to unwind comes before the first undo: {event}"
@@ -457,7 +476,7 @@ impl<'a> Watched<'a> {
                     .values()
                     .filter(|times| **times > 0)
                     .count();
-                let wanted = usize::from(step.kind != StepKind::ReadOnly);
+                let wanted = usize::from(step.kind != StepKind::ReadOnly && !self.skipped[at]);
                 if count != wanted {
                     return Err(format!(
                         "`Completed` is true: `{}` stands {count} times, not {wanted}",
@@ -501,7 +520,21 @@ impl<'a> Watched<'a> {
             let stands = standing
                 .iter()
                 .any(|&(at, key)| name(at) == listed.step && listed.key.as_ref() == Some(key));
-            if listed.effect == EffectReport::Done && !stands && !undo_failed {
+            // Its undo was called, and a crash in a run that was given up left nobody to call it again.
+            let undo_cut_off = self.given_up
+                && listed
+                    .key
+                    .as_ref()
+                    .is_some_and(|key| self.gone.contains(key));
+            // Somebody made it by hand, and says so.
+            let by_hand =
+                (0..self.skipped.len()).any(|at| self.skipped[at] && name(at) == listed.step);
+            if listed.effect == EffectReport::Done
+                && !stands
+                && !undo_failed
+                && !by_hand
+                && !undo_cut_off
+            {
                 return Err(format!(
                     "exactly what stands is listed: `{}` is said to stand and doesn't",
                     listed.step

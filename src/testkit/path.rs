@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::Clock;
 use crate::coordinator::{CommandError, Coordinator, OutcomeError, RunHandle, StartError};
 use crate::ids::{RunId, Timestamp};
+use crate::journal::{Command, CommandAnswer, Event};
 use crate::partial::Outcome;
 use crate::step::Payload;
 use crate::store::Store;
@@ -17,7 +18,7 @@ use crate::testkit::explore::Reopen;
 use crate::testkit::log::Entry;
 use crate::testkit::oracle::{self, Rest};
 use crate::testkit::report::{Explored, Violation, journal_in_words};
-use crate::testkit::scenario::{Operator, Scenario};
+use crate::testkit::scenario::{Operator, Scenario, Way, When};
 use crate::testkit::store::{CrashSignal, CrashingStore, StoreFault};
 
 /// One run of a scenario, through as many processes as it takes.
@@ -32,6 +33,10 @@ pub(super) struct Path<'a, I, O> {
     acknowledged: HashSet<RunId>,
     cancelled: bool,
     helped: bool,
+    /// The planned commands that were made so far, with whether each was taken, once that is known.
+    commands: Vec<(Command, Option<bool>)>,
+    /// How many of the planned commands are done with.
+    asked: usize,
     /// Whether open runs are taken up last first.
     pub(super) reversed: bool,
     points: Vec<(u64, StoreFault)>,
@@ -63,6 +68,8 @@ impl<'a, I: Payload, O: Payload> Path<'a, I, O> {
             acknowledged: HashSet::new(),
             cancelled: false,
             helped: false,
+            commands: Vec::new(),
+            asked: 0,
             reversed: false,
             points: Vec::new(),
             rests: Vec::new(),
@@ -104,6 +111,7 @@ impl<'a, I: Payload, O: Payload> Path<'a, I, O> {
         world.deliver_late();
         oracle::check(self.scenario.saga.graph(), &world, &self.rests)
             .map_err(|what| self.violation(what))?;
+        self.check_commands().map_err(|what| self.violation(what))?;
         let words: Vec<&'static str> = self.rests.iter().map(|rest| rest.word).collect();
         if let Some(allowed) = &self.scenario.ends
             && let Some(word) = words.iter().find(|word| !allowed.contains(word))
@@ -238,6 +246,11 @@ impl<'a, I: Payload, O: Payload> Path<'a, I, O> {
                 rest = handles[0].outcome() => drop(rest),
             }
         }
+        while !self.quiet && self.asked < self.scenario.planned.len() {
+            self.ask_next(&coordinator, &handles[0], disk, signal)
+                .await?;
+            self.asked += 1;
+        }
         let mut words = Vec::new();
         for (at, handle) in handles.iter().enumerate() {
             let mut outcome = handle.outcome().await.map_err(Trouble::from)?;
@@ -282,6 +295,93 @@ impl<'a, I: Payload, O: Payload> Path<'a, I, O> {
                         "run `{run}` is at rest and has no journal"
                     )));
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks for the next of the planned commands, when its time has come, and waits for the answer.
+    async fn ask_next(
+        &mut self,
+        coordinator: &Coordinator,
+        handle: &RunHandle<O>,
+        disk: &Arc<dyn Store>,
+        signal: &CrashSignal,
+    ) -> Result<(), Trouble> {
+        let (when, way) = {
+            let planned = &self.scenario.planned[self.asked];
+            (planned.when, planned.way)
+        };
+        if self.commands.len() == self.asked {
+            match when {
+                When::Appends(appends) => {
+                    let seen = self.appends_so_far(disk).await?;
+                    tokio::select! {
+                        biased;
+                        () = signal.acknowledged(appends.saturating_sub(seen)) => {}
+                        rest = handle.outcome() => drop(rest.map_err(Trouble::from)?),
+                    }
+                }
+                When::Parked => {
+                    let rest = handle.outcome().await.map_err(Trouble::from)?;
+                    if !matches!(rest, Outcome::Parked(_)) {
+                        // It ended instead: nobody is to ask for anything any more.
+                        self.asked = self.scenario.planned.len() - 1;
+                        return Ok(());
+                    }
+                }
+                When::Later(wait) => tokio::time::sleep(wait).await,
+            }
+            let partial = coordinator.get(handle.id()).await.map_err(Trouble::wrong)?;
+            let Some(partial) = partial else {
+                return Err(Trouble::Wrong(format!("run `{}` is gone", handle.id())));
+            };
+            let verb = (self.scenario.planned[self.asked].verb)(&partial);
+            let command = Command::new(handle.id().clone(), verb)
+                .by("tester")
+                .reason("planned")
+                .token(format!("planned-{}", self.asked));
+            self.commands.push((command, None));
+        }
+        let command = self.commands[self.asked].0.clone();
+        let taken = match way {
+            Way::Asked => match coordinator.command(&command).await {
+                Ok(_) => true,
+                Err(CommandError::Refused { .. }) => false,
+                Err(CommandError::Closed { .. }) => return Err(Trouble::StoreDied),
+                Err(error) => return Err(Trouble::wrong(error)),
+            },
+            Way::HandedIn => {
+                // Handing in the same command again is no harm.
+                disk.submit(&command).await.map_err(Trouble::wrong)?;
+                answer(&command, handle, disk).await?
+            }
+        };
+        self.commands[self.asked].1 = Some(taken);
+        Ok(())
+    }
+
+    /// What was taken is in the journal once, and what was refused is not.
+    fn check_commands(&self) -> Result<(), String> {
+        let Some(rest) = self.rests.first() else {
+            return Ok(());
+        };
+        for (command, taken) in &self.commands {
+            let events = rest
+                .journal
+                .records
+                .iter()
+                .flat_map(|record| &record.events);
+            let carried_out = events.filter(
+                |event| matches!(event, Event::Commanded { token } if **token == *command.token),
+            );
+            let (verb, times) = (command.verb.name(), carried_out.count());
+            let wanted = usize::from(*taken == Some(true));
+            if times != wanted {
+                return Err(format!(
+                    "a command is carried out once, or refused: `{verb}` is in the journal {times} times, \
+                     and was answered {taken:?}"
+                ));
             }
         }
         Ok(())
@@ -375,6 +475,38 @@ impl<'a, I: Payload, O: Payload> Path<'a, I, O> {
             story,
         }
     }
+}
+
+/// So often an answer is looked for, 10 ms apart: longer than a store that fails is waited for.
+const LOOKS: u32 = 10_000;
+
+/// Waits for the answer to a command that was handed in: whether it was taken.
+async fn answer<O: Payload>(
+    command: &Command,
+    handle: &RunHandle<O>,
+    disk: &Arc<dyn Store>,
+) -> Result<bool, Trouble> {
+    let mut ended = false;
+    for _ in 0..LOOKS {
+        let entry = disk.find_command(&command.token).await;
+        let entry = entry.map_err(Trouble::wrong)?;
+        match entry.and_then(|entry| entry.answer) {
+            Some(CommandAnswer::Accepted { .. }) => return Ok(true),
+            Some(CommandAnswer::Refused { .. }) => return Ok(false),
+            None => {}
+        }
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_millis(10)) => {}
+            rest = handle.ended(), if !ended => {
+                rest.map_err(Trouble::from)?;
+                ended = true;
+            }
+        }
+    }
+    let verb = command.verb.name();
+    Err(Trouble::Wrong(format!(
+        "a command has its answer in the end: `{verb}` was handed in and has none"
+    )))
 }
 
 /// Why the work of a process broke off.

@@ -1,8 +1,11 @@
 //! What is explored.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::ids::RunId;
+use crate::journal::Verb;
+use crate::partial::PartialResult;
 use crate::policy::RecoveryStrategy;
 use crate::saga::Saga;
 use crate::step::Payload;
@@ -17,7 +20,38 @@ pub struct Scenario<I, O> {
     pub(super) runs: Vec<(RunId, I)>,
     pub(super) cancel: Option<u64>,
     pub(super) operator: Option<Operator>,
+    pub(super) planned: Vec<Planned>,
     pub(super) ends: Option<Vec<&'static str>>,
+}
+
+/// When somebody asks for something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum When {
+    /// Once so many appends were acknowledged, over all processes, or the first run rests before.
+    Appends(u64),
+    /// Once the first run is parked; never, if it ends instead.
+    Parked,
+    /// So long after what was asked before it was answered.
+    Later(Duration),
+}
+
+/// Which way a command takes to the owner of its run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// To the coordinator of this process.
+    Asked,
+    /// Through the store, as from another process.
+    HandedIn,
+}
+
+type MakeVerb = Box<dyn Fn(&PartialResult) -> Verb>;
+
+/// Something that an operator will ask.
+pub(super) struct Planned {
+    pub(super) when: When,
+    pub(super) way: Way,
+    pub(super) verb: MakeVerb,
 }
 
 /// What somebody does, once, about a run that was parked.
@@ -40,6 +74,7 @@ impl<I: Payload, O: Payload> Scenario<I, O> {
             runs: vec![(RunId::new("run-1"), input)],
             cancel: None,
             operator: None,
+            planned: Vec::new(),
             ends: None,
         }
     }
@@ -64,6 +99,29 @@ impl<I: Payload, O: Payload> Scenario<I, O> {
     #[must_use]
     pub fn when_parked(mut self, operator: Operator) -> Self {
         self.operator = Some(operator);
+        self
+    }
+
+    /// Somebody asks this of the first run, of the coordinator that drives it. Commands are asked one after
+    /// the other, each under a token of its own; one that a crash leaves without an answer is asked again, and
+    /// has to be carried out once, or refused and not be in the journal at all. `verb` sees how the run stands.
+    #[must_use]
+    pub fn asked(mut self, when: When, verb: impl Fn(&PartialResult) -> Verb + 'static) -> Self {
+        let (way, verb) = (Way::Asked, Box::new(verb));
+        self.planned.push(Planned { when, way, verb });
+        self
+    }
+
+    /// The same through the store, as another process does it: it is handed in once, and has to have its
+    /// answer in the end, whoever was killed meanwhile.
+    #[must_use]
+    pub fn handed_in(
+        mut self,
+        when: When,
+        verb: impl Fn(&PartialResult) -> Verb + 'static,
+    ) -> Self {
+        let (way, verb) = (Way::HandedIn, Box::new(verb));
+        self.planned.push(Planned { when, way, verb });
         self
     }
 

@@ -200,6 +200,13 @@ impl CrashingStore {
         self
     }
 
+    /// What becomes of the write that is asked for now.
+    fn next_fault(&self) -> Option<StoreFault> {
+        let number = self.shared.asked.fetch_add(1, Ordering::AcqRel) + 1;
+        let faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
+        faults.get(&number).copied()
+    }
+
     fn crash(&self) -> Appending {
         self.shared.crashed.store(true, Ordering::Release);
         self.shared.changed.notify_waiters();
@@ -225,13 +232,7 @@ impl Store for CrashingStore {
         if self.dead.load(Ordering::Acquire) {
             return Appending::ready(Err(AppendError::dead("planned death of the store")));
         }
-        let number = self.shared.asked.fetch_add(1, Ordering::AcqRel) + 1;
-        let fault = self
-            .faults
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&number)
-            .copied();
+        let fault = self.next_fault();
         match fault {
             Some(StoreFault::CrashBefore) => return self.crash(),
             Some(StoreFault::RequestLost) => {
@@ -309,8 +310,37 @@ impl Store for CrashingStore {
         self.inner.open_commands(after, limit).await
     }
 
+    /// Counted like an append, so that a process can be killed between what a command led to and its answer.
     async fn answer_command(&self, token: &str, answer: &CommandAnswer) -> Result<(), StoreError> {
-        self.inner.answer_command(token, answer).await
+        if self.shared.crashed.load(Ordering::Acquire) {
+            return std::future::pending().await;
+        }
+        let fault = self.next_fault();
+        match fault {
+            Some(StoreFault::CrashBefore) => {
+                drop(self.crash());
+                return std::future::pending().await;
+            }
+            Some(StoreFault::RequestLost | StoreFault::NotWritten | StoreFault::Dies) => {
+                return Err(StoreError::failed(
+                    "answer a command",
+                    "planned loss of the request",
+                ));
+            }
+            Some(StoreFault::CrashAfter | StoreFault::AnswerLost) | None => {}
+        }
+        self.inner.answer_command(token, answer).await?;
+        match fault {
+            Some(StoreFault::CrashAfter) => {
+                drop(self.crash());
+                std::future::pending().await
+            }
+            Some(_) => Err(StoreError::failed(
+                "answer a command",
+                "planned loss of the acknowledgement",
+            )),
+            None => Ok(()),
+        }
     }
 
     async fn find_command(&self, token: &str) -> Result<Option<CommandEntry>, StoreError> {

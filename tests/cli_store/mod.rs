@@ -142,7 +142,12 @@ impl Runs {
             .unwrap();
         run.outcome().await.unwrap();
         let run = coordinator
-            .start_with(&order, "order-4711", format!("blocked {SECRET}"), with("42"))
+            .start_with(
+                &order,
+                "order-4711",
+                format!("blocked {SECRET}"),
+                with("42"),
+            )
             .await
             .unwrap();
         run.outcome().await.unwrap();
@@ -217,10 +222,19 @@ impl Said {
     /// All of it, as a snapshot has it: with the store's path by one name.
     pub fn whole(&self, runs: &Runs) -> String {
         let path = runs.path.display().to_string();
-        let real = runs.path.canonicalize().map_or(path.clone(), |path| path.display().to_string());
-        let mut text = self.out.replace(&real, "sagas.db").replace(&path, "sagas.db");
+        let real = runs
+            .path
+            .canonicalize()
+            .map_or(path.clone(), |path| path.display().to_string());
+        let mut text = self
+            .out
+            .replace(&real, "sagas.db")
+            .replace(&path, "sagas.db");
         if !self.err.is_empty() {
-            let err = self.err.replace(&real, "sagas.db").replace(&path, "sagas.db");
+            let err = self
+                .err
+                .replace(&real, "sagas.db")
+                .replace(&path, "sagas.db");
             text.push_str("--- standard error\n");
             text.push_str(&err);
         }
@@ -321,7 +335,7 @@ fn settle_journal(journal: &mut Journal, number: u64, start: i64) {
                     real_uid.clone_from(&started.uid);
                     started.uid.clone_from(&uid);
                     started.trace_id = format!("{number:032x}");
-                    started.worker = "shop-1".to_owned();
+                    "shop-1".clone_into(&mut started.worker);
                 }
                 Event::StepStarted { key, .. } | Event::UndoStarted { key, .. } => {
                     *key = key.replace(&real_uid, &uid).into();
@@ -342,6 +356,9 @@ fn settle_journal(journal: &mut Journal, number: u64, start: i64) {
                 }
                 Event::Decided(decision) => {
                     decision.resume_at.as_mut().map(later);
+                    for why in &mut decision.why {
+                        why.saw.elapsed = Duration::from_millis(80);
+                    }
                 }
                 _ => {}
             }

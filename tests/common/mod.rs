@@ -371,7 +371,7 @@ impl World {
         self.until_log(|log| log.len() >= lines).await;
     }
 
-    async fn until_log(&self, reached: impl Fn(&[String]) -> bool) {
+    pub async fn until_log(&self, reached: impl Fn(&[String]) -> bool) {
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);

@@ -356,7 +356,7 @@ fn settings_that_cannot_work_are_refused() {
         ),
         (work("x").retry(never.clone()), "retry", calls),
         (
-            work("x").compensation_retry(never.clone()),
+            work("x").compensation_retry(never),
             "compensation_retry",
             calls,
         ),
@@ -380,14 +380,15 @@ fn settings_that_cannot_work_are_refused() {
         },
         "`saga`: deadline: no run can end within 0 s",
     );
+    let vanishes = "backoff: the factor is 0: waits would vanish; 1 keeps them as they are";
     only(
-        builder().policy(RecoveryPolicy::saga().backoff(never)),
+        builder().policy(RecoveryPolicy::saga().backoff(Retry::exponential().factor(0))),
         Fault::BadSetting {
             step: "saga".to_owned(),
             setting: "policy",
-            why: calls.to_owned(),
+            why: vanishes.to_owned(),
         },
-        &format!("`saga`: policy: {calls}"),
+        &format!("`saga`: policy: {vanishes}"),
     );
 }
 
@@ -400,7 +401,7 @@ fn all_faults_of_a_definition_are_told_at_once() {
     let mut saga = Saga::builder::<()>("")
         .version(0)
         .deadline(Duration::ZERO)
-        .policy(RecoveryPolicy::saga().backoff(Retry::constant().max_attempts(0)));
+        .policy(RecoveryPolicy::saga().backoff(Retry::exponential().factor(0)));
     saga.add(work(""), ());
     saga.add(work("twice"), stranger);
     saga.add(work("twice").after(stranger), ());
@@ -429,7 +430,7 @@ fn all_faults_of_a_definition_are_told_at_once() {
 - `watch`: `at_most_once` makes no sense here: a read-only step is never in doubt
 - `watch` is read-only and can't be the pivot: it changes nothing
 - ``: deadline: no run can end within 0 s
-- ``: policy: max_attempts is 0: it counts calls, so that 1 is no retry
+- ``: policy: backoff: the factor is 0: waits would vanish; 1 keeps them as they are
 - `` neither comes before the pivot `watch` nor after it: order them by data or with `.after(..)`
 - `twice` neither comes before the pivot `watch` nor after it: order them by data or with `.after(..)`
 - `twice` neither comes before the pivot `watch` nor after it: order them by data or with `.after(..)`

@@ -36,13 +36,26 @@ pub(crate) struct Cli {
 #[derive(Debug, Args)]
 pub(crate) struct Global {
     /// The store: `sqlite:PATH`, or a path that ends in `.db`
-    #[arg(long, global = true, value_name = "URL", env = "AMENDS_STORE", hide_env_values = true, help_heading = "General")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        env = "AMENDS_STORE",
+        hide_env_values = true,
+        help_heading = "General"
+    )]
     pub(crate) store: Option<String>,
     /// Write JSON: one document, or one line for each thing of a list
     #[arg(long, global = true, help_heading = "General")]
     pub(crate) json: bool,
-    /// When to use colours; `auto` minds NO_COLOR and whether a terminal reads
-    #[arg(long, global = true, value_name = "WHEN", default_value = "auto", help_heading = "General")]
+    /// When to use colours; `auto` minds `NO_COLOR` and whether a terminal reads
+    #[arg(
+        long,
+        global = true,
+        value_name = "WHEN",
+        default_value = "auto",
+        help_heading = "General"
+    )]
     pub(crate) color: Colour,
 }
 

@@ -14,7 +14,9 @@ pub(crate) fn confirm(question: &str, yes: bool) -> Result<(), CliError> {
             .hint("`--dry-run` shows what would be done, `--yes` does it without asking")
     };
     if !io::stdin().is_terminal() {
-        return Err(not_done("this needs a word of yours, and nobody is there to give it"));
+        return Err(not_done(
+            "this needs a word of yours, and nobody is there to give it",
+        ));
     }
     let mut ask = io::stderr();
     write!(ask, "{question} [y/N] ")?;

@@ -156,11 +156,9 @@ impl From<GetError> for CliError {
         match error {
             GetError::Load(error) => error.into(),
             GetError::Store(error) => error.into(),
-            error @ GetError::NoDefinition { .. } => {
-                CliError::new(Exit::Failed, error.to_string())
-                    .hint("a coordinator that registers this definition puts it into the store")
-                    .hint("`amends journal RUN` needs no definition")
-            }
+            error @ GetError::NoDefinition { .. } => CliError::new(Exit::Failed, error.to_string())
+                .hint("a coordinator that registers this definition puts it into the store")
+                .hint("`amends journal RUN` needs no definition"),
             error => CliError::new(Exit::Failed, with_causes(&error)),
         }
     }

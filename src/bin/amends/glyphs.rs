@@ -23,7 +23,7 @@ pub(crate) fn of_run(standing: Standing) -> Look {
         Standing::Running => look('▶', word, Hue::Cyan),
         Standing::Waiting { .. } => look('◔', word, Hue::Cyan),
         Standing::Paused => look('‖', word, Hue::Yellow),
-        Standing::Parked => look('◆', word, Hue::Yellow),
+        Standing::Parked => look('!', word, Hue::Yellow),
         Standing::Completed => look('✓', word, Hue::Green),
         Standing::Compensated => look('↶', word, Hue::Magenta),
         Standing::Stopped => look('■', word, Hue::Plain),

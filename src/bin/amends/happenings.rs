@@ -22,7 +22,10 @@ pub(crate) fn told(event: &Event<String>, payloads: bool) -> (Hue, String) {
         Event::RunStarted(started) => {
             let (saga, version, worker) = (&started.saga, started.version, &started.worker);
             let input = told(&started.input);
-            (Hue::Bold, format!("started {saga} v{version} by {worker}{input}"))
+            (
+                Hue::Bold,
+                format!("started {saga} v{version} by {worker}{input}"),
+            )
         }
         Event::Claimed { fence, worker } => (
             Hue::Yellow,
@@ -36,7 +39,10 @@ pub(crate) fn told(event: &Event<String>, payloads: bool) -> (Hue, String) {
             ..
         } => {
             let mapped: String = mapped.iter().map(told).collect();
-            (Hue::Cyan, format!("▶ {step} starts{}{mapped}", call(*round, *attempt)))
+            (
+                Hue::Cyan,
+                format!("▶ {step} starts{}{mapped}", call(*round, *attempt)),
+            )
         }
         Event::StepDone {
             step,
@@ -55,7 +61,10 @@ pub(crate) fn told(event: &Event<String>, payloads: bool) -> (Hue, String) {
         } => {
             let next = next(*retry_at, *gave_up);
             let (took, failure) = (took(*took_us), failed(failure));
-            (Hue::Red, format!("✗ {step} failed after {took}: {failure}{next}"))
+            (
+                Hue::Red,
+                format!("✗ {step} failed after {took}: {failure}{next}"),
+            )
         }
         Event::StepStopped {
             step,
@@ -75,7 +84,9 @@ pub(crate) fn told(event: &Event<String>, payloads: bool) -> (Hue, String) {
             answer,
             error,
         } => {
-            let error = error.as_ref().map_or(String::new(), |error| format!(" ({error})"));
+            let error = error
+                .as_ref()
+                .map_or(String::new(), |error| format!(" ({error})"));
             let answer = answered(answer, &told);
             (Hue::Plain, format!("? {step} probed: {answer}{error}"))
         }
@@ -116,7 +127,10 @@ pub(crate) fn told(event: &Event<String>, payloads: bool) -> (Hue, String) {
                 CancelTold::Pending => "the pivot is under way, and decides",
                 CancelTold::TooLate => "too late, the pivot is done",
             };
-            (Hue::Yellow, format!("cancel asked{}: {told}", asked(by, reason)))
+            (
+                Hue::Yellow,
+                format!("cancel asked{}: {told}", asked(by, reason)),
+            )
         }
         Event::CancelTooLate => (
             Hue::Yellow,
@@ -200,10 +214,13 @@ pub(crate) fn told(event: &Event<String>, payloads: bool) -> (Hue, String) {
         }
         Event::Parked(parking) => (
             Hue::Yellow,
-            format!("◆ parked ({}): {}", parking.reason, parking.message),
+            format!("! parked ({}): {}", parking.reason, parking.message),
         ),
         Event::Ended(end) => ended(end, &told),
-        _ => (Hue::Plain, "something that this build does not know".to_owned()),
+        _ => (
+            Hue::Plain,
+            "something that this build does not know".to_owned(),
+        ),
     }
 }
 
@@ -212,9 +229,7 @@ fn ended(end: &End, told: &impl Fn(&Value) -> String) -> (Hue, String) {
         End::Completed { output } => (Hue::Green, format!("✓ completed{}", told(output))),
         End::Compensated => (Hue::Magenta, "↶ compensated".to_owned()),
         End::Stopped { reason } => (Hue::Bold, format!("■ stopped: {reason}")),
-        End::Abandoned { by, reason } => {
-            (Hue::Red, format!("✗ abandoned{}", asked(by, reason)))
-        }
+        End::Abandoned { by, reason } => (Hue::Red, format!("✗ abandoned{}", asked(by, reason))),
     }
 }
 
@@ -230,9 +245,9 @@ pub(crate) fn decided(decision: &Decision<String>) -> String {
         0 => String::new(),
         number => format!(", recovery {number}"),
     };
-    let then = decision
-        .resume_at
-        .map_or(String::new(), |at| format!(", goes on at {}", to_the_second(at)));
+    let then = decision.resume_at.map_or(String::new(), |at| {
+        format!(", goes on at {}", to_the_second(at))
+    });
     format!("decided {what}{which}, because {cause}{then}")
 }
 
@@ -257,12 +272,11 @@ pub(crate) fn asked(by: &str, reason: &str) -> String {
 
 /// A failure without its place, which the line names already.
 pub(crate) fn failed(failure: &Failure) -> String {
-    let causes: String = failure
-        .causes
-        .iter()
-        .map(|cause| format!(": {cause}"))
-        .collect();
-    format!("{}{causes} ({}, {})", failure.message, failure.mode, failure.effect)
+    let mut what = failure.message.clone();
+    for cause in &failure.causes {
+        what = format!("{what}: {cause}");
+    }
+    format!("{what} ({}, {})", failure.mode, failure.effect)
 }
 
 /// The first call of the first round needs no numbers.

@@ -18,7 +18,10 @@ pub(crate) fn near<'a>(wanted: &str, candidates: impl Iterator<Item = &'a str>) 
         .filter(|(score, _)| *score > 0.85)
         .collect();
     scored.sort_by(|(a, _), (b, _)| b.total_cmp(a));
-    let mut names: Vec<String> = scored.into_iter().map(|(_, name)| name.to_owned()).collect();
+    let mut names: Vec<String> = scored
+        .into_iter()
+        .map(|(_, name)| name.to_owned())
+        .collect();
     names.dedup();
     names.truncate(FEW);
     names
@@ -30,7 +33,10 @@ pub(crate) async fn runs(operator: &Operator, wanted: &str) -> Result<Vec<String
         let begin_so = RunFilter::all().prefix(wanted).newest_first();
         let found = operator.list(&begin_so, None, FEW).await?;
         if !found.is_empty() {
-            return Ok(found.into_iter().map(|entry| entry.run.to_string()).collect());
+            return Ok(found
+                .into_iter()
+                .map(|entry| entry.run.to_string())
+                .collect());
         }
     }
     let newest = operator

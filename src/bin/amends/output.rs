@@ -71,6 +71,9 @@ pub(crate) struct Output {
     width: Option<u16>,
 }
 
+// What writes is a method, also where the form of the output doesn't matter to it: so nothing is written
+// elsewhere.
+#[allow(clippy::unused_self)]
 impl Output {
     pub(crate) fn new(global: &Global) -> Self {
         let terminal = io::stdout().is_terminal();
@@ -80,7 +83,9 @@ impl Output {
             Colour::Auto => terminal && env::var_os("NO_COLOR").is_none_or(|no| no.is_empty()),
         };
         let said = env::var("COLUMNS").ok().and_then(|text| text.parse().ok());
-        let width = said.or_else(|| Table::new().width()).filter(|&width| width >= 20);
+        let width = said
+            .or_else(|| Table::new().width())
+            .filter(|&width| width >= 20);
         Output {
             json: global.json,
             colour,
@@ -238,7 +243,9 @@ const UNBROKEN: &str = "\u{a0}";
 
 /// A table as text.
 pub(crate) fn lines(table: &Table) -> String {
-    let lines = table.lines().map(|line| format!("{}\n", line.replace(UNBROKEN, " ").trim_end()));
+    let lines = table
+        .lines()
+        .map(|line| format!("{}\n", line.replace(UNBROKEN, " ").trim_end()));
     lines.collect()
 }
 

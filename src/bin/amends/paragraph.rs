@@ -30,6 +30,17 @@ pub(crate) fn wrapped(out: &Output, indent: usize, text: &str) -> String {
     indented.join("\n")
 }
 
+/// A line that keeps its own indent, with what doesn't fit below the column `told_at` of it.
+pub(crate) fn hanging(out: &Output, indent: usize, told_at: usize, line: &str) -> String {
+    let (blanks, own) = (" ".repeat(indent), line.len() - line.trim_start().len());
+    let Some((label, told)) = line.split_at_checked(told_at).filter(|_| told_at > own) else {
+        return wrapped(out, indent + own, line);
+    };
+    let told = wrapped(out, indent + told_at, told);
+    let below = indent + told_at;
+    format!("{blanks}{label}{}", told.get(below..).unwrap_or_default())
+}
+
 /// How many columns a text takes.
 pub(crate) fn columns(text: &str) -> usize {
     text.width()

@@ -30,11 +30,10 @@ impl Place {
             };
         }
         if url.starts_with("postgres:") || url.starts_with("postgresql:") {
-            return Err(CliError::new(
-                Exit::Store,
-                "PostgreSQL is not in this build of `amends`",
-            )
-            .hint("this build opens SQLite files: `--store sqlite:PATH`"));
+            return Err(
+                CliError::new(Exit::Store, "PostgreSQL is not in this build of `amends`")
+                    .hint("this build opens SQLite files: `--store sqlite:PATH`"),
+            );
         }
         let path = Path::new(url);
         if path.extension().is_some_and(|extension| extension == "db") {
@@ -75,7 +74,9 @@ impl Place {
         if path.exists() {
             return Ok(());
         }
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let folder = path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty());
         let what = match folder {
             Some(folder) if !folder.exists() => format!(
                 "there is no store at `{}`, and no folder `{}`",

@@ -39,11 +39,6 @@ impl Session {
     pub(crate) fn operator(&self) -> Result<Operator, CliError> {
         Ok(Operator::new(self.store()?))
     }
-
-    /// Opens the store as its owner: for what rewrites it. Fails while a coordinator has it.
-    pub(crate) fn own(&self) -> Result<Arc<SqliteStore>, CliError> {
-        Ok(Arc::new(self.place()?.open_owner()?))
-    }
 }
 
 /// All about a run, or an error that says which one was meant perhaps.
@@ -64,12 +59,17 @@ pub(crate) async fn entry(operator: &Operator, run: &str) -> Result<RunEntry, Cl
 
 /// There is no such run, but perhaps ones with similar names.
 pub(crate) async fn no_such_run(operator: &Operator, run: &str) -> CliError {
-    let error = CliError::new(Exit::NotFound, format!("there is no run `{run}` in this store"));
+    let error = CliError::new(
+        Exit::NotFound,
+        format!("there is no run `{run}` in this store"),
+    );
     match near::runs(operator, run).await {
         Ok(near) if !near.is_empty() => {
             error.hint(format!("did you mean {}?", near::either(&near)))
         }
         // The suggestion is a courtesy: where it fails, the error still says what was asked.
-        _ => error.hint("`amends list` shows the newest runs, `amends list --prefix P` those that begin so"),
+        _ => error.hint(
+            "`amends list` shows the newest runs, `amends list --prefix P` those that begin so",
+        ),
     }
 }

@@ -13,7 +13,8 @@ const UNITS: [(&str, u64); 6] = [
 
 /// Reads a duration: numbers with units, one after the other.
 pub(crate) fn parse(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("a duration is written as `90s`, `15m`, `2h`, `7d` or `1d12h`, not `{text}`");
+    let wrong =
+        || format!("a duration is written as `90s`, `15m`, `2h`, `7d` or `1d12h`, not `{text}`");
     let mut rest = text.trim();
     if rest.is_empty() {
         return Err(wrong());
@@ -76,7 +77,7 @@ fn decimal(micros: u128, unit: u128, name: &str) -> String {
         10.. if hundredths >= 10 => format!("{whole}.{}{name}", hundredths / 10),
         10.. => format!("{whole}{name}"),
         _ if hundredths == 0 => format!("{whole}{name}"),
-        _ if hundredths % 10 == 0 => format!("{whole}.{}{name}", hundredths / 10),
+        _ if hundredths.is_multiple_of(10) => format!("{whole}.{}{name}", hundredths / 10),
         _ => format!("{whole}.{hundredths:02}{name}"),
     }
 }
@@ -97,9 +98,22 @@ mod tests {
             ("250ms", 250),
             ("0s", 0),
         ] {
-            assert_eq!(parse(text).unwrap(), Duration::from_millis(millis), "{text}");
+            assert_eq!(
+                parse(text).unwrap(),
+                Duration::from_millis(millis),
+                "{text}"
+            );
         }
-        for text in ["", "s", "90", "2 hours", "-1s", "1.5h", "99999999999999999999s", "9999999999999999w"] {
+        for text in [
+            "",
+            "s",
+            "90",
+            "2 hours",
+            "-1s",
+            "1.5h",
+            "99999999999999999999s",
+            "9999999999999999w",
+        ] {
             assert!(parse(text).is_err(), "{text}");
         }
     }

@@ -10,6 +10,7 @@ use super::{Driver, Gone};
 use crate::coordinator::slot::Started;
 use crate::journal::{End, Record};
 use crate::machine::State;
+use crate::observe::RunCounts;
 use crate::saga::Graph;
 use crate::store::{Append, AppendError, Trouble, TroubleChange};
 
@@ -53,6 +54,7 @@ impl Driver {
         };
         // A store that keeps values answers at once and for certain, so nothing has to be sent again.
         let spare = (!self.shared.store.keeps_values()).then(|| append.clone());
+        let appending = RunCounts::appending();
         let mut next = Some(append);
         let mut stall = FIRST_STALL;
         while let Some(append) = next.take() {
@@ -81,6 +83,8 @@ impl Driver {
                 }
             }
         }
+        self.counts.appended(&appending);
+        self.counts.durable(self.state.is_parked());
         self.seq += 1;
         self.standing = Some(standing);
         if std::mem::take(&mut self.starting) {

@@ -3,11 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tracing::Span;
+
 use super::{Driver, Launch};
 use crate::coordinator::attempt::{Call, CallEnd, Came};
+use crate::coordinator::spans::within;
 use crate::journal::VerbName;
 use crate::machine::{AttemptResult, EffectNow};
-use crate::step::{ContextParts, Effect, Keys, StepContext, StepIx};
+use crate::step::{CallKind, ContextParts, Effect, Keys, StepContext, StepIx};
 
 impl Driver {
     /// Makes the calls that were announced, now that this is durable.
@@ -37,33 +40,31 @@ impl Driver {
                     input,
                     permits,
                 } => {
-                    let (call, cx) = self.call(step, false);
-                    let future = self.registered.definition.bodies[step.at()]
-                        .body
-                        .execute(cx, input);
+                    let (call, cx, span) = self.call(step, CallKind::Execute);
+                    let body = &self.registered.definition.bodies[step.at()].body;
+                    let future = span.in_scope(|| body.execute(cx, input));
                     let stops = matches!(self.graph.siblings, crate::Siblings::Stop { .. });
                     let stop = stops.then(|| Arc::clone(&self.stop));
                     self.calls
-                        .push(Box::pin(call.execute(future, stop, permits)));
+                        .push(within(span, call.execute(future, stop, permits)));
                 }
                 Launch::Undo { step, input } => {
-                    let (call, cx) = self.call(step, true);
+                    let (call, cx, span) = self.call(step, CallKind::Compensate);
                     let node = &self.state.nodes[step.at()];
                     let effect = match (node.effect, &node.output) {
                         (EffectNow::Done, Some(output)) => Effect::Done(output.clone()),
                         _ => Effect::InDoubt,
                     };
-                    let future = self.registered.definition.bodies[step.at()]
-                        .body
-                        .compensate(cx, input, effect);
+                    let body = &self.registered.definition.bodies[step.at()].body;
+                    let future = span.in_scope(|| body.compensate(cx, input, effect));
                     let limits = self.limits(step);
-                    self.calls.push(Box::pin(call.undo(future, limits)));
+                    self.calls.push(within(span, call.undo(future, limits)));
                 }
                 Launch::Probe { step, input } => {
-                    let (call, cx) = self.call(step, false);
+                    let (call, cx, span) = self.call(step, CallKind::Probe);
                     if let Some(probe) = &self.registered.definition.bodies[step.at()].probe {
-                        let future = probe.probe(cx, input);
-                        self.calls.push(Box::pin(call.probe(future)));
+                        let future = span.in_scope(|| probe.probe(cx, input));
+                        self.calls.push(within(span, call.probe(future)));
                     }
                 }
             }
@@ -78,9 +79,10 @@ impl Driver {
         });
     }
 
-    fn call(&self, step: StepIx, undo: bool) -> (Call, StepContext) {
+    fn call(&mut self, step: StepIx, kind: CallKind) -> (Call, StepContext, Span) {
+        let undo = kind == CallKind::Compensate;
         let (node, definition) = (&self.state.nodes[step.at()], &self.graph.steps[step.at()]);
-        let effect = node.key.clone().unwrap_or_default();
+        let effect = self.state.effect_key(&self.graph, step);
         let key = if undo {
             node.undo_key.clone().unwrap_or_default()
         } else {
@@ -93,7 +95,8 @@ impl Driver {
         };
         let cx = StepContext::new(ContextParts {
             run: self.slot.run.clone(),
-            trace_id: self.state.header.trace_id.as_str().into(),
+            trace: self.trace.clone(),
+            call: kind,
             fence: self.state.fence,
             steps: self.graph.table.clone(),
             step,
@@ -120,6 +123,7 @@ impl Driver {
             atomic: definition.atomic,
             encodes: !self.shared.store.keeps_values(),
         };
-        (call, cx)
+        let span = self.spans.call(&cx, step, &self.graph);
+        (call, cx, span)
     }
 }

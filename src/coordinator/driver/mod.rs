@@ -9,23 +9,27 @@ mod launch;
 mod rest;
 mod turn;
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_util::stream::{FuturesUnordered, Stream};
 use tokio::time::{Instant, Sleep};
+use tracing::{Instrument, Span};
 
 use crate::coordinator::attempt::{CallEnd, Came, Permits};
 use crate::coordinator::error::CommandError;
 use crate::coordinator::shared::{DriverGuard, Registered, RunPermit, Shared};
 use crate::coordinator::slot::{Asking, Slot};
+use crate::coordinator::spans::Spans;
 use crate::ids::Timestamp;
 use crate::journal::{AppendId, CancelTold, Event, Standing, Verb};
 use crate::machine::{Asked, Refused, State};
+use crate::observe::RunCounts;
 use crate::saga::{BoxFuture, Erased, Graph};
-use crate::step::{StepIx, StopSignal};
+use crate::step::{Probed, StepIx, StopSignal};
+use crate::trace_context::RunTrace;
 
 pub(super) struct Driver {
     shared: Arc<Shared>,
@@ -58,6 +62,9 @@ pub(super) struct Driver {
     /// When attempts that were told to stop are dropped.
     drop_at: Option<Instant>,
     until: Option<Timestamp>,
+    trace: RunTrace,
+    spans: Spans,
+    counts: RunCounts,
     _permit: RunPermit,
     _guard: DriverGuard,
 }
@@ -85,6 +92,13 @@ enum Gone {
     Closed,
 }
 
+/// Why nobody drives the run any more.
+enum Over {
+    Ended,
+    Rests,
+    Gone(Gone),
+}
+
 impl Driver {
     pub(super) fn new(
         shared: &Arc<Shared>,
@@ -97,6 +111,13 @@ impl Driver {
         Driver {
             edition: registered.edition(),
             graph: registered.graph(),
+            trace: RunTrace::new(
+                &state.header.trace_id,
+                state.header.traceparent.as_deref(),
+                state.header.tracestate.as_deref(),
+            ),
+            spans: Spans::of_caller(),
+            counts: registered.meters.run(state.is_parked()),
             slot,
             registered,
             state,
@@ -128,21 +149,58 @@ impl Driver {
 
     /// Drives the run until it has ended, rests, or belongs to somebody else.
     pub(super) async fn drive(mut self) {
+        let began = if self.starting {
+            self.begin().await
+        } else {
+            Ok(())
+        };
+        let over = match began {
+            Ok(()) => self.go_on().await,
+            Err(gone) => Over::Gone(gone),
+        };
+        match over {
+            Over::Ended => self.end(),
+            Over::Rests => {}
+            Over::Gone(gone) => self.leave(&gone),
+        }
+    }
+
+    /// Makes the start durable, with the first calls announced. Until then the run may turn out to be
+    /// another, whose commands they are, and whose trace.
+    async fn begin(&mut self) -> Result<(), Gone> {
+        self.take_up_policies();
+        self.turn();
+        self.append().await
+    }
+
+    fn go_on(&mut self) -> impl Future<Output = Over> {
+        // What a start has announced comes before anything else.
+        let announced = self.seq == 1 && self.standing.is_some();
+        // A run may have ended before it could be taken up: nothing is left to be seen then.
+        let span = if announced || !self.state.is_ended() {
+            self.spans
+                .begin(&self.slot.run, &self.state, &self.graph, &self.trace)
+        } else {
+            Span::none()
+        };
+        self.until_over(announced).instrument(span)
+    }
+
+    async fn until_over(&mut self, mut announced: bool) -> Over {
         loop {
-            self.take_up_policies();
-            // Until its start is durable the run may turn out to be another, whose commands they are.
-            if !self.starting {
+            if !std::mem::take(&mut announced) {
+                self.take_up_policies();
                 self.take_commands();
-            }
-            self.turn();
-            if !self.batch.is_empty()
-                && let Err(gone) = self.append().await
-            {
-                return self.leave(&gone);
+                self.turn();
+                if !self.batch.is_empty()
+                    && let Err(gone) = self.append().await
+                {
+                    return Over::Gone(gone);
+                }
             }
             self.answer();
             if self.state.is_ended() {
-                return self.end();
+                return Over::Ended;
             }
             self.launch();
             if !self.over.is_empty() {
@@ -151,12 +209,12 @@ impl Driver {
             }
             if self.may_rest() {
                 if self.rest() {
-                    return;
+                    return Over::Rests;
                 }
                 continue;
             }
             if self.wait().await.is_err() {
-                return self.leave(&Gone::Closed);
+                return Over::Gone(Gone::Closed);
             }
             self.take_in();
         }
@@ -165,6 +223,8 @@ impl Driver {
     fn note(&mut self, event: Event<StepIx>, now: Timestamp) {
         let at = *self.batch_at.get_or_insert(now);
         self.state.apply(&self.graph, &event, at);
+        self.counts.note(&event);
+        self.spans.told(&event, &self.slot.run, &self.graph);
         self.batch.push(event);
     }
 
@@ -210,16 +270,29 @@ impl Driver {
         let events =
             self.state
                 .command(&self.graph, &asking.verb, asked, asking.token.as_deref())?;
-        // Whether an edited input is one of its step's only the step's own type can tell.
+        // Whether what an operator wrote down is a value of its step's only the step's own types can tell.
+        let bodies = &self.registered.definition.bodies;
+        let name = |step: &StepIx| self.graph.step(*step).name.to_string();
         for event in &events {
-            if let Event::InputEdited { step, input, .. } = event {
-                let wired = &self.registered.definition.bodies[step.at()].input;
-                if let Err(error) = wired.supply.read(input) {
-                    return Err(Refused::BadInput {
-                        step: self.graph.step(*step).name.to_string(),
-                        why: error.to_string(),
-                    });
+            match event {
+                Event::InputEdited { step, input, .. } => {
+                    if let Err(error) = bodies[step.at()].input.supply.read(input) {
+                        let (step, why) = (name(step), error.to_string());
+                        return Err(Refused::BadInput { step, why });
+                    }
                 }
+                Event::Skipped { step, output, .. }
+                | Event::Resolved {
+                    step,
+                    answer: Probed::Done(output),
+                    ..
+                } => {
+                    if let Err(error) = bodies[step.at()].body.reads(output) {
+                        let (step, why) = (name(step), error.to_string());
+                        return Err(Refused::BadOutput { step, why });
+                    }
+                }
+                _ => {}
             }
         }
         Ok(events)
@@ -262,9 +335,6 @@ impl Driver {
                     error,
                 },
             };
-            if let Event::StepFailed { failure, .. } | Event::UndoFailed { failure, .. } = &event {
-                tracing::warn!(run = %self.slot.run, saga = %self.graph.saga, "{failure}");
-            }
             self.note(event, now);
         }
     }

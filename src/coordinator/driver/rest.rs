@@ -40,6 +40,7 @@ impl Driver {
         if !self.slot.deactivate_if_idle(settled) {
             return false;
         }
+        self.spans.rests(&self.state);
         // Only now: a timer that rings while the run is still driven would do nothing.
         if let Some(until) = self.until.filter(|_| !parked) {
             self.shared.timers.add(until, self.slot.run.clone());
@@ -57,6 +58,7 @@ impl Driver {
     }
 
     pub(super) fn end(self) {
+        self.spans.rests(&self.state);
         let shared = Arc::clone(&self.shared);
         let slot = Arc::clone(&self.slot);
         let settled = Settled::Ended(Arc::new(Snapshot {
@@ -75,6 +77,7 @@ impl Driver {
     }
 
     pub(super) fn leave(self, gone: &Gone) {
+        self.spans.leaves();
         let slot = &self.slot;
         let why = match gone {
             Gone::Lost => "the run belongs to somebody else".to_owned(),

@@ -97,6 +97,11 @@ impl Driver {
         let node = &self.state.nodes[step.at()];
         match &node.edited {
             Some(edited) => wired.supply.read(edited),
+            // A step that was skipped was never started, so nothing was mapped for it yet.
+            None if node.mapped.is_empty() => {
+                let mapped = wired.wiring.map(&self.state)?;
+                wired.supply.supply(&self.state, &mapped)
+            }
             None => wired.supply.supply(&self.state, &node.mapped),
         }
     }

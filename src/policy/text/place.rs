@@ -46,7 +46,7 @@ pub(super) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
         .iter()
         .map(|known| (strsim::damerau_levenshtein(&word, &plain(known)), *known))
         .min_by_key(|(distance, _)| *distance)
-        .filter(|(distance, _)| *distance <= 1 + length / 3);
+        .filter(|(distance, _)| *distance <= length.div_ceil(3));
     let by_part = || {
         let mut parts = known
             .iter()

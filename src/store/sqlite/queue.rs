@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use crate::ids::RunId;
+use crate::observe::QueueDepth;
 use crate::saga::Outline;
 use crate::store::AppendError;
 
@@ -93,6 +94,7 @@ impl From<Stopped> for AppendError {
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     state: Mutex<State>,
+    depth: QueueDepth,
     /// Told when there is work, or none will come any more, or the store is closed.
     work: Condvar,
     /// Told when the writer has let go of everything.
@@ -119,8 +121,11 @@ impl Queue {
     /// Queues a job, unless the store has stopped.
     pub(super) fn push(&self, write: Write) -> Result<oneshot::Receiver<Answer>, Stopped> {
         let (answer, receiver) = oneshot::channel();
+        // Before the writer can take it, so that the depth is never below zero.
+        self.depth.grew();
         let mut state = self.lock();
         if let Some(why) = &state.stopped {
+            self.depth.shrank(1);
             return Err(why.clone());
         }
         state.jobs.push(Job { write, answer });
@@ -142,7 +147,10 @@ impl Queue {
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         std::mem::swap(&mut state.jobs, jobs);
-        !jobs.is_empty() || state.stopped.is_none()
+        let goes_on = !jobs.is_empty() || state.stopped.is_none();
+        drop(state);
+        self.depth.shrank(jobs.len());
+        goes_on
     }
 
     /// Takes nothing more. What is queued will still be written.
@@ -166,6 +174,7 @@ impl Queue {
         state.stopped = Some(why.clone());
         let jobs = std::mem::take(&mut state.jobs);
         drop(state);
+        self.depth.shrank(jobs.len());
         for job in jobs {
             job.answer(Err(why.clone().into()));
         }

@@ -9,6 +9,7 @@ use rusqlite::Connection;
 
 use tokio::sync::Notify;
 
+use crate::observe::BatchSize;
 use crate::store::AppendError;
 
 use super::harm::{self, Harm};
@@ -25,6 +26,7 @@ pub(super) struct Counts {
     pub(super) commits: AtomicU64,
     /// Records that were written in them.
     pub(super) appends: AtomicU64,
+    batch: BatchSize,
 }
 
 /// How often the owner looks for commands from other processes.
@@ -218,6 +220,7 @@ impl Writer<'_> {
             .filter(|verdict| **verdict == Verdict::Written)
             .count();
         if written > 0 {
+            self.counts.batch.committed(written);
             self.counts.commits.fetch_add(1, Ordering::Relaxed);
             self.counts
                 .appends

@@ -95,6 +95,8 @@ impl Sample {
             fingerprint: "0".repeat(64),
             uid: "1".repeat(32),
             trace_id: "2".repeat(32),
+            traceparent: None,
+            tracestate: None,
             input: Value::typed(Arc::new(4711_u32)),
             input_digest: None,
             deadline: None,

@@ -9,7 +9,9 @@ use crate::session::Session;
 
 /// Writes a completion script for a shell
 #[derive(Debug, clap::Args)]
-#[command(after_help = "For bash, say: `amends completions bash > ~/.local/share/bash-completion/completions/amends`")]
+#[command(
+    after_help = "For bash, say: `amends completions bash > ~/.local/share/bash-completion/completions/amends`"
+)]
 pub(crate) struct Args {
     /// The shell
     shell: Shell,

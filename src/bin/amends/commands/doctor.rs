@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use amends::operator::Operator;
-use amends::store::{RunEntry, RunFilter, SqliteOwner, SqliteReport, Store as _};
 use amends::GetError;
 use amends::journal::Standing;
+use amends::operator::Operator;
 use amends::operator::OperatorError;
+use amends::store::{RunEntry, RunFilter, SqliteOwner, SqliteReport, Store as _};
 use serde::Serialize;
 
 use crate::error::{CliError, Exit};
@@ -19,7 +19,9 @@ use crate::session::Session;
 
 /// Examines a store, and says what to do about what it finds
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Ends with 6 where it finds a problem. Reads a sample of the open runs; `amends verify` reads all there are.")]
+#[command(
+    after_help = "Ends with 6 where it finds a problem. Reads a sample of the open runs; `amends verify` reads all there are."
+)]
 pub(crate) struct Args {
     /// Bring a store of an older version up to date first; needs it for itself
     #[arg(long)]
@@ -38,7 +40,8 @@ enum Verdict {
 
 #[derive(Debug, Serialize)]
 struct Check {
-    check: &'static str,
+    #[serde(rename = "check")]
+    name: &'static str,
     verdict: Verdict,
     says: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -106,13 +109,17 @@ pub(crate) async fn run(args: &Args, session: &Session) -> Result<Exit, CliError
 fn write(out: &Output, check: &Check) -> Result<(), CliError> {
     let (sign, hue) = match check.verdict {
         Verdict::Good => ('✓', Hue::Green),
-        Verdict::Note => ('◆', Hue::Yellow),
+        Verdict::Note => ('!', Hue::Yellow),
         Verdict::Problem => ('✗', Hue::Red),
     };
     let sign = out.paint(hue, sign);
-    let name = format!("{:<12}", check.check);
+    let name = format!("{:<12}", check.name);
     let says = wrapped(out, 15, &check.says);
-    out.line(format!("{sign} {} {}", out.paint(Hue::Dim, name), says.trim_start()))?;
+    out.line(format!(
+        "{sign} {} {}",
+        out.paint(Hue::Dim, name),
+        says.trim_start()
+    ))?;
     if let Some(advice) = &check.advice {
         let advice = wrapped(out, 17, advice);
         out.line(format!("{:15}→ {}", "", advice.trim_start()))?;
@@ -122,7 +129,7 @@ fn write(out: &Output, check: &Check) -> Result<(), CliError> {
 
 fn good(check: &'static str, says: impl Into<String>) -> Check {
     Check {
-        check,
+        name: check,
         verdict: Verdict::Good,
         says: says.into(),
         advice: None,
@@ -131,7 +138,7 @@ fn good(check: &'static str, says: impl Into<String>) -> Check {
 
 fn note(check: &'static str, says: impl Into<String>, advice: impl Into<String>) -> Check {
     Check {
-        check,
+        name: check,
         verdict: Verdict::Note,
         says: says.into(),
         advice: Some(advice.into()),
@@ -151,7 +158,10 @@ async fn upgrade(place: &Place) -> Result<Check, CliError> {
     let Some(from) = before.schema else {
         return Err(CliError::new(
             Exit::Store,
-            format!("`{}` is empty: it holds no journals", place.path().display()),
+            format!(
+                "`{}` is empty: it holds no journals",
+                place.path().display()
+            ),
         ));
     };
     if from == before.newest_schema {
@@ -159,7 +169,10 @@ async fn upgrade(place: &Place) -> Result<Check, CliError> {
     }
     place.open_owner()?.close().await;
     let to = before.newest_schema;
-    Ok(good("upgrade", format!("brought from schema version {from} to {to}")))
+    Ok(good(
+        "upgrade",
+        format!("brought from schema version {from} to {to}"),
+    ))
 }
 
 fn of_file(report: &SqliteReport) -> Vec<Check> {
@@ -182,7 +195,11 @@ fn of_file(report: &SqliteReport) -> Vec<Check> {
         ),
         _ => good("owner", "a process drives the runs"),
     });
-    let sizes = format!("{}, log {}", bytes(report.database_bytes), bytes(report.wal_bytes));
+    let sizes = format!(
+        "{}, log {}",
+        bytes(report.database_bytes),
+        bytes(report.wal_bytes)
+    );
     checks.push(if report.wal_bytes > LARGE_LOG {
         problem(
             "size",
@@ -238,9 +255,16 @@ async fn commands(operator: &Operator, owner: SqliteOwner) -> Result<Check, CliE
         return Ok(good("commands", "none waits"));
     };
     let age = coarse(now().since(first.command.at));
-    let says = format!("{} without an answer, the oldest for {age}", told(waiting.len()));
+    let says = format!(
+        "{} without an answer, the oldest for {age}",
+        told(waiting.len())
+    );
     Ok(if owner == SqliteOwner::Nobody {
-        note("commands", says, "the coordinator carries them out when it is started")
+        note(
+            "commands",
+            says,
+            "the coordinator carries them out when it is started",
+        )
     } else if now().since(first.command.at) > std::time::Duration::from_secs(60) {
         note(
             "commands",
@@ -283,7 +307,10 @@ async fn sample(operator: &Operator) -> Result<Vec<Check>, CliError> {
                 .collect();
             problem(
                 "definitions",
-                format!("open runs without a definition in the store: {}", sagas.join(", ")),
+                format!(
+                    "open runs without a definition in the store: {}",
+                    sagas.join(", ")
+                ),
                 "start a coordinator that registers these versions",
             )
         },
@@ -292,7 +319,11 @@ async fn sample(operator: &Operator) -> Result<Vec<Check>, CliError> {
         } else {
             problem(
                 "journals",
-                format!("{} damaged {looked} open runs: {}", damaged.len(), few(&damaged)),
+                format!(
+                    "{} damaged {looked} open runs: {}",
+                    damaged.len(),
+                    few(&damaged)
+                ),
                 "`amends verify` reads all; `amends show RUN` tells what is known of one. Restore the file from a backup",
             )
         },
@@ -305,11 +336,16 @@ fn saga(entry: &RunEntry) -> String {
 
 fn few(names: &[String]) -> String {
     const FEW: usize = 3;
-    let named = names.iter().take(FEW).cloned().collect::<Vec<_>>().join(", ");
+    let first = names
+        .iter()
+        .take(FEW)
+        .cloned()
+        .collect::<Vec<_>>()
+        .join(", ");
     if names.len() > FEW {
-        format!("{named} and others")
+        format!("{first} and others")
     } else {
-        named
+        first
     }
 }
 

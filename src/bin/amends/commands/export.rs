@@ -22,11 +22,11 @@ pub(crate) struct Args {
     /// Only these runs
     #[arg(value_name = "RUN", conflicts_with = "Which")]
     pub(crate) runs: Vec<String>,
-    #[command(flatten)]
-    pub(crate) which: crate::select::Which,
     /// The file to write, which must not exist; the standard output where it is left out
     #[arg(long, short, value_name = "FILE")]
     pub(crate) output: Option<std::path::PathBuf>,
+    #[command(flatten)]
+    pub(crate) which: crate::select::Which,
 }
 
 #[derive(Serialize)]

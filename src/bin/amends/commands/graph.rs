@@ -14,7 +14,11 @@ use crate::session::{self, Session};
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The run
-    #[arg(value_name = "RUN", required_unless_present = "saga", conflicts_with = "saga")]
+    #[arg(
+        value_name = "RUN",
+        required_unless_present = "saga",
+        conflicts_with = "saga"
+    )]
     run: Option<String>,
     /// Draw this saga, as its newest run has it
     #[arg(long, value_name = "NAME")]
@@ -51,11 +55,15 @@ pub(crate) async fn run(args: &Args, session: &Session) -> Result<Exit, CliError
         (None, saga) => newest_of(&operator, saga.as_deref().unwrap_or_default()).await?,
     };
     let graph = view.graph();
-    let picture = match args.format {
-        Format::Text => diagram::text(graph),
-        Format::Svg => diagram::svg(graph),
-        Format::Mermaid => diagram::mermaid(graph),
-        Format::Dot => return Err(CliError::usage("this build does not draw DOT")),
+    let picture = match (args.format, &args.run) {
+        (Format::Text, Some(_)) => diagram::run_text(graph, &view.partial()),
+        (Format::Svg, Some(_)) => diagram::run_svg(graph, &view.partial()),
+        (Format::Mermaid, Some(_)) => diagram::run_mermaid(graph, &view.partial()),
+        (Format::Dot, Some(_)) => diagram::run_dot(graph, &view.partial()),
+        (Format::Text, None) => diagram::text(graph),
+        (Format::Svg, None) => diagram::svg(graph),
+        (Format::Mermaid, None) => diagram::mermaid(graph),
+        (Format::Dot, None) => diagram::dot(graph),
     };
     let out = &session.out;
     if out.is_json() {

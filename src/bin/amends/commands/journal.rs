@@ -129,7 +129,8 @@ impl<'a> Writer<'a> {
     fn head_of_day(&mut self, at: Timestamp) -> Result<(), CliError> {
         let day: String = at.to_string().chars().take(10).collect();
         if day != self.day {
-            self.out.line(self.out.paint(Hue::Dim, format!("{day}, times in UTC")))?;
+            self.out
+                .line(self.out.paint(Hue::Dim, format!("{day}, times in UTC")))?;
             self.day = day;
         }
         Ok(())

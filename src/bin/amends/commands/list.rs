@@ -16,14 +16,21 @@ use crate::session::Session;
 /// Lists runs, the newest first
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    #[command(flatten)]
-    pub(crate) which: Which,
     /// So many at most
-    #[arg(long, short = 'n', value_name = "N", default_value_t = 50, conflicts_with = "all")]
+    #[arg(
+        long,
+        short = 'n',
+        value_name = "N",
+        default_value_t = 50,
+        conflicts_with = "all"
+    )]
     pub(crate) limit: usize,
     /// All of them
     #[arg(long)]
     pub(crate) all: bool,
+    // Last: what follows a group of flags would stand under its heading.
+    #[command(flatten)]
+    pub(crate) which: Which,
 }
 
 /// So many are read, and stand in one table, at a time where all are listed.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use amends::diagram;
 use amends::journal::{CancelTold, Standing};
 use amends::machine::Stage;
 use amends::operator::RunView;
@@ -71,7 +72,6 @@ pub(crate) async fn run(args: &Args, session: &Session) -> Result<Exit, CliError
     compensations(out, &partial)?;
     outstanding(out, view.stage(), &partial)?;
     if args.timeline {
-        out.line("")?;
         timeline(out, &partial)?;
     }
     next(out, &partial)?;
@@ -96,7 +96,10 @@ pub(crate) fn heading(out: &Output, view: &RunView) -> Result<(), CliError> {
     };
     let run = out.paint(Hue::Bold, one_line(entry.run.as_str()));
     let saga = one_line(&entry.saga);
-    out.line(format!("{run} {dot} {saga} v{} {dot} {status}{until}", entry.version))?;
+    out.line(format!(
+        "{run} {dot} {saga} v{} {dot} {status}{until}",
+        entry.version
+    ))?;
     if let Some(damage) = view.damage() {
         out.line(out.paint(Hue::Red, wrapped(out, 0, &format!("Damaged: {damage}"))))?;
     }
@@ -115,10 +118,17 @@ fn about(out: &Output, partial: &PartialResult) -> Result<(), CliError> {
     fact(out, "started", &format!("{} ({ago})", to_the_second(at)))?;
     if let Some(at) = partial.ended_at {
         let took = span::format(at.since(partial.started_at));
-        fact(out, "ended", &format!("{} (after {took})", to_the_second(at)))?;
+        fact(
+            out,
+            "ended",
+            &format!("{} (after {took})", to_the_second(at)),
+        )?;
     }
     if !partial.labels.is_empty() {
-        let labels = partial.labels.iter().map(|(key, value)| format!("{key}={value}"));
+        let labels = partial
+            .labels
+            .iter()
+            .map(|(key, value)| format!("{key}={value}"));
         fact(out, "labels", &labels.collect::<Vec<_>>().join(" "))?;
     }
     fact(out, "trace", &partial.trace_id)?;
@@ -138,11 +148,19 @@ fn about(out: &Output, partial: &PartialResult) -> Result<(), CliError> {
             CancelTold::Pending => "waits for the pivot",
             CancelTold::TooLate => "too late",
         };
-        fact(out, "cancel", &format!("{told}{}", asked(&cancel.by, &cancel.reason)))?;
+        fact(
+            out,
+            "cancel",
+            &format!("{told}{}", asked(&cancel.by, &cancel.reason)),
+        )?;
     }
     if let Some(parked) = &partial.parked {
         let indent = 10;
-        let text = wrapped(out, indent, &format!("{} ({})", parked.message, parked.reason));
+        let text = wrapped(
+            out,
+            indent,
+            &format!("{} ({})", parked.message, parked.reason),
+        );
         let name = out.paint(Hue::Dim, format!("{:<9}", "parked"));
         out.line(format!("{name} {}", text.trim_start()))?;
     }
@@ -180,7 +198,10 @@ fn steps(out: &Output, partial: &PartialResult) -> Result<(), CliError> {
         let mut cells = vec![
             out.cell(Hue::Plain, &step.name),
             out.cell(look.hue, format!("{} {}", look.sign, look.word)),
-            out.cell(glyphs::effect_hue(step.effect), glyphs::effect_word(step.effect)),
+            out.cell(
+                glyphs::effect_hue(step.effect),
+                glyphs::effect_word(step.effect),
+            ),
             out.cell(Hue::Plain, attempts),
             out.cell(Hue::Plain, took),
         ];
@@ -224,14 +245,19 @@ fn outputs(out: &Output, partial: &PartialResult) -> Result<(), CliError> {
 }
 
 fn failures(out: &Output, partial: &PartialResult) -> Result<(), CliError> {
-    let failed_steps: Vec<&StepReport> =
-        partial.steps.iter().filter(|step| step.failure.is_some()).collect();
+    let failed_steps: Vec<&StepReport> = partial
+        .steps
+        .iter()
+        .filter(|step| step.failure.is_some())
+        .collect();
     if failed_steps.is_empty() {
         return Ok(());
     }
     title(out, "Last failures")?;
     for step in failed_steps {
-        let Some(failure) = &step.failure else { continue };
+        let Some(failure) = &step.failure else {
+            continue;
+        };
         let what = if step.status == StepStatus::UndoFailed {
             format!("undo of {}", step.name)
         } else {
@@ -263,7 +289,10 @@ fn compensations(out: &Output, partial: &PartialResult) -> Result<(), CliError> 
         } else {
             String::new()
         };
-        let (number, word) = (number + 1, out.paint(look.hue, format!("{} {}", look.sign, look.word)));
+        let (number, word) = (
+            number + 1,
+            out.paint(look.hue, format!("{} {}", look.sign, look.word)),
+        );
         let step = one_line(&done.step);
         out.line(format!("{number}. {step}  {word}, {how}{round}"))?;
     }
@@ -299,8 +328,14 @@ fn outstanding(out: &Output, stage: Stage, partial: &PartialResult) -> Result<()
     out.show(&table)
 }
 
-fn timeline(out: &Output, _partial: &PartialResult) -> Result<(), CliError> {
-    out.line("")
+/// The picture without its first lines, which say what is said above already.
+fn timeline(out: &Output, partial: &PartialResult) -> Result<(), CliError> {
+    title(out, "Timeline")?;
+    let picture = diagram::timeline_text(partial);
+    let rest = picture
+        .split_once("\n\n")
+        .map_or(&*picture, |(_, rest)| rest);
+    out.text(rest)
 }
 
 /// What the reader can do.
@@ -311,10 +346,17 @@ fn next(out: &Output, partial: &PartialResult) -> Result<(), CliError> {
     let verbs: Vec<&str> = partial.legal.iter().map(|verb| verb.as_str()).collect();
     let verbs = wrapped(out, 10, &verbs.join(", "));
     out.line("")?;
-    out.line(format!("{} {}", out.paint(Hue::Dim, "it takes "), verbs.trim_start()))?;
+    out.line(format!(
+        "{} {}",
+        out.paint(Hue::Dim, "it takes "),
+        verbs.trim_start()
+    ))?;
     if partial.parked.is_some() && !partial.why.is_empty() {
         let run = one_line(partial.run.as_str());
-        out.line(format!("{} amends why {run}", out.paint(Hue::Dim, "why      ")))?;
+        out.line(format!(
+            "{} amends why {run}",
+            out.paint(Hue::Dim, "why      ")
+        ))?;
     }
     Ok(())
 }

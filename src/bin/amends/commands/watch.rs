@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use amends::RunId;
 use amends::journal::{Event, Standing};
 use amends::operator::Operator;
 use amends::store::RunEntry;
-use amends::RunId;
 use tokio::time::{Instant, sleep};
 
 use crate::commands::journal::Writer;
@@ -26,14 +26,14 @@ pub(crate) struct Args {
     /// The run; left out, runs that match the flags below
     #[arg(value_name = "RUN", conflicts_with = "Which")]
     run: Option<String>,
-    #[command(flatten)]
-    which: Which,
     /// Stop after this long
     #[arg(long = "for", value_name = "TIME", value_parser = span::parse)]
     patience: Option<Duration>,
     /// Show payloads: inputs and outputs may hold what not everybody may see
     #[arg(long)]
     payloads: bool,
+    #[command(flatten)]
+    which: Which,
 }
 
 /// How long a store is left alone between two looks: short enough to seem live, and little work.
@@ -66,13 +66,16 @@ async fn follow(
     let mut writer = Writer::new(&session.out, payloads);
     let mut seen = 0;
     loop {
-        if let Some(journal) = operator.store().load_after(&id, seen).await? {
-            for record in &journal.records {
-                seen = record.seq;
-                writer.write(&journal, record)?;
-                if record.events.iter().any(|event| matches!(event, Event::Ended(_))) {
-                    return Ok(Exit::Done);
-                }
+        let Some(journal) = operator.store().load_after(&id, seen).await? else {
+            // Forgotten meanwhile.
+            return Err(session::no_such_run(operator, run).await);
+        };
+        for record in &journal.records {
+            seen = record.seq;
+            writer.write(&journal, record)?;
+            let ended = |event: &Event| matches!(event, Event::Ended(_));
+            if record.events.iter().any(ended) {
+                return Ok(Exit::Done);
             }
         }
         if !patient() {
@@ -106,7 +109,11 @@ async fn follow_list(
 }
 
 /// Draws the list anew over the old one.
-async fn draw(selection: &Selection, operator: &Operator, session: &Session) -> Result<(), CliError> {
+async fn draw(
+    selection: &Selection,
+    operator: &Operator,
+    session: &Session,
+) -> Result<(), CliError> {
     let out = &session.out;
     let page = selection.page(operator, None, out.height()).await?;
     let now = now();
@@ -138,7 +145,12 @@ impl Changes {
         let mut now: Vec<RunEntry> = page.into_iter().rev().collect();
         // A run that matches no more has changed, too: it is told once how it stands instead.
         let mut gone: Vec<RunEntry> = Vec::new();
-        for number in self.told.keys().copied().filter(|number| !present.contains(number)) {
+        for number in self
+            .told
+            .keys()
+            .copied()
+            .filter(|number| !present.contains(number))
+        {
             let filter = amends::store::RunFilter::all();
             let after = number.checked_sub(1);
             let found = operator.list(&filter, after, 1).await?;

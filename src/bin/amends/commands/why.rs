@@ -2,16 +2,14 @@
 
 use amends::Timestamp;
 use amends::journal::{Decision, Event, Parking};
-use amends::policy::Explanation;
 use serde::Serialize;
 
 use crate::commands::show::heading;
 use crate::error::{CliError, Exit};
 use crate::forms::RunForm;
-use crate::happenings::decided;
 use crate::instants::to_the_second;
 use crate::output::{Hue, Output, readable};
-use crate::paragraph::wrapped;
+use crate::paragraph::{hanging, wrapped};
 use crate::session::{self, Session};
 
 /// Explains why a run went the way it did: each decision, its rule, and what it saw
@@ -55,7 +53,9 @@ pub(crate) async fn run(args: &Args, session: &Session) -> Result<Exit, CliError
             if !matches!(event, Event::Decided(_)) {
                 continue;
             }
-            let named = event.clone().map_step(|step| journal.steps.name(step).to_owned());
+            let named = event
+                .clone()
+                .map_step(|step| journal.steps.name(step).to_owned());
             if let Event::Decided(decision) = named {
                 decisions.push((record.seq, record.at, *decision));
             }
@@ -90,21 +90,22 @@ pub(crate) async fn run(args: &Args, session: &Session) -> Result<Exit, CliError
     Ok(Exit::Done)
 }
 
-fn told(out: &Output, number: usize, at: Timestamp, decision: &Decision<String>) -> Result<(), CliError> {
+fn told(
+    out: &Output,
+    number: usize,
+    at: Timestamp,
+    decision: &Decision<String>,
+) -> Result<(), CliError> {
     let when = out.paint(Hue::Dim, to_the_second(at));
-    let what = out.paint(Hue::Bold, wrapped(out, 3, &decided(decision)).trim_start());
+    let text = readable(&decision.to_text(String::as_str));
+    let mut lines = text.lines();
+    let what = lines.next().unwrap_or_default();
+    let what = out.paint(Hue::Bold, wrapped(out, 3, what).trim_start());
     out.line(format!("\n{number}. {what}\n   {when}"))?;
-    for why in &decision.why {
-        out.line(explained(out, why))?;
+    for line in lines {
+        // Lines of an explanation are set in, and what they tell begins in one column.
+        let told_at = if line.starts_with(' ') { 16 } else { 0 };
+        out.line(hanging(out, 3, told_at, line))?;
     }
     Ok(())
-}
-
-/// One failure's explanation, for people.
-fn explained(out: &Output, why: &Explanation) -> String {
-    let mut lines = Vec::new();
-    for line in readable(&why.to_string()).lines() {
-        lines.push(wrapped(out, 3, line));
-    }
-    lines.join("\n")
 }

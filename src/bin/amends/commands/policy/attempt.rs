@@ -27,11 +27,11 @@ pub(crate) struct Args {
     /// Only these runs
     #[arg(value_name = "RUN", conflicts_with = "Which")]
     pub(crate) runs: Vec<String>,
-    #[command(flatten)]
-    pub(crate) which: crate::select::Which,
     /// Tell of decisions that stay the same, too
     #[arg(long)]
     pub(crate) same: bool,
+    #[command(flatten)]
+    pub(crate) which: crate::select::Which,
     /// Say why
     #[arg(long)]
     pub(crate) why: bool,

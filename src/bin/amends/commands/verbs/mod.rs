@@ -33,7 +33,11 @@ use crate::span;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Asking {
     /// The runs; left out, all runs that match the flags below
-    #[arg(value_name = "RUN", required_unless_present = "Which", conflicts_with = "Which")]
+    #[arg(
+        value_name = "RUN",
+        required_unless_present = "Which",
+        conflicts_with = "Which"
+    )]
     pub(crate) runs: Vec<String>,
     #[command(flatten)]
     pub(crate) which: Which,
@@ -46,10 +50,22 @@ pub(crate) struct Asking {
 #[command(next_help_heading = "How")]
 pub(crate) struct How {
     /// Who asks
-    #[arg(long, value_name = "NAME", env = "USER", hide_env_values = true, default_value = "", hide_default_value = true)]
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "USER",
+        hide_env_values = true,
+        default_value = "",
+        hide_default_value = true
+    )]
     pub(crate) by: String,
     /// Why, for those who read the journal later
-    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true
+    )]
     pub(crate) reason: String,
     /// A name for this command: repeated with the same one, it is carried out once
     #[arg(long, value_name = "TEXT")]

@@ -14,7 +14,11 @@ pub(crate) struct Args {
     #[arg(value_name = "STEP")]
     step: String,
     /// It happened
-    #[arg(long, required_unless_present = "not_done", conflicts_with = "not_done")]
+    #[arg(
+        long,
+        required_unless_present = "not_done",
+        conflicts_with = "not_done"
+    )]
     done: bool,
     /// What it gave: JSON, or `@FILE`; needed where the run may still go forward
     #[arg(long, value_name = "JSON", requires = "done")]

@@ -22,15 +22,15 @@ pub(crate) struct Args {
     asking: Asking,
 }
 
-/// A strategy, as an argument.
+// Named as the strategies are.
+#[allow(clippy::enum_variant_names)]
+/// A strategy, as an argument: those that retry. `compensate` is a verb of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 #[value(rename_all = "snake_case")]
 enum Strategy {
     RetryFailed,
     RetryFromCheckpoint,
     RetryAll,
-    Compensate,
-    Manual,
 }
 
 impl From<Strategy> for RecoveryStrategy {
@@ -39,8 +39,6 @@ impl From<Strategy> for RecoveryStrategy {
             Strategy::RetryFailed => RecoveryStrategy::RetryFailed,
             Strategy::RetryFromCheckpoint => RecoveryStrategy::RetryFromCheckpoint,
             Strategy::RetryAll => RecoveryStrategy::RetryAll,
-            Strategy::Compensate => RecoveryStrategy::Compensate,
-            Strategy::Manual => RecoveryStrategy::Manual,
         }
     }
 }

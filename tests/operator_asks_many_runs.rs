@@ -20,7 +20,13 @@ const ACCEPTED: Sent = Sent::Answered(CommandAnswer::Accepted { told: None });
 async fn parked(store: &Arc<MemoryStore>, mended: &Arc<AtomicBool>, runs: usize) -> Coordinator {
     let coordinator = coordinator(store.clone(), mended).await;
     for number in 0..runs {
-        run_to_rest(&coordinator, &order(mended), &format!("run-{number:03}"), IS_REJECTED).await;
+        run_to_rest(
+            &coordinator,
+            &order(mended),
+            &format!("run-{number:03}"),
+            IS_REJECTED,
+        )
+        .await;
     }
     coordinator
 }
@@ -35,7 +41,10 @@ fn retry(token: &str) -> Bulk {
 
 async fn reports(operator: &Operator, bulk: &Bulk) -> (BulkTotals, Vec<BulkReport>) {
     let mut told = Vec::new();
-    let totals = operator.bulk(bulk, |report| told.push(report.clone())).await.unwrap();
+    let totals = operator
+        .bulk(bulk, |report| told.push(report.clone()))
+        .await
+        .unwrap();
     (totals, told)
 }
 
@@ -58,14 +67,32 @@ async fn every_run_is_asked_once_at_the_rate_and_told_in_order() {
     let (totals, told) = reports(&operator, &bulk).await;
     assert_eq!(numbers(&totals), [21, 21, 0, 21]);
     // The first at once, and twenty more at five a second.
-    assert!(begun.elapsed() >= Duration::from_secs(4), "{:?}", begun.elapsed());
-    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
-    let runs: Vec<String> = told.iter().map(|report| report.entry.run.to_string()).collect();
+    assert!(
+        begun.elapsed() >= Duration::from_secs(4),
+        "{:?}",
+        begun.elapsed()
+    );
+    assert!(
+        begun.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        begun.elapsed()
+    );
+    let runs: Vec<String> = told
+        .iter()
+        .map(|report| report.entry.run.to_string())
+        .collect();
     let wanted: Vec<String> = (0..21).map(|number| format!("run-{number:03}")).collect();
     assert_eq!(runs, wanted);
-    assert!(told.iter().all(|report| report.became == BulkOutcome::Asked(ACCEPTED)));
+    assert!(
+        told.iter()
+            .all(|report| report.became == BulkOutcome::Asked(ACCEPTED))
+    );
     for run in &wanted {
-        let handle = coordinator.attach(&order(&mended), &run.as_str().into()).await.unwrap().unwrap();
+        let handle = coordinator
+            .attach(&order(&mended), &run.as_str().into())
+            .await
+            .unwrap()
+            .unwrap();
         assert_eq!(handle.ended().await.unwrap().word(), "completed");
     }
     coordinator.shutdown().await;
@@ -148,7 +175,10 @@ async fn where_nobody_drives_the_runs_their_commands_wait_and_the_bulk_does_not(
     let begun = Instant::now();
     let (totals, _) = reports(&operator, &retry("t").patience(Duration::from_secs(2))).await;
     assert_eq!((totals.matched, totals.asked, totals.waiting), (2, 2, 2));
-    assert!(begun.elapsed() < Duration::from_secs(3), "all wait together");
+    assert!(
+        begun.elapsed() < Duration::from_secs(3),
+        "all wait together"
+    );
     assert_eq!(store.open_commands(None, 9).await.unwrap().len(), 2);
 }
 
@@ -164,7 +194,13 @@ async fn runs_that_start_meanwhile_are_left_alone() {
     };
     tokio::time::sleep(Duration::from_millis(500)).await;
     for number in 3..6 {
-        run_to_rest(&coordinator, &order(&mended), &format!("run-{number:03}"), IS_REJECTED).await;
+        run_to_rest(
+            &coordinator,
+            &order(&mended),
+            &format!("run-{number:03}"),
+            IS_REJECTED,
+        )
+        .await;
     }
     assert_eq!(asking.await.unwrap().matched, 3);
     coordinator.shutdown().await;

@@ -13,14 +13,20 @@ use operating::one_of_each;
 async fn counted(store: Arc<dyn Store>) {
     let operator = Operator::new(store.clone());
     for run in ["run-2", "run-4"] {
-        store.submit(&Command::new(run, Verb::Cancel)).await.unwrap();
+        store
+            .submit(&Command::new(run, Verb::Cancel))
+            .await
+            .unwrap();
     }
     let stats = operator.stats().await.unwrap();
     let runs: Vec<(&str, &str, u64)> = stats
         .counts
         .runs
         .iter()
-        .flat_map(|(saga, of)| of.iter().map(|(word, count)| (saga.as_str(), *word, *count)))
+        .flat_map(|(saga, of)| {
+            of.iter()
+                .map(|(word, count)| (saga.as_str(), *word, *count))
+        })
         .collect();
     let wanted = [
         ("book-trip", "compensated", 1),
@@ -35,7 +41,13 @@ async fn counted(store: Arc<dyn Store>) {
     assert_eq!(stats.counts.standing(Standing::Completed), 2);
     let parked: Vec<_> = stats.counts.parked.clone().into_iter().collect();
     let trouble = |mode| Some(Trouble::new("charge", mode));
-    assert_eq!(parked, [(trouble("agent_validation"), 1), (trouble("system_network"), 1)]);
+    assert_eq!(
+        parked,
+        [
+            (trouble("agent_validation"), 1),
+            (trouble("system_network"), 1)
+        ]
+    );
     assert_eq!(stats.counts.open_commands, 2);
     assert_eq!(stats.oldest_open.unwrap().run.as_str(), "run-2");
     assert_eq!(stats.oldest_parked.unwrap().run.as_str(), "run-2");
@@ -65,13 +77,25 @@ async fn journals_tell_of_attempts_and_durations() {
     let operator = Operator::new(store);
     let filter = RunFilter::all();
     let mut seen = Vec::new();
-    let stats = operator.journal_stats(&filter, 100, |runs| seen.push(runs)).await.unwrap();
+    let stats = operator
+        .journal_stats(&filter, 100, |runs| seen.push(runs))
+        .await
+        .unwrap();
     assert_eq!((stats.runs, stats.unreadable, seen), (7, 0, vec![7]));
     assert_eq!(stats.runs_took.count(), 4, "of those that have ended");
     let steps: Vec<_> = stats
         .steps
         .iter()
-        .map(|((saga, step), of)| (saga.as_str(), step.as_str(), of.attempts, of.failures, of.undos, of.took.count()))
+        .map(|((saga, step), of)| {
+            (
+                saga.as_str(),
+                step.as_str(),
+                of.attempts,
+                of.failures,
+                of.undos,
+                of.took.count(),
+            )
+        })
         .collect();
     let wanted = [
         ("book-trip", "charge", 2, 1, 0, 1),
@@ -85,5 +109,14 @@ async fn journals_tell_of_attempts_and_durations() {
     let newest = operator.journal_stats(&filter, 2, |_| ()).await.unwrap();
     assert_eq!(newest.runs, 2);
     let sagas: Vec<&str> = newest.steps.keys().map(|(saga, _)| saga.as_str()).collect();
-    assert_eq!(sagas, ["book-trip", "book-trip", "book-trip", "place-order", "place-order"]);
+    assert_eq!(
+        sagas,
+        [
+            "book-trip",
+            "book-trip",
+            "book-trip",
+            "place-order",
+            "place-order"
+        ]
+    );
 }

@@ -6,10 +6,11 @@ mod operating;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use amends::journal::{Standing, Verb, Command};
+use amends::RecoveryStrategy;
+#[cfg(feature = "testkit")]
+use amends::journal::{Command, Verb};
 use amends::operator::{ArchiveError, Exported, ImportOutcome, ImportTotals, Operator};
 use amends::store::{MemoryStore, RunEntry, RunFilter, Store};
-use amends::RecoveryStrategy;
 use operating::{coordinator, one_of_each, order};
 
 async fn source() -> (Arc<MemoryStore>, String) {
@@ -22,7 +23,10 @@ async fn source() -> (Arc<MemoryStore>, String) {
 async fn exported(store: Arc<dyn Store>, filter: &RunFilter) -> String {
     let mut text = Vec::new();
     let failed = |run: &amends::RunId, what: &str| panic!("{run}: {what}");
-    let done: Exported = Operator::new(store).export(filter, &mut text, failed).await.unwrap();
+    let done: Exported = Operator::new(store)
+        .export(filter, &mut text, failed)
+        .await
+        .unwrap();
     assert_eq!(done.failed, 0);
     String::from_utf8(text).unwrap()
 }
@@ -30,15 +34,26 @@ async fn exported(store: Arc<dyn Store>, filter: &RunFilter) -> String {
 async fn import(
     store: Arc<dyn Store>,
     text: &str,
-) -> (Result<ImportTotals, ArchiveError>, Vec<(String, ImportOutcome)>) {
+) -> (
+    Result<ImportTotals, ArchiveError>,
+    Vec<(String, ImportOutcome)>,
+) {
     let mut told = Vec::new();
-    let each = |run: &amends::RunId, became: &ImportOutcome| told.push((run.to_string(), became.clone()));
-    let totals = Operator::new(store).import(text.as_bytes(), each, |_| ()).await;
+    let each =
+        |run: &amends::RunId, became: &ImportOutcome| told.push((run.to_string(), became.clone()));
+    let totals = Operator::new(store)
+        .import(text.as_bytes(), each, |_| ())
+        .await;
     (totals, told)
 }
 
 fn numbers(totals: &ImportTotals) -> (u64, u64, u64, bool) {
-    (totals.imported, totals.skipped, totals.refused, totals.complete)
+    (
+        totals.imported,
+        totals.skipped,
+        totals.refused,
+        totals.complete,
+    )
 }
 
 async fn listed(store: &dyn Store) -> Vec<RunEntry> {
@@ -59,7 +74,10 @@ async fn assert_same(one: Arc<dyn Store>, other: Arc<dyn Store>) {
         exported(other.clone(), &all).await
     );
     let found = |finding: &amends::operator::Finding| panic!("{finding}");
-    let verified = Operator::new(other).verify(&all, found, |_| ()).await.unwrap();
+    let verified = Operator::new(other)
+        .verify(&all, found, |_| ())
+        .await
+        .unwrap();
     assert_eq!((verified.runs, verified.open), (7, 3));
 }
 
@@ -69,7 +87,10 @@ async fn the_runs_of_one_store_are_the_runs_of_another() {
     let to = Arc::new(MemoryStore::new());
     let (totals, told) = import(to.clone(), &text).await;
     assert_eq!(numbers(&totals.unwrap()), (7, 0, 0, true));
-    assert!(told.iter().all(|(_, became)| *became == ImportOutcome::Imported));
+    assert!(
+        told.iter()
+            .all(|(_, became)| *became == ImportOutcome::Imported)
+    );
     assert_same(from, to).await;
 }
 
@@ -85,7 +106,10 @@ async fn through_a_file_and_back_nothing_is_lost() {
     assert_same(from, file.clone()).await;
     let back = Arc::new(MemoryStore::new());
     let again = exported(file.clone(), &RunFilter::all()).await;
-    assert_eq!(numbers(&import(back.clone(), &again).await.0.unwrap()), (7, 0, 0, true));
+    assert_eq!(
+        numbers(&import(back.clone(), &again).await.0.unwrap()),
+        (7, 0, 0, true)
+    );
     assert_same(file, back).await;
 }
 
@@ -93,7 +117,10 @@ async fn through_a_file_and_back_nothing_is_lost() {
 async fn an_export_of_a_filter_has_its_runs_and_their_definitions_once() {
     let (from, _) = source().await;
     let text = exported(from, &RunFilter::all().saga("book-trip")).await;
-    let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let lines: Vec<serde_json::Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
     let kinds: Vec<&str> = lines
         .iter()
         .map(|line| line.as_object().unwrap().keys().next().unwrap().as_str())
@@ -113,14 +140,20 @@ async fn what_is_there_already_is_skipped_and_another_run_of_the_same_id_refused
     let to = Arc::new(MemoryStore::new());
     let some: String = text.lines().take(4).flat_map(|line| [line, "\n"]).collect();
     let (totals, _) = import(to.clone(), &some).await;
-    assert_eq!(numbers(&totals.unwrap()), (2, 0, 0, false), "cut short after two runs");
+    assert_eq!(
+        numbers(&totals.unwrap()),
+        (2, 0, 0, false),
+        "cut short after two runs"
+    );
     let (totals, told) = import(to.clone(), &text).await;
     assert_eq!(numbers(&totals.unwrap()), (5, 2, 0, true));
     assert_eq!(told[0], ("run-1".to_owned(), ImportOutcome::Skipped));
     let before = exported(to.clone(), &RunFilter::all()).await;
     let (totals, told) = import(to.clone(), &other).await;
     assert_eq!(numbers(&totals.unwrap()), (0, 0, 7, true));
-    let ImportOutcome::Refused(why) = &told[0].1 else { panic!("{told:?}") };
+    let ImportOutcome::Refused(why) = &told[0].1 else {
+        panic!("{told:?}")
+    };
     assert!(why.contains("another run with this id"), "{why}");
     assert_eq!(exported(to, &RunFilter::all()).await, before);
 }
@@ -182,7 +215,11 @@ async fn lines_that_no_run_can_have_are_refused_one_by_one() {
     };
     assert_eq!(why(0), "it is listed as parked, and is completed");
     assert_eq!(why(1), "record 3 has number 2");
-    assert!(why(2).starts_with("record 3: the events can't be read: unknown variant `step_vanished`"), "{}", why(2));
+    assert!(
+        why(2).starts_with("record 3: the events can't be read: unknown variant `step_vanished`"),
+        "{}",
+        why(2)
+    );
     assert!(to.find(&"run-1".into()).await.unwrap().is_none());
 }
 
@@ -190,12 +227,30 @@ async fn lines_that_no_run_can_have_are_refused_one_by_one() {
 async fn what_is_no_export_is_refused_by_its_line() {
     for (text, line, what) in [
         ("{\"run\":1}\n", 1, "invalid type"),
-        ("{\"end\":{\"runs\":0}}\n", 1, "an export begins with its version"),
-        ("{\"amends_export\":{\"version\":9}}\n", 1, "an export of version 9 begins there"),
-        ("{\"amends_export\":{\"version\":1}}\nhello\n", 2, "expected value"),
+        (
+            "{\"end\":{\"runs\":0}}\n",
+            1,
+            "an export begins with its version",
+        ),
+        (
+            "{\"amends_export\":{\"version\":9}}\n",
+            1,
+            "an export of version 9 begins there",
+        ),
+        (
+            "{\"amends_export\":{\"version\":1}}\nhello\n",
+            2,
+            "expected value",
+        ),
     ] {
         let (result, told) = import(Arc::new(MemoryStore::new()), text).await;
-        let Err(ArchiveError::Line { line: found, what: why }) = result else { panic!("{result:?}") };
+        let Err(ArchiveError::Line {
+            line: found,
+            what: why,
+        }) = result
+        else {
+            panic!("{result:?}")
+        };
         assert_eq!(found, line);
         assert!(why.contains(what), "{why}");
         assert_eq!(told, []);
@@ -230,7 +285,11 @@ async fn imported_runs_go_on_where_they_were() {
     coordinator.command(&retry).await.unwrap();
     for run in ["run-2", "run-6"] {
         // The one that waits for an hour is woken by its timer: time is the test's own here.
-        let handle = coordinator.attach(&order(&mended), &run.into()).await.unwrap().unwrap();
+        let handle = coordinator
+            .attach(&order(&mended), &run.into())
+            .await
+            .unwrap()
+            .unwrap();
         assert_eq!(handle.ended().await.unwrap().word(), "completed", "{run}");
     }
     coordinator.shutdown().await;

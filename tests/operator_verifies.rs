@@ -16,7 +16,10 @@ async fn found_after(change: &str) -> (Verified, Vec<(FindingKind, String)>) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("sagas.db");
     one_of_each(Arc::new(SqliteStore::open(&path).unwrap())).await;
-    rusqlite::Connection::open(&path).unwrap().execute_batch(change).unwrap();
+    rusqlite::Connection::open(&path)
+        .unwrap()
+        .execute_batch(change)
+        .unwrap();
     look(&path).await
 }
 
@@ -25,7 +28,11 @@ async fn look(path: &Path) -> (Verified, Vec<(FindingKind, String)>) {
     let operator = Operator::new(store.clone());
     let mut all: Vec<Finding> = Vec::new();
     let verified = operator
-        .verify(&RunFilter::all(), |finding| all.push(finding.clone()), |_| ())
+        .verify(
+            &RunFilter::all(),
+            |finding| all.push(finding.clone()),
+            |_| (),
+        )
         .await
         .unwrap();
     assert_eq!(verified.findings, all.len() as u64);
@@ -38,7 +45,12 @@ async fn look(path: &Path) -> (Verified, Vec<(FindingKind, String)>) {
         }
     }
     store.close().await;
-    (verified, all.iter().map(|finding| (finding.kind, finding.to_string())).collect())
+    (
+        verified,
+        all.iter()
+            .map(|finding| (finding.kind, finding.to_string()))
+            .collect(),
+    )
 }
 
 async fn one_finding(change: &str) -> (FindingKind, String) {
@@ -58,8 +70,10 @@ async fn nothing_is_found_where_nothing_is_wrong() {
 
 #[tokio::test]
 async fn a_changed_row_is_found_by_its_checksum_and_a_missing_one_by_its_gap() {
-    let (kind, what) =
-        one_finding("UPDATE journal SET events = replace(events, '1', '2') WHERE run = 2 AND seq = 2").await;
+    let (kind, what) = one_finding(
+        "UPDATE journal SET events = replace(events, '1', '2') WHERE run = 2 AND seq = 2",
+    )
+    .await;
     assert_eq!(kind, FindingKind::Damaged);
     assert_eq!(
         what,
@@ -67,7 +81,10 @@ async fn a_changed_row_is_found_by_its_checksum_and_a_missing_one_by_its_gap() {
     );
     let (kind, what) = one_finding("DELETE FROM journal WHERE run = 2 AND seq = 2").await;
     assert_eq!(kind, FindingKind::Damaged);
-    assert_eq!(what, "run `run-2` (damaged): record 2 can't be read: it is missing");
+    assert_eq!(
+        what,
+        "run `run-2` (damaged): record 2 can't be read: it is missing"
+    );
 }
 
 #[tokio::test]
@@ -108,7 +125,9 @@ async fn a_missing_definition_is_found_for_each_run_that_needs_it() {
     let (verified, found) = found_after("DELETE FROM definitions WHERE saga = 'book-trip'").await;
     assert_eq!(verified.bad_runs, 2);
     let wanted = |run| {
-        let what = format!("run `{run}` (no-definition): the store lacks the definition of `book-trip` version 1");
+        let what = format!(
+            "run `{run}` (no-definition): the store lacks the definition of `book-trip` version 1"
+        );
         (FindingKind::NoDefinition, what)
     };
     assert_eq!(found, [wanted("run-5"), wanted("run-7")]);
@@ -179,7 +198,8 @@ async fn a_verification_beside_a_coordinator_that_works_finds_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("sagas.db");
     let mended = Arc::default();
-    let coordinator = operating::coordinator(Arc::new(SqliteStore::open(&path).unwrap()), &mended).await;
+    let coordinator =
+        operating::coordinator(Arc::new(SqliteStore::open(&path).unwrap()), &mended).await;
     let order = operating::order(&mended);
     let working = {
         let coordinator = coordinator.clone();

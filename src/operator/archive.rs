@@ -10,8 +10,7 @@ use serde_json::value::RawValue;
 
 use crate::ids::{RunId, Timestamp};
 use crate::journal::{
-    AppendId, Event, Interner, Journal, Record, Standing, decode_events,
-    encode_events, form_of,
+    AppendId, Event, Interner, Journal, Record, Standing, decode_events, encode_events, form_of,
 };
 use crate::operator::Operator;
 use crate::operator::verify::{inspect, started};
@@ -93,12 +92,16 @@ pub struct ImportTotals {
 #[serde(rename_all = "snake_case")]
 enum Line {
     /// The first.
-    AmendsExport { version: u32 },
+    AmendsExport {
+        version: u32,
+    },
     /// A definition, before the first run that was started with it.
     Definition(Outline),
     Run(Box<WrittenRun>),
     /// The last.
-    End { runs: u64 },
+    End {
+        runs: u64,
+    },
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -160,8 +163,15 @@ impl WrittenRun {
             wake_at,
             ended_at: entry.ended_at,
             labels: entry.labels.clone(),
-            trouble: entry.trouble.clone().map(|Trouble { step, mode }| WrittenTrouble { step, mode }),
-            records: journal.records.iter().map(record).collect::<Result<_, String>>()?,
+            trouble: entry
+                .trouble
+                .clone()
+                .map(|Trouble { step, mode }| WrittenTrouble { step, mode }),
+            records: journal
+                .records
+                .iter()
+                .map(record)
+                .collect::<Result<_, String>>()?,
         })
     }
 
@@ -174,7 +184,9 @@ impl WrittenRun {
         entry.standing = standing;
         entry.ended_at = self.ended_at;
         entry.labels = self.labels;
-        entry.trouble = self.trouble.map(|trouble| Trouble::new(trouble.step, trouble.mode));
+        entry.trouble = self
+            .trouble
+            .map(|trouble| Trouble::new(trouble.step, trouble.mode));
         let mut names = Interner::default();
         let mut records = Vec::with_capacity(self.records.len());
         for record in self.records {
@@ -641,7 +653,11 @@ fn appends(entry: &RunEntry, journal: Journal, known: usize) -> Vec<Append> {
     let last = journal.records.len();
     let append = |(index, record): (usize, Record)| {
         let ends = index + 1 == last;
-        let standing = if ends { entry.standing } else { Standing::Parked };
+        let standing = if ends {
+            entry.standing
+        } else {
+            Standing::Parked
+        };
         let run = entry.run.clone();
         let mut append = Append::new(run, record, journal.steps.clone(), standing);
         append.standing_changed = ends || index == 0;

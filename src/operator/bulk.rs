@@ -242,7 +242,10 @@ impl Operator {
             let known = self.store.find_command(&bulk.token_of(&entry.run)).await?;
             let became = match known {
                 Some(known) => BulkOutcome::Before(as_sent(known.answer)),
-                None => self.try_one(bulk, &entry).await?.unwrap_or(BulkOutcome::WouldAsk),
+                None => self
+                    .try_one(bulk, &entry)
+                    .await?
+                    .unwrap_or(BulkOutcome::WouldAsk),
             };
             totals.count(&became);
             each(&BulkReport { entry, became });
@@ -316,7 +319,11 @@ impl Operator {
     }
 
     /// What keeps a run from being asked, if something does.
-    async fn try_one(&self, bulk: &Bulk, entry: &RunEntry) -> Result<Option<BulkOutcome>, StoreError> {
+    async fn try_one(
+        &self,
+        bulk: &Bulk,
+        entry: &RunEntry,
+    ) -> Result<Option<BulkOutcome>, StoreError> {
         match self.check(&bulk.command(&entry.run)).await {
             Ok(()) => Ok(None),
             Err(OperatorError::Refused { why, legal, .. }) => {

@@ -114,7 +114,7 @@ impl Operator {
     }
 
     /// Forgets ended runs for ever, with their commands: a batch, a pause, the next batch, from any process.
-    /// Runs that are open are never forgotten, nor is the newest of all.
+    /// Runs that are open are never forgotten, nor are the newest of all and those that are started meanwhile.
     ///
     /// A run that is forgotten is unknown: its id can be started again.
     ///
@@ -143,12 +143,14 @@ impl Operator {
     ) -> Result<PruneTotals, ArchiveError> {
         let mut totals = PruneTotals::default();
         let mut after = None;
+        // What is started meanwhile is left for the next time: it may come faster than runs are forgotten.
+        let newest = self.newest().await?;
         loop {
             let piece = self.store.prune(&retention.filter, after, retention.batch);
             let Pruned { runs, next } = piece.await?;
             totals.runs += runs;
             progress(&totals);
-            if next.is_none() {
+            if next.is_none() || next >= newest {
                 return Ok(totals);
             }
             after = next;

@@ -130,7 +130,9 @@ impl Durations {
         if self.count == 0 {
             return None;
         }
-        let wanted = (self.count * u64::from(percent.min(100))).div_ceil(100).max(1);
+        let wanted = (self.count * u64::from(percent.min(100)))
+            .div_ceil(100)
+            .max(1);
         let mut seen = 0;
         let found = self.buckets.iter().find(|(_, count)| {
             seen += **count;

@@ -156,7 +156,9 @@ impl Operator {
             let mut runs = Vec::with_capacity(page.len());
             for (entry, journal) in page {
                 // Forgotten meanwhile: there is nothing to check.
-                let Some(journal) = readable(journal)? else { continue };
+                let Some(journal) = readable(journal)? else {
+                    continue;
+                };
                 let started = match &journal {
                     Ok(journal) => started(journal),
                     Err((_, before)) => started(before),

@@ -45,17 +45,30 @@ pub(crate) fn trip(mended: &Arc<AtomicBool>) -> Saga<u64, u64> {
 fn made(name: &str, mended: &Arc<AtomicBool>, fails: RecoveryStrategy) -> Saga<u64, u64> {
     let mut saga = Saga::builder::<u64>(name).policy(RecoveryPolicy::new("test", fails));
     let kind = saga.input();
-    let hour = Retry::constant().initial(Duration::from_secs(3600)).max_attempts(2);
+    let hour = Retry::constant()
+        .initial(Duration::from_secs(3600))
+        .max_attempts(2);
     let reserved = saga.add(
-        step_fn("reserve", async |_cx, kind: &u64| Ok(*kind), async |_cx, _kind, _effect| Ok(())),
+        step_fn(
+            "reserve",
+            async |_cx, kind: &u64| Ok(*kind),
+            async |_cx, _kind, _effect| Ok(()),
+        ),
         kind,
     );
     let charged = saga.add(
-        step_with("charge", Arc::clone(mended), charge, async |_, _, _, _| Ok(())).retry(hour),
+        step_with("charge", Arc::clone(mended), charge, async |_, _, _, _| {
+            Ok(())
+        })
+        .retry(hour),
         reserved,
     );
     let shipped = saga.add(
-        step_fn("ship", async |_cx, kind: &u64| Ok(*kind), async |_cx, _kind, _effect| Ok(())),
+        step_fn(
+            "ship",
+            async |_cx, kind: &u64| Ok(*kind),
+            async |_cx, _kind, _effect| Ok(()),
+        ),
         charged,
     );
     saga.returns(shipped).unwrap()
@@ -79,7 +92,10 @@ pub(crate) async fn run_to_rest(
     kind: u64,
 ) -> RunHandle<u64> {
     let options = StartOptions::new().label("kind", kind.to_string());
-    let run = coordinator.start_with(saga, id, kind, options).await.unwrap();
+    let run = coordinator
+        .start_with(saga, id, kind, options)
+        .await
+        .unwrap();
     if kind == WAITS_AN_HOUR {
         while coordinator.driving() > 0 {
             tokio::task::yield_now().await;

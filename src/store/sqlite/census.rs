@@ -22,7 +22,11 @@ pub(super) fn counts(conn: &Connection) -> Result<Counts, StoreError> {
                 // As the list has it: a word that is damaged must not hide the run.
                 let standing = Standing::from_word(&word, Timestamp::default());
                 let runs: i64 = row.get(2)?;
-                counts.add_runs(&saga, standing.unwrap_or(Standing::Running), runs.unsigned_abs());
+                counts.add_runs(
+                    &saga,
+                    standing.unwrap_or(Standing::Running),
+                    runs.unsigned_abs(),
+                );
             }
         }
         let mut select = conn.prepare(
@@ -92,7 +96,9 @@ pub(super) fn oddities(conn: &Connection) -> Result<Vec<String>, StoreError> {
     };
     let mut found = Vec::new();
     for one in &LOOKS {
-        found.extend(look(one).map_err(|error| StoreError::failed("checking the journal file", error))?);
+        found.extend(
+            look(one).map_err(|error| StoreError::failed("checking the journal file", error))?,
+        );
     }
     Ok(found)
 }

@@ -62,10 +62,17 @@ const FEW: i64 = 10_000;
 
 /// Counts, up to a limit, what each way would have to look at.
 fn way(conn: &Connection, filter: &RunFilter, after: Option<u64>) -> rusqlite::Result<Way> {
+    let open = filter.open || filter.standing.is_some_and(|standing| !standing.is_end());
+    if open || !filter.labels.is_empty() || filter.step.is_some() || filter.mode.is_some() {
+        // Found by what is narrower.
+        return Ok(Way::Walk(None));
+    }
     if let Some(prefix) = &filter.prefix {
         let end = end_of_prefix(prefix).unwrap_or_else(|| "\u{10ffff}".repeat(128));
         let count: i64 = conn
-            .prepare_cached("SELECT count(*) FROM (SELECT 1 FROM runs WHERE id >= ? AND id < ? LIMIT ?)")?
+            .prepare_cached(
+                "SELECT count(*) FROM (SELECT 1 FROM runs WHERE id >= ? AND id < ? LIMIT ?)",
+            )?
             .query_row((prefix, &end, FEW), |row| row.get(0))?;
         if count < FEW {
             return Ok(Way::Ids);

@@ -52,7 +52,9 @@ pub(super) async fn commands_wait_in_the_order_in_which_they_came(
         "commands came back as {entries:?}"
     );
     ensure!(
-        entries.windows(2).all(|pair| pair[0].number < pair[1].number),
+        entries
+            .windows(2)
+            .all(|pair| pair[0].number < pair[1].number),
         "the numbers of commands don't grow: {entries:?}"
     );
     let rest = store.open_commands(Some(entries[0].number), 1).await;
@@ -92,7 +94,11 @@ pub(super) async fn a_command_for_an_unknown_run_is_refused(maker: &impl MakeSto
     let store = maker.make().await;
     match store.submit(&cancel("a")).await {
         Err(SubmitError::NoSuchRun { .. }) => {}
-        answer => return Err(format!("a command for an unknown run was answered {answer:?}")),
+        answer => {
+            return Err(format!(
+                "a command for an unknown run was answered {answer:?}"
+            ));
+        }
     }
     let entries = open(&store).await?;
     ensure!(entries.is_empty(), "it waits all the same: {entries:?}");
@@ -119,13 +125,19 @@ pub(super) async fn an_answered_command_waits_no_more(maker: &impl MakeStore) ->
         "after a was answered there wait {:?}",
         tokens(&entries)
     );
-    let found = store.find_command("a").await.map_err(|error| chain(&error))?;
+    let found = store
+        .find_command("a")
+        .await
+        .map_err(|error| chain(&error))?;
     let answer = found.and_then(|entry| entry.answer);
     ensure!(
         answer.as_ref() == Some(&first),
         "the first answer was {first:?}, and what is kept is {answer:?}"
     );
-    let unknown = store.find_command("c").await.map_err(|error| chain(&error))?;
+    let unknown = store
+        .find_command("c")
+        .await
+        .map_err(|error| chain(&error))?;
     ensure!(unknown.is_none(), "an unknown token has {unknown:?}");
     // Sent again it is known, with its answer, and doesn't wait anew.
     submitted(&store, &cancel("a")).await?;
@@ -163,7 +175,10 @@ pub(super) async fn commands_outlive_the_store(maker: &impl MakeStore) -> Checke
         "after the store was opened again there wait {:?}",
         tokens(&entries)
     );
-    let found = store.find_command("a").await.map_err(|error| chain(&error))?;
+    let found = store
+        .find_command("a")
+        .await
+        .map_err(|error| chain(&error))?;
     let answer = found.and_then(|entry| entry.answer);
     ensure!(
         answer == Some(accepted),

@@ -126,7 +126,10 @@ pub(super) async fn a_forgotten_run_takes_everything_along(maker: &impl MakeStor
     // The id is free, and the new run is a younger one.
     let newest = list(&store, &RunFilter::all()).await?;
     let mut again = Sample::new("run-1");
-    written("a start under a forgotten id", store.append(again.start()).await)?;
+    written(
+        "a start under a forgotten id",
+        store.append(again.start()).await,
+    )?;
     let now = list(&store, &RunFilter::all()).await?;
     let (before, after) = (newest.last(), now.last());
     ensure!(
@@ -140,7 +143,10 @@ pub(super) async fn an_append_to_a_forgotten_run_is_a_conflict(maker: &impl Make
     let store = maker.make().await;
     let mut sample = Sample::new("run-1");
     written("a start", store.append(sample.start()).await)?;
-    written("an end", store.append(sample.stand(Standing::Stopped)).await)?;
+    written(
+        "an end",
+        store.append(sample.stand(Standing::Stopped)).await,
+    )?;
     standing(&store, Sample::new("run-2"), Standing::Running).await?;
     pruned(&store, &all_ended(), 9).await?;
     super::conflict(
@@ -197,7 +203,10 @@ pub(super) async fn journals_come_with_their_entries(maker: &impl MakeStore) -> 
     let rest = rest.map_err(|error| chain(&error))?;
     let mut runs = Vec::new();
     for (entry, journal) in first.into_iter().chain(rest) {
-        let found = store.find(&entry.run).await.map_err(|error| chain(&error))?;
+        let found = store
+            .find(&entry.run)
+            .await
+            .map_err(|error| chain(&error))?;
         let alone = super::loaded(&store, &entry.run).await?;
         let journal = journal.map_err(|error| chain(&error))?;
         ensure!(

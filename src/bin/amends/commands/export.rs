@@ -40,8 +40,9 @@ pub(crate) async fn run(args: &Args, session: &Session) -> Result<Exit, CliError
     let done = match &args.output {
         None => write(args, &operator, std::io::stdout(), session).await?.1,
         Some(file) => {
-            let new = File::create_new(file)
-                .map_err(|error| CliError::failed(&format!("making `{}`", file.display()), &error))?;
+            let new = File::create_new(file).map_err(|error| {
+                CliError::failed(&format!("making `{}`", file.display()), &error)
+            })?;
             let (file, done) = write(args, &operator, new, session).await?;
             file.sync_all()?;
             if session.out.is_json() {
@@ -53,8 +54,15 @@ pub(crate) async fn run(args: &Args, session: &Session) -> Result<Exit, CliError
             done
         }
     };
-    session.out.note(format_args!("{} runs exported, {} failed", done.runs, done.failed));
-    Ok(if done.failed == 0 { Exit::Done } else { Exit::Problems })
+    session.out.note(format_args!(
+        "{} runs exported, {} failed",
+        done.runs, done.failed
+    ));
+    Ok(if done.failed == 0 {
+        Exit::Done
+    } else {
+        Exit::Problems
+    })
 }
 
 async fn write<W: std::io::Write>(
@@ -65,10 +73,16 @@ async fn write<W: std::io::Write>(
 ) -> Result<(W, Exported), CliError> {
     let bar = bar(session, "exporting", None);
     let failed = |run: &RunId, what: &str| {
-        let text = format!("not exported: {}: {}", readable(run.as_str()), one_line(what));
+        let text = format!(
+            "not exported: {}: {}",
+            readable(run.as_str()),
+            one_line(what)
+        );
         bar.suspend(|| session.out.note(text));
     };
-    let mut export = operator.export_to(BufWriter::new(to)).map_err(archive_error)?;
+    let mut export = operator
+        .export_to(BufWriter::new(to))
+        .map_err(archive_error)?;
     for run in &args.runs {
         let entry = entry(operator, run).await?;
         if let Err(what) = export.run(&entry).await.map_err(archive_error)? {
@@ -78,12 +92,17 @@ async fn write<W: std::io::Write>(
     if args.runs.is_empty() {
         for filter in args.which.selection(false).filters() {
             let progress = |done: &Exported| bar.set_position(done.runs);
-            export.matching(filter, failed, progress).await.map_err(archive_error)?;
+            export
+                .matching(filter, failed, progress)
+                .await
+                .map_err(archive_error)?;
         }
     }
     let (mut out, done) = export.end().map_err(archive_error)?;
     bar.finish_and_clear();
     out.flush()?;
-    let out = out.into_inner().map_err(|error| CliError::from(error.into_error()))?;
+    let out = out
+        .into_inner()
+        .map_err(|error| CliError::from(error.into_error()))?;
     Ok((out, done))
 }

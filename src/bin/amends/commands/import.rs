@@ -48,8 +48,9 @@ pub(crate) async fn run(args: &Args, session: &Session) -> Result<Exit, CliError
     let from: Box<dyn BufRead> = if args.file.as_os_str() == "-" {
         Box::new(std::io::stdin().lock())
     } else {
-        let file = File::open(&args.file)
-            .map_err(|error| CliError::failed(&format!("opening `{}`", args.file.display()), &error))?;
+        let file = File::open(&args.file).map_err(|error| {
+            CliError::failed(&format!("opening `{}`", args.file.display()), &error)
+        })?;
         Box::new(BufReader::with_capacity(1 << 20, file))
     };
     let place = session.place()?;
@@ -76,13 +77,19 @@ pub(crate) async fn run(args: &Args, session: &Session) -> Result<Exit, CliError
     if session.out.is_json() {
         session.out.record(&form)?;
     } else {
-        let done = if args.dry_run { "would be imported" } else { "imported" };
+        let done = if args.dry_run {
+            "would be imported"
+        } else {
+            "imported"
+        };
         session.out.line(format_args!(
             "{} runs {done}, {} there already, {} refused",
             form.imported, form.skipped, form.refused
         ))?;
         if !form.complete {
-            session.out.note("The export was cut short: its last line is missing.");
+            session
+                .out
+                .note("The export was cut short: its last line is missing.");
         }
     }
     Ok(if form.refused == 0 && form.complete {
@@ -123,5 +130,9 @@ fn refused(run: &RunId, why: &str, session: &Session) -> Result<(), CliError> {
     if session.out.is_json() {
         return session.out.record(&RefusedForm { run, refused: why });
     }
-    session.out.line(format_args!("refused: {}: {}", readable(run), one_line(why)))
+    session.out.line(format_args!(
+        "refused: {}: {}",
+        readable(run),
+        one_line(why)
+    ))
 }

@@ -78,7 +78,10 @@ pub(crate) async fn run(args: &Args, session: &Session) -> Result<Exit, CliError
         return Ok(Exit::Done);
     }
     let ago = span::format(args.older_than);
-    confirm(&format!("forget, for ever, all runs that ended more than {ago} ago?"), args.yes)?;
+    confirm(
+        &format!("forget, for ever, all runs that ended more than {ago} ago?"),
+        args.yes,
+    )?;
     let mut retention = Retention::new(filter).batch(args.batch).pause(args.pause);
     retention.export_first.clone_from(&args.export_first);
     let bar = bar(session, "forgetting", None);
@@ -88,7 +91,11 @@ pub(crate) async fn run(args: &Args, session: &Session) -> Result<Exit, CliError
     bar.finish_and_clear();
     let totals = pruned.map_err(archive_error)?;
     tell(&totals, false, session)?;
-    Ok(if totals.kept.is_empty() { Exit::Done } else { Exit::Problems })
+    Ok(if totals.kept.is_empty() {
+        Exit::Done
+    } else {
+        Exit::Problems
+    })
 }
 
 fn tell(totals: &PruneTotals, dry_run: bool, session: &Session) -> Result<(), CliError> {
@@ -106,10 +113,26 @@ fn tell(totals: &PruneTotals, dry_run: bool, session: &Session) -> Result<(), Cl
         });
     }
     for (run, why) in &totals.kept {
-        out.line(format_args!("kept: {}: {}", readable(run.as_str()), one_line(why)))?;
+        out.line(format_args!(
+            "kept: {}: {}",
+            readable(run.as_str()),
+            one_line(why)
+        ))?;
     }
-    let done = if dry_run { "would be forgotten" } else { "forgotten" };
-    let by: Vec<String> = totals.by_standing.iter().map(|(word, runs)| format!("{runs} {word}")).collect();
-    let by = if by.is_empty() { String::new() } else { format!(" ({})", by.join(", ")) };
+    let done = if dry_run {
+        "would be forgotten"
+    } else {
+        "forgotten"
+    };
+    let by: Vec<String> = totals
+        .by_standing
+        .iter()
+        .map(|(word, runs)| format!("{runs} {word}"))
+        .collect();
+    let by = if by.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", by.join(", "))
+    };
     out.line(format_args!("{} runs {done}{by}", totals.runs))
 }

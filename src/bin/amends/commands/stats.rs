@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use amends::Timestamp;
 use amends::journal::Standing;
 use amends::operator::{Durations, JournalStats, Stats};
 use amends::store::{RunEntry, RunFilter};
-use amends::Timestamp;
 use serde::Serialize;
 
 use crate::error::{CliError, Exit};
@@ -101,7 +101,8 @@ struct TookForm {
 
 impl TookForm {
     fn of(took: &Durations) -> Self {
-        let micros = |span: std::time::Duration| u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
+        let micros =
+            |span: std::time::Duration| u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
         let at = |percent| took.percentile(percent).map(micros);
         TookForm {
             count: took.count(),
@@ -142,7 +143,7 @@ pub(crate) async fn run(args: &Args, session: &Session) -> Result<Exit, CliError
 
 fn form<'a>(stats: &'a Stats, journals: Option<&'a JournalStats>) -> StatsForm<'a> {
     let counts = &stats.counts;
-    let status = COLUMNS.map(|standing| (standing.as_str(), counts.standing(standing)));
+    let standings = COLUMNS.map(|standing| (standing.as_str(), counts.standing(standing)));
     let parked = counts.parked.iter().map(|(trouble, runs)| ParkedForm {
         step: trouble.as_ref().map(|trouble| trouble.step.as_str()),
         mode: trouble.as_ref().map(|trouble| trouble.mode.as_str()),
@@ -150,7 +151,10 @@ fn form<'a>(stats: &'a Stats, journals: Option<&'a JournalStats>) -> StatsForm<'
     });
     StatsForm {
         runs: counts.all(),
-        status: status.into_iter().filter(|(_, runs)| *runs > 0).collect(),
+        status: standings
+            .into_iter()
+            .filter(|(_, runs)| *runs > 0)
+            .collect(),
         sagas: &counts.runs,
         parked: parked.collect(),
         open_commands: counts.open_commands,
@@ -197,7 +201,11 @@ fn people(stats: &Stats, session: &Session) -> Result<(), CliError> {
         let mut row = vec![out.cell(Hue::Plain, saga)];
         for standing in &used {
             let runs = of.get(standing.as_str()).copied().unwrap_or_default();
-            let hue = if runs == 0 { Hue::Dim } else { glyphs::of_run(*standing).hue };
+            let hue = if runs == 0 {
+                Hue::Dim
+            } else {
+                glyphs::of_run(*standing).hue
+            };
             row.push(out.cell(hue, runs));
         }
         row.push(out.cell(Hue::Plain, of.values().sum::<u64>()));
@@ -205,7 +213,10 @@ fn people(stats: &Stats, session: &Session) -> Result<(), CliError> {
     }
     if counts.runs.len() > 1 {
         let mut row = vec![out.cell(Hue::Bold, "all")];
-        row.extend(used.iter().map(|standing| out.cell(Hue::Bold, counts.standing(*standing))));
+        row.extend(
+            used.iter()
+                .map(|standing| out.cell(Hue::Bold, counts.standing(*standing))),
+        );
         row.push(out.cell(Hue::Bold, counts.all()));
         table.add_row(row);
     }
@@ -216,9 +227,9 @@ fn people(stats: &Stats, session: &Session) -> Result<(), CliError> {
         let mut most: Vec<_> = counts.parked.iter().collect();
         most.sort_by_key(|(_, runs)| std::cmp::Reverse(**runs));
         for (trouble, runs) in most {
-            let (step, mode) = trouble
-                .as_ref()
-                .map_or(("-", "-"), |trouble| (trouble.step.as_str(), trouble.mode.as_str()));
+            let (step, mode) = trouble.as_ref().map_or(("-", "-"), |trouble| {
+                (trouble.step.as_str(), trouble.mode.as_str())
+            });
             table.add_row(vec![
                 out.cell(Hue::Yellow, runs),
                 out.cell(Hue::Plain, step),
@@ -230,14 +241,19 @@ fn people(stats: &Stats, session: &Session) -> Result<(), CliError> {
     out.line("")?;
     oldest("open", stats.oldest_open.as_ref(), session)?;
     oldest("parked", stats.oldest_parked.as_ref(), session)?;
-    out.line(format_args!("commands without an answer: {}", counts.open_commands))
+    out.line(format_args!(
+        "commands without an answer: {}",
+        counts.open_commands
+    ))
 }
 
 fn oldest(what: &str, entry: Option<&RunEntry>, session: &Session) -> Result<(), CliError> {
     let Some(entry) = entry else { return Ok(()) };
     let ago = instants::from_now(entry.started_at, Timestamp::now());
     let run = crate::output::readable(entry.run.as_str());
-    session.out.line(format_args!("oldest {what}: {run}, started {ago}"))
+    session
+        .out
+        .line(format_args!("oldest {what}: {run}, started {ago}"))
 }
 
 fn people_journals(journals: &JournalStats, session: &Session) -> Result<(), CliError> {
@@ -253,10 +269,17 @@ fn people_journals(journals: &JournalStats, session: &Session) -> Result<(), Cli
             runs => format!(", and {runs} that can't be read"),
         }
     ))?;
-    let headings = ["saga", "step", "attempts", "retries", "failures", "undos", "p50", "p95", "p99", "longest"];
+    let headings = [
+        "saga", "step", "attempts", "retries", "failures", "undos", "p50", "p95", "p99", "longest",
+    ];
     let mut table = out.table(&headings);
     let times = |took: &Durations| {
-        let spans = [took.percentile(50), took.percentile(95), took.percentile(99), took.longest()];
+        let spans = [
+            took.percentile(50),
+            took.percentile(95),
+            took.percentile(99),
+            took.longest(),
+        ];
         spans.map(|took| out.cell(Hue::Plain, took.map_or("-".to_owned(), span::format)))
     };
     for ((saga, step), of) in &journals.steps {

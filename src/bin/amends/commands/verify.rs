@@ -61,7 +61,9 @@ pub(crate) async fn run(args: &Args, session: &Session) -> Result<Exit, CliError
             }
         };
         let verified = operator
-            .verify(filter, found, |so_far| bar.set_position(before + so_far.runs))
+            .verify(filter, found, |so_far| {
+                bar.set_position(before + so_far.runs)
+            })
             .await?;
         let Verified {
             runs,
@@ -71,7 +73,10 @@ pub(crate) async fn run(args: &Args, session: &Session) -> Result<Exit, CliError
             findings,
             ..
         } = verified;
-        for (sum, more) in done.iter_mut().zip([runs, open, records, bad_runs, findings]) {
+        for (sum, more) in done
+            .iter_mut()
+            .zip([runs, open, records, bad_runs, findings])
+        {
             *sum += more;
         }
     }
@@ -91,11 +96,18 @@ pub(crate) async fn run(args: &Args, session: &Session) -> Result<Exit, CliError
         let (hue, verdict) = match findings {
             0 => (Hue::Green, "nothing is wrong".to_owned()),
             1 => (Hue::Red, "one thing is wrong".to_owned()),
-            more => (Hue::Red, format!("{more} things are wrong, with {bad_runs} runs")),
+            more => (
+                Hue::Red,
+                format!("{more} things are wrong, with {bad_runs} runs"),
+            ),
         };
         out.line(format_args!("{counted}: {}", out.paint(hue, verdict)))?;
     }
-    Ok(if findings == 0 { Exit::Done } else { Exit::Problems })
+    Ok(if findings == 0 {
+        Exit::Done
+    } else {
+        Exit::Problems
+    })
 }
 
 /// The runs that were named.
@@ -111,7 +123,9 @@ async fn some(args: &Args, operator: &Operator, session: &Session) -> Result<Exi
         }
         if findings.is_empty() && !session.out.is_json() {
             let good = session.out.paint(Hue::Green, "nothing is wrong");
-            session.out.line(format_args!("run {}: {good}", readable(run)))?;
+            session
+                .out
+                .line(format_args!("run {}: {good}", readable(run)))?;
         }
     }
     Ok(exit)
@@ -127,6 +141,11 @@ fn tell(session: &Session, finding: &Finding) -> Result<(), CliError> {
         });
     }
     let kind = session.out.paint(Hue::Red, finding.kind);
-    let whose = run.map_or_else(|| "the store".to_owned(), |run| format!("run {}", readable(run)));
-    session.out.line(format_args!("{kind}  {whose}: {}", one_line(&finding.what)))
+    let whose = run.map_or_else(
+        || "the store".to_owned(),
+        |run| format!("run {}", readable(run)),
+    );
+    session
+        .out
+        .line(format_args!("{kind}  {whose}: {}", one_line(&finding.what)))
 }

@@ -22,7 +22,7 @@ struct FaultForm<'a> {
     message: &'a str,
 }
 
-pub(crate) async fn run(args: &Args, session: &Session) -> Result<Exit, CliError> {
+pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, CliError> {
     let out = &session.out;
     match read(&args.file)? {
         Ok(_) => {

@@ -52,7 +52,7 @@ fn completed(text: &str) -> Result<(u32, u32), String> {
     }
 }
 
-pub(crate) async fn run(args: &Args, session: &Session) -> Result<Exit, CliError> {
+pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, CliError> {
     let set = read_good(&args.file)?;
     let preset = RecoveryPolicy::saga();
     let policy = set.recovery_policy().unwrap_or(&preset);

@@ -20,8 +20,8 @@ pub(crate) enum Command {
 
 pub(crate) async fn run(command: &Command, session: &Session) -> Result<Exit, CliError> {
     match command {
-        Command::Check(args) => check::run(args, session).await,
-        Command::Explain(args) => explain::run(args, session).await,
+        Command::Check(args) => check::run(args, session),
+        Command::Explain(args) => explain::run(args, session),
         Command::Try(args) => attempt::run(args, session).await,
     }
 }

@@ -112,7 +112,7 @@ pub(crate) async fn ask(verb: Verb, asking: &Asking, session: &Session) -> Resul
                 let became = send(&operator, &command, &asking.how).await?;
                 tally.add(&entry, &became)?;
             }
-            tally.end(asking.how.dry_run)
+            Ok(tally.end(asking.how.dry_run))
         }
     }
 }
@@ -219,7 +219,7 @@ async fn many(
         let few = selection.page(operator, None, 1).await?;
         if few.is_empty() {
             session.out.note("No run matches.");
-            return tally.end(false);
+            return Ok(tally.end(false));
         }
         confirm(&format!("{name} all runs that match?"), how.yes)?;
         session.out.note(format_args!("Interrupted, it goes on under `--token {token}`."));
@@ -246,7 +246,7 @@ async fn many(
         }
         written?;
     }
-    tally.end(how.dry_run)
+    Ok(tally.end(how.dry_run))
 }
 
 /// What became of several runs.
@@ -304,7 +304,7 @@ impl<'s> Tally<'s> {
         })
     }
 
-    fn end(self, dry_run: bool) -> Result<Exit, CliError> {
+    fn end(self, dry_run: bool) -> Exit {
         self.bar.finish_and_clear();
         let done = if dry_run { "would be asked" } else { "taken" };
         self.session.out.note(format_args!(
@@ -316,13 +316,13 @@ impl<'s> Tally<'s> {
             self.failed + self.missing,
         ));
         // The worst that happened to any of them, since a script has one number to go by.
-        Ok(match () {
+        match () {
             () if self.failed > 0 => Exit::Failed,
             () if self.missing > 0 => Exit::NotFound,
             () if self.refused > 0 => Exit::Refused,
             () if self.waiting > 0 => Exit::Waiting,
             () => Exit::Done,
-        })
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 #![cfg(all(feature = "cli", feature = "sqlite", unix))]
 #![allow(clippy::unwrap_used, clippy::panic)] // Helpers of tests; the lints know test functions only.
 
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -119,7 +120,20 @@ struct Terminal {
 
 impl Terminal {
     fn types(&mut self, command: &str) {
-        let words: Vec<&str> = command.split(' ').collect();
+        self.ends_with(0, command);
+    }
+
+    /// The same for a command that ends with this code.
+    fn ends_with(&mut self, code: i32, command: &str) {
+        // As a shell splits it: what stands between quotes is one word.
+        let words: Vec<&str> = command
+            .split('\'')
+            .enumerate()
+            .flat_map(|(at, part)| match at % 2 {
+                0 => part.split_whitespace().collect(),
+                _ => vec![part],
+            })
+            .collect();
         assert_eq!(words[0], "amends");
         let done = Command::new(env!("CARGO_BIN_EXE_amends"))
             .args(&words[1..])
@@ -134,12 +148,12 @@ impl Terminal {
             String::from_utf8(done.stdout).unwrap(),
             String::from_utf8(done.stderr).unwrap(),
         );
-        assert!(done.status.success(), "{command}: {out}{err}");
-        self.seen += &format!("$ {command}\n{out}{err}\n");
+        assert_eq!(done.status.code(), Some(code), "{command}: {out}{err}");
+        writeln!(self.seen, "$ {command}\n{out}{err}").unwrap();
     }
 
     fn says(&mut self, words: &str) {
-        self.seen += &format!("# {words}\n\n");
+        writeln!(self.seen, "# {words}\n").unwrap();
     }
 }
 
@@ -192,7 +206,8 @@ fn a_run_that_failed_is_found_understood_and_retried_from_a_terminal() {
     terminal.types("amends why order-4711");
     terminal.says("The payments service is up again; the shop runs all the while.");
     let service = answer(closed);
-    terminal.types("amends retry order-4711 --strategy retry_failed --reason payments-is-up");
+    terminal
+        .types("amends retry order-4711 --strategy retry_failed --reason 'payments is up again'");
     assert_eq!(shop.line().as_deref(), Some("completed"));
     shop.end();
     service.join().unwrap();
@@ -203,20 +218,7 @@ fn a_run_that_failed_is_found_understood_and_retried_from_a_terminal() {
     let mut shop = Process::start(&format!("order-4712@{at}"), &file);
     assert_eq!(shop.line().as_deref(), Some("parked"));
     shop.kill();
-    let handed_in = Command::new(env!("CARGO_BIN_EXE_amends"))
-        .args(["retry", "order-4712", "--wait", "0s"])
-        .current_dir(&terminal.folder)
-        .env("AMENDS_STORE", "sqlite:sagas.db")
-        .env("USER", "ada")
-        .env("NO_COLOR", "1")
-        .output()
-        .unwrap();
-    assert_eq!(handed_in.status.code(), Some(7), "{handed_in:?}");
-    terminal.seen += &format!(
-        "$ amends retry order-4712 --wait 0s\n{}{}\n",
-        String::from_utf8(handed_in.stdout).unwrap(),
-        String::from_utf8(handed_in.stderr).unwrap()
-    );
+    terminal.ends_with(7, "amends retry order-4712 --wait 0s");
     terminal.says("The next start of the shop finds the command.");
     let service = answer(closed);
     let mut shop = Process::start(&format!("order-4712@{at}"), &file);

@@ -27,7 +27,10 @@ pub(crate) fn check(graph: &Graph, journal: &Journal) -> Result<(), String> {
 pub(crate) fn check_times(journal: &Journal) -> Result<(), String> {
     let mut pairs = journal.records.windows(2);
     match pairs.find(|pair| pair[1].at < pair[0].at) {
-        Some(pair) => Err(format!("record {} is older than the one before it", pair[1].seq)),
+        Some(pair) => Err(format!(
+            "record {} is older than the one before it",
+            pair[1].seq
+        )),
         None => Ok(()),
     }
 }

@@ -7,11 +7,11 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::ids::RunId;
 use crate::journal::{CancelTold, Event, Journal};
+use crate::machine::audit;
 use crate::partial::{EffectReport, PartialResult, StepStatus};
 use crate::policy::RecoveryStrategy;
 use crate::saga::{Graph, StepKind, UndoRule};
 use crate::step::{Probed, StepIx};
-use crate::machine::audit;
 use crate::testkit::keys::step_of;
 use crate::testkit::log::{Entry, Happened, WorldEvent};
 use crate::testkit::world::World;

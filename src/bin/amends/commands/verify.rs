@@ -62,7 +62,7 @@ pub(crate) async fn run(args: &Args, session: &Session) -> Result<Exit, CliError
         };
         let verified = operator
             .verify(filter, found, |so_far| {
-                bar.set_position(before + so_far.runs)
+                bar.set_position(before + so_far.runs);
             })
             .await?;
         let Verified {

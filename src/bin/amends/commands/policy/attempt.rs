@@ -67,14 +67,19 @@ pub(crate) async fn run(args: &Args, session: &Session) -> Result<Exit, CliError
     let mut one = async |entry: &RunEntry| -> Result<(), CliError> {
         bar.inc(1);
         let tried = match view(&operator, entry).await? {
-            Ok(view) => Trial::with_graph(view.journal(), view.graph(), &set).map_err(|error| with_causes(&error)),
+            Ok(view) => Trial::with_graph(view.journal(), view.graph(), &set)
+                .map_err(|error| with_causes(&error)),
             Err(why) => Err(why),
         };
         bar.suspend(|| match tried {
             Ok(trial) => tell(entry, &trial, args, &mut count, session),
             Err(why) => {
                 count.failed += 1;
-                session.out.note(format_args!("{}: {}", readable(entry.run.as_str()), one_line(&why)));
+                session.out.note(format_args!(
+                    "{}: {}",
+                    readable(entry.run.as_str()),
+                    one_line(&why)
+                ));
                 Ok(())
             }
         })
@@ -99,7 +104,11 @@ pub(crate) async fn run(args: &Args, session: &Session) -> Result<Exit, CliError
         "{} of {} decisions would have been others, in {} runs; {} runs could not be tried",
         count.differ, count.decisions, count.runs, count.failed
     ));
-    Ok(if count.failed == 0 { Exit::Done } else { Exit::Problems })
+    Ok(if count.failed == 0 {
+        Exit::Done
+    } else {
+        Exit::Problems
+    })
 }
 
 /// The run, or why it can't be tried.
@@ -112,7 +121,13 @@ async fn view(operator: &Operator, entry: &RunEntry) -> Result<Result<RunView, S
     }
 }
 
-fn tell(entry: &RunEntry, trial: &Trial, args: &Args, count: &mut Count, session: &Session) -> Result<(), CliError> {
+fn tell(
+    entry: &RunEntry,
+    trial: &Trial,
+    args: &Args,
+    count: &mut Count,
+    session: &Session,
+) -> Result<(), CliError> {
     count.runs += 1;
     for tried in &trial.decisions {
         count.decisions += 1;
@@ -146,11 +161,18 @@ fn tell_one(entry: &RunEntry, tried: &Tried, why: bool, session: &Session) -> Re
         format!("{} failed", tried.failed.join(", "))
     };
     let (hue, would) = if tried.differs() {
-        (Hue::Yellow, format!("{}, would have been {}", tried.recorded, tried.would))
+        (
+            Hue::Yellow,
+            format!("{}, would have been {}", tried.recorded, tried.would),
+        )
     } else {
         (Hue::Dim, format!("{}, as now", tried.recorded))
     };
-    let after = if tried.after_a_difference { " (after another way was taken)" } else { "" };
+    let after = if tried.after_a_difference {
+        " (after another way was taken)"
+    } else {
+        ""
+    };
     out.line(format_args!(
         "{}  record {}, {}: {}{after}",
         readable(run),

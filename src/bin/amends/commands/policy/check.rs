@@ -27,7 +27,11 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, CliError> {
     match read(&args.file)? {
         Ok(_) => {
             if !out.is_json() {
-                out.line(format_args!("{}: {}", args.file.display(), out.paint(Hue::Green, "nothing is wrong")))?;
+                out.line(format_args!(
+                    "{}: {}",
+                    args.file.display(),
+                    out.paint(Hue::Green, "nothing is wrong")
+                ))?;
             }
             Ok(Exit::Done)
         }

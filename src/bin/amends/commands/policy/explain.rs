@@ -40,7 +40,8 @@ pub(crate) struct Args {
 /// A mode of one's own has properties that only its code knows.
 fn built_in(text: &str) -> Result<FailureMode, String> {
     let wire = crate::select::mode(text)?;
-    FailureMode::built_in(&wire).ok_or_else(|| format!("what `{text}` means is not in a file: try a built-in mode"))
+    FailureMode::built_in(&wire)
+        .ok_or_else(|| format!("what `{text}` means is not in a file: try a built-in mode"))
 }
 
 fn completed(text: &str) -> Result<(u32, u32), String> {

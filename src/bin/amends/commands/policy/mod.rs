@@ -41,6 +41,8 @@ fn read_good(file: &Path) -> Result<PolicySet, CliError> {
         wrong
             .faults
             .iter()
-            .fold(CliError::new(Exit::Problems, text), |error, fault| error.hint(fault.to_string()))
+            .fold(CliError::new(Exit::Problems, text), |error, fault| {
+                error.hint(fault.to_string())
+            })
     })
 }

@@ -136,9 +136,19 @@ async fn send(operator: &Operator, command: &Command, how: &How) -> Result<BulkO
             let token = command.token.clone();
             return Err(SubmitError::TokenTaken { token }.into());
         }
-        Some(_) => return Ok(BulkOutcome::Before(operator.answer(&command.token, how.wait).await?)),
-        None if how.dry_run => operator.check(command).await.map(|()| BulkOutcome::WouldAsk),
-        None => operator.send(command, how.wait).await.map(BulkOutcome::Asked),
+        Some(_) => {
+            return Ok(BulkOutcome::Before(
+                operator.answer(&command.token, how.wait).await?,
+            ));
+        }
+        None if how.dry_run => operator
+            .check(command)
+            .await
+            .map(|()| BulkOutcome::WouldAsk),
+        None => operator
+            .send(command, how.wait)
+            .await
+            .map(BulkOutcome::Asked),
     };
     match sent {
         Err(OperatorError::Refused { why, legal, .. }) => Ok(BulkOutcome::Refused { why, legal }),
@@ -159,7 +169,9 @@ async fn one(
     let became = send(operator, command, how).await?;
     let (verb, token) = (command.verb.name(), command.token.as_str());
     if session.out.is_json() {
-        session.out.document(&ReportForm::of(&entry, verb, Some(token), &became))?;
+        session
+            .out
+            .document(&ReportForm::of(&entry, verb, Some(token), &became))?;
         return Ok(exit_of(&became));
     }
     let out = &session.out;
@@ -167,25 +179,36 @@ async fn one(
     match became {
         BulkOutcome::WouldAsk => out.line(format_args!("would {verb} {}", readable(run)))?,
         BulkOutcome::Refused { why, legal } => {
-            return Err(OperatorError::Refused { run: command.run.clone(), why, legal }.into());
+            return Err(OperatorError::Refused {
+                run: command.run.clone(),
+                why,
+                legal,
+            }
+            .into());
         }
         BulkOutcome::Asked(Sent::Answered(CommandAnswer::Refused { why, legal }))
         | BulkOutcome::Before(Sent::Answered(CommandAnswer::Refused { why, legal })) => {
             return Err(refused(run, &why, &legal));
         }
         BulkOutcome::Asked(Sent::Answered(_)) | BulkOutcome::Before(Sent::Answered(_)) => {
-            out.line(format_args!("{verb}: {}{}", readable(run), told(&became)))?;
+            out.line(format_args!(
+                "{}: {verb} accepted{}",
+                readable(run),
+                told(&became)
+            ))?;
         }
         BulkOutcome::Asked(_) | BulkOutcome::Before(_) => {
             out.line(format_args!(
-                "{verb}: {} has it, and nobody has carried it out yet: its next coordinator will",
+                "{}: {verb} is handed in, and nobody has carried it out yet: the run's next coordinator will",
                 readable(run)
             ))?;
             if !said_token {
-                out.note(format_args!("Repeat it with `--token {token}` to see what became of it."));
+                out.note(format_args!(
+                    "Repeat it with `--token {token}` to see what became of it."
+                ));
             }
         }
-        became => out.line(format_args!("{verb}: {}: {}", readable(run), word(&became)))?,
+        became => out.line(format_args!("{}: {verb}: {}", readable(run), word(&became)))?,
     }
     Ok(exit)
 }
@@ -222,7 +245,9 @@ async fn many(
             return Ok(tally.end(false));
         }
         confirm(&format!("{name} all runs that match?"), how.yes)?;
-        session.out.note(format_args!("Interrupted, it goes on under `--token {token}`."));
+        session.out.note(format_args!(
+            "Interrupted, it goes on under `--token {token}`."
+        ));
     }
     for filter in selection.filters() {
         let mut bulk = Bulk::new(filter.clone(), verb.clone())
@@ -300,7 +325,11 @@ impl<'s> Tally<'s> {
                 _ => Hue::Green,
             };
             let run = readable(entry.run.as_str());
-            out.line(format_args!("{run}  {}{}", out.paint(hue, word(became)), told(became)))
+            out.line(format_args!(
+                "{run}  {}{}",
+                out.paint(hue, word(became)),
+                told(became)
+            ))
         })
     }
 
@@ -358,8 +387,12 @@ fn told(became: &BulkOutcome) -> String {
         BulkOutcome::Asked(sent) | BulkOutcome::Before(sent) => match sent {
             Sent::Answered(CommandAnswer::Accepted { told: Some(told) }) => match told {
                 CancelTold::Accepted => " (what is done will be undone)".to_owned(),
-                CancelTold::Pending => " (its pivot is in doubt: what becomes of it decides)".to_owned(),
-                CancelTold::TooLate => " (too late: it is past its pivot and goes forward)".to_owned(),
+                CancelTold::Pending => {
+                    " (its pivot is in doubt: what becomes of it decides)".to_owned()
+                }
+                CancelTold::TooLate => {
+                    " (too late: it is past its pivot and goes forward)".to_owned()
+                }
             },
             Sent::Answered(CommandAnswer::Refused { why, .. }) => format!(": {}", one_line(why)),
             _ => String::new(),
@@ -388,7 +421,12 @@ struct ReportForm<'a> {
 }
 
 impl<'a> ReportForm<'a> {
-    fn of(entry: &'a RunEntry, verb: VerbName, token: Option<&'a str>, became: &'a BulkOutcome) -> Self {
+    fn of(
+        entry: &'a RunEntry,
+        verb: VerbName,
+        token: Option<&'a str>,
+        became: &'a BulkOutcome,
+    ) -> Self {
         let mut form = ReportForm {
             run: entry.run.as_str(),
             verb: verb.as_str(),
@@ -410,15 +448,14 @@ impl<'a> ReportForm<'a> {
                 (form.why, form.legal) = (Some(why.to_string()), Some(legal.as_slice()));
             }
             BulkOutcome::Failed(why) => form.why = Some(why.clone()),
-            BulkOutcome::Asked(Sent::Answered(answer)) | BulkOutcome::Before(Sent::Answered(answer)) => {
-                match answer {
-                    CommandAnswer::Accepted { told } => form.told = *told,
-                    CommandAnswer::Refused { why, legal } => {
-                        (form.why, form.legal) = (Some(why.clone()), Some(legal.as_slice()));
-                    }
-                    _ => {}
+            BulkOutcome::Asked(Sent::Answered(answer))
+            | BulkOutcome::Before(Sent::Answered(answer)) => match answer {
+                CommandAnswer::Accepted { told } => form.told = *told,
+                CommandAnswer::Refused { why, legal } => {
+                    (form.why, form.legal) = (Some(why.clone()), Some(legal.as_slice()));
                 }
-            }
+                _ => {}
+            },
             _ => {}
         }
         form

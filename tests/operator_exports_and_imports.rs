@@ -1,4 +1,5 @@
 //! Runs as lines of JSON: another store that takes them has the same runs, which go on there.
+#![cfg(all(feature = "sqlite", feature = "testkit"))]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)] // Helpers of tests; the lints know test functions only.
 
 mod operating;
@@ -7,7 +8,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use amends::RecoveryStrategy;
-#[cfg(feature = "testkit")]
 use amends::journal::{Command, Verb};
 use amends::operator::{ArchiveError, Exported, ImportOutcome, ImportTotals, Operator};
 use amends::store::{MemoryStore, RunEntry, RunFilter, Store};
@@ -94,7 +94,6 @@ async fn the_runs_of_one_store_are_the_runs_of_another() {
     assert_same(from, to).await;
 }
 
-#[cfg(feature = "sqlite")]
 #[tokio::test]
 async fn through_a_file_and_back_nothing_is_lost() {
     use amends::store::SqliteStore;
@@ -158,7 +157,6 @@ async fn what_is_there_already_is_skipped_and_another_run_of_the_same_id_refused
     assert_eq!(exported(to, &RunFilter::all()).await, before);
 }
 
-#[cfg(feature = "testkit")]
 #[tokio::test]
 async fn a_run_of_which_a_part_was_imported_is_parked_until_the_import_is_repeated() {
     use amends::testkit::{CrashingStore, StoreFault};
@@ -266,7 +264,6 @@ async fn an_export_that_was_cut_in_a_line_gives_all_runs_before_it() {
     assert_eq!(numbers(&totals.unwrap()), (2, 0, 0, false));
 }
 
-#[cfg(feature = "testkit")]
 #[tokio::test(start_paused = true)]
 async fn imported_runs_go_on_where_they_were() {
     use amends::testkit::VirtualClock;

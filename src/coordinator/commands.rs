@@ -105,7 +105,8 @@ impl Coordinator {
     }
 
     /// Carries out any command. What has no method of its own here, [`Verb::Pause`] say, goes this way, and
-    /// so does what has to be safe to send again: the same token is carried out once.
+    /// so does what has to be safe to send again: the same token is carried out once, and the token is all that is
+    /// compared.
     ///
     /// From another process, hand it to the store: [`Store::submit`](crate::store::Store::submit).
     ///

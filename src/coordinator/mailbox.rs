@@ -127,35 +127,54 @@ async fn take_open(
 /// Says whether the command has its answer, so that the store won't list it again.
 async fn carry_out(shared: &Arc<Shared>, entry: CommandEntry) -> bool {
     let command = entry.command;
-    let (verb, token) = (command.verb.name(), command.token.clone());
-    let asking = |answer| Asking {
-        verb: command.verb,
-        by: command.by,
-        reason: command.reason,
-        token: Some(command.token),
-        answer,
-    };
-    let answer = match Shared::command(shared, &command.run, asking).await {
-        Ok(told) => CommandAnswer::Accepted { told },
-        Err(CommandError::Refused { why, legal, .. }) => refused(why.to_string(), legal),
-        Err(error @ CommandError::NoSuchRun { .. }) => refused(error.to_string(), Vec::new()),
-        Err(error) => {
-            // Not carried out: whoever owns the run next finds it open.
-            tracing::warn!(run = %command.run, %verb, %error, "a command waits for the run's next owner");
-            return false;
+    let verb = command.verb.name();
+    let mut stall = Stall(FIRST_STALL);
+    let answer = loop {
+        let asking = |answer| Asking {
+            verb: command.verb.clone(),
+            by: command.by.clone(),
+            reason: command.reason.clone(),
+            token: Some(command.token.clone()),
+            answer,
+        };
+        match Shared::command(shared, &command.run, asking).await {
+            Ok(told) => break CommandAnswer::Accepted { told },
+            Err(CommandError::Refused { why, legal, .. }) => break refused(why.to_string(), legal),
+            Err(error @ CommandError::NoSuchRun { .. }) => {
+                break refused(error.to_string(), Vec::new());
+            }
+            // The store may answer in a moment.
+            Err(CommandError::Get(error)) if !shared.is_closing() => {
+                tracing::warn!(run = %command.run, %verb, %error, "a command waits for the store");
+                stall.wait().await;
+            }
+            Err(error) => {
+                // Not carried out: whoever owns the run next finds it open.
+                tracing::warn!(run = %command.run, %verb, %error, "a command waits for the run's next owner");
+                return false;
+            }
         }
     };
     tracing::info!(run = %command.run, %verb, ?answer, "a command was answered");
-    let mut stall = FIRST_STALL;
-    while let Err(error) = shared.store.answer_command(&token, &answer).await {
+    let mut stall = Stall(FIRST_STALL);
+    while let Err(error) = shared.store.answer_command(&command.token, &answer).await {
         if shared.is_closing() {
             return false;
         }
-        tracing::error!(run = %command.run, %error, "the answer to a command could not be kept: trying again in {stall:?}");
-        tokio::time::sleep(stall).await;
-        stall = (stall * 2).min(LONGEST_STALL);
+        tracing::error!(run = %command.run, %error, "the answer to a command could not be kept: trying again");
+        stall.wait().await;
     }
     true
+}
+
+/// A pause that grows.
+struct Stall(Duration);
+
+impl Stall {
+    async fn wait(&mut self) {
+        tokio::time::sleep(self.0).await;
+        self.0 = (self.0 * 2).min(LONGEST_STALL);
+    }
 }
 
 fn refused(why: String, legal: Vec<VerbName>) -> CommandAnswer {

@@ -354,10 +354,13 @@ fn names_that_are_markup_stay_names_in_every_form() {
 }
 
 #[test]
-fn texts_of_a_timeline_keep_to_a_hundred_columns() {
+fn texts_of_a_timeline_keep_to_a_hundred_columns_or_to_what_is_asked_for() {
     for drawn in all().iter().chain([&hostile(), &wide()]) {
         for line in diagram::timeline_text(&drawn.run).lines() {
             assert!(line.chars().count() <= 100, "{}: {line}", drawn.name);
+        }
+        for line in diagram::timeline_text_within(&drawn.run, 80).lines() {
+            assert!(line.chars().count() <= 80, "{}: {line}", drawn.name);
         }
     }
 }

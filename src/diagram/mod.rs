@@ -52,7 +52,7 @@ pub use dot::{dot, run_dot};
 pub use mermaid::{mermaid, run_mermaid};
 pub use svg::{run_svg, svg};
 pub use text::{run_text, text};
-pub use timeline::{timeline_svg, timeline_text};
+pub use timeline::{timeline_svg, timeline_text, timeline_text_within};
 
 use crate::saga::{GraphStep, StepKind};
 

@@ -6,7 +6,7 @@ mod text;
 
 pub use svg::timeline_svg;
 pub(super) use text::head;
-pub use text::timeline_text;
+pub use text::{timeline_text, timeline_text_within};
 
 use std::fmt::Write;
 

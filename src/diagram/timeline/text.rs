@@ -41,6 +41,29 @@ const NAME: usize = 24;
 /// ```
 #[must_use]
 pub fn timeline_text(partial: &PartialResult) -> String {
+    timeline_text_within(partial, WIDTH)
+}
+
+/// The same as [`timeline_text`] in lines of at most so many columns; 70 at least.
+///
+/// ```
+/// # use amends::{Coordinator, Saga, StepContext, diagram, read_only_fn, store::MemoryStore};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let mut saga = Saga::builder::<u64>("look");
+/// # let id = saga.input();
+/// # let seen = saga.add(read_only_fn("see", async |_: &StepContext, id: &u64| Ok(*id)), id);
+/// # let saga: Saga<u64, u64> = saga.returns(seen)?;
+/// # let coordinator = Coordinator::builder(MemoryStore::new()).register(&saga).build().await?;
+/// # let outcome = coordinator.start(&saga, "look-1", 5).await?.outcome().await?;
+/// let text = diagram::timeline_text_within(&outcome.partial(), 80);
+/// assert!(text.lines().all(|line| line.chars().count() <= 80));
+/// # Ok(())
+/// # }
+/// ```
+#[must_use]
+pub fn timeline_text_within(partial: &PartialResult, columns_at_most: usize) -> String {
+    let width = columns_at_most.max(70);
     let story = Story::of(partial);
     let names: Vec<String> = story
         .rows
@@ -55,7 +78,7 @@ pub fn timeline_text(partial: &PartialResult) -> String {
         .max()
         .unwrap_or(0);
     // Between name and chart, and between chart and status, are two columns; before its word, its sign.
-    let chart = WIDTH - name - status - 6;
+    let chart = width.saturating_sub(name + status + 6).max(20);
     let scale = Scale::new(
         &story.instants(),
         &story.lengths(),
@@ -67,7 +90,7 @@ pub fn timeline_text(partial: &PartialResult) -> String {
             tick: 9,
         },
     );
-    let mut out = head(partial);
+    let mut out = head_within(partial, width);
     out.push('\n');
     for line in flags(&story, &scale, chart) {
         let _ = writeln!(out, "{:name$}  {}", "", line.trim_end());
@@ -91,7 +114,7 @@ pub fn timeline_text(partial: &PartialResult) -> String {
     if !story.marks.is_empty() {
         out.push('\n');
     }
-    for line in story.list(WIDTH, usize::MAX) {
+    for line in story.list(width, usize::MAX) {
         out.push_str(&line);
         out.push('\n');
     }
@@ -100,6 +123,10 @@ pub fn timeline_text(partial: &PartialResult) -> String {
 
 /// What stands over pictures of a run in the terminal.
 pub(in super::super) fn head(partial: &PartialResult) -> String {
+    head_within(partial, WIDTH)
+}
+
+fn head_within(partial: &PartialResult, width: usize) -> String {
     let mut story = look::story(partial).into_iter();
     let _ = story.next();
     let first = format!(
@@ -112,7 +139,7 @@ pub(in super::super) fn head(partial: &PartialResult) -> String {
     );
     let mut out = String::new();
     for text in std::iter::once(first).chain(story) {
-        for line in wrapped(&readable(&text), WIDTH) {
+        for line in wrapped(&readable(&text), width) {
             out.push_str(&line);
             out.push('\n');
         }

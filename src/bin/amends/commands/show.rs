@@ -331,7 +331,7 @@ fn outstanding(out: &Output, stage: Stage, partial: &PartialResult) -> Result<()
 /// The picture without its first lines, which say what is said above already.
 fn timeline(out: &Output, partial: &PartialResult) -> Result<(), CliError> {
     title(out, "Timeline")?;
-    let picture = diagram::timeline_text(partial);
+    let picture = diagram::timeline_text_within(partial, out.width().unwrap_or(100).min(120));
     let rest = picture
         .split_once("\n\n")
         .map_or(&*picture, |(_, rest)| rest);

@@ -140,7 +140,8 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     ) -> Result<Option<Outline>, StoreError>;
 
     /// Puts a command where the owner of its run finds it, also from a process that doesn't own the store.
-    /// Once this is acknowledged it survives what an append survives.
+    /// Once this is acknowledged it survives what an append survives. Its number is higher than those of all
+    /// commands before it, the forgotten ones too.
     ///
     /// The same command under the same token is acknowledged again, and kept once.
     async fn submit(&self, command: &Command) -> Result<(), SubmitError>;

@@ -178,6 +178,7 @@ pub async fn violations(maker: &impl MakeStore) -> Vec<Violation> {
             only_ended_runs_are_forgotten_and_never_the_newest,
             age_standing_and_number_choose_what_is_forgotten,
             a_forgotten_run_takes_everything_along,
+            the_number_of_a_forgotten_command_is_not_given_again,
             an_append_to_a_forgotten_run_is_a_conflict,
             runs_are_counted_by_saga_and_standing,
             journals_come_with_their_entries,

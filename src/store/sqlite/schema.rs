@@ -70,11 +70,12 @@ SELECT r.run AS number, r.id, r.saga, r.version,
 FROM runs r LEFT JOIN open_runs o ON o.run = r.run LEFT JOIN ended_runs e ON e.run = r.run;
 ";
 
-/// Commands, and what runs are found by. Old runs get their labels from their first records, and what went
+/// Commands, and what runs are found by. A command's number is never given again, also once it is forgotten
+/// with its run: the owner looks only for higher ones than it has seen. Old runs get their labels from their first records, and what went
 /// wrong with them with their next.
 const VERSION_2: &str = "
 CREATE TABLE commands (
-    pos         INTEGER PRIMARY KEY,
+    pos         INTEGER PRIMARY KEY AUTOINCREMENT,
     token       TEXT NOT NULL UNIQUE,
     run         INTEGER NOT NULL,
     command     TEXT NOT NULL,

@@ -139,6 +139,39 @@ pub(super) async fn a_forgotten_run_takes_everything_along(maker: &impl MakeStor
     Ok(())
 }
 
+/// Whoever looks for commands remembers how far it has come: one with an old number would never be found.
+pub(super) async fn the_number_of_a_forgotten_command_is_not_given_again(
+    maker: &impl MakeStore,
+) -> Checked {
+    let store = maker.make().await;
+    let mut ends = Sample::new("run-1");
+    written("a start", store.append(ends.start()).await)?;
+    standing(&store, Sample::new("run-2"), Standing::Running).await?;
+    let mut last = None;
+    for (run, token) in [("run-1", "a"), ("run-2", "b")] {
+        let command = Command::new(run, Verb::Cancel).token(token);
+        let kept = store.submit(&command).await;
+        kept.map_err(|error| chain(&error))?;
+        let told = tokio::time::timeout(Duration::from_secs(30), store.commands_arrived()).await;
+        ensure!(told.is_ok(), "nobody was told of command {token}");
+        let found = store.find_command(token).await;
+        let found = found.map_err(|error| chain(&error))?;
+        let number = found.map(|entry| entry.number);
+        ensure!(
+            number > last,
+            "command {token} has number {number:?}, and one before it had {last:?}"
+        );
+        last = number;
+        if token == "a" {
+            let end = ends.stand(Standing::Compensated);
+            written("an end", store.append(end).await)?;
+            let sum = pruned(&store, &all_ended(), 9).await?;
+            ensure!(sum == 1, "of one ended run {sum} were forgotten");
+        }
+    }
+    Ok(())
+}
+
 pub(super) async fn an_append_to_a_forgotten_run_is_a_conflict(maker: &impl MakeStore) -> Checked {
     let store = maker.make().await;
     let mut sample = Sample::new("run-1");

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::store::StoreError;
 use crate::store::sqlite::schema::{self, Found};
-use crate::store::sqlite::{SqliteStore, connect, lock};
+use crate::store::sqlite::{SqliteStore, connect, lock, wal};
 
 /// What a journal file is like, from outside.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,8 +57,6 @@ impl SqliteStore {
             Found::Nothing => None,
             Found::Journals { version } => Some(version),
         };
-        let mut wal = path.clone().into_os_string();
-        wal.push("-wal");
         let size = |path: &Path| fs::metadata(path).map_or(0, |found| found.len());
         Ok(SqliteReport {
             sqlite: rusqlite::version(),
@@ -66,7 +64,7 @@ impl SqliteStore {
             newest_schema: schema::SCHEMA_VERSION,
             owner: owner(&path),
             database_bytes: size(&path),
-            wal_bytes: size(Path::new(&wal)),
+            wal_bytes: size(Path::new(&wal::beside(&path))),
             path,
         })
     }

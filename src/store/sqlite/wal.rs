@@ -93,7 +93,8 @@ pub(super) fn grow(conn: &Connection, database: &Path, bytes: u64) -> rusqlite::
     }
 }
 
-fn beside(database: &Path) -> OsString {
+/// The log's file.
+pub(super) fn beside(database: &Path) -> OsString {
     let mut name = OsString::from(database);
     name.push("-wal");
     name

@@ -1,4 +1,4 @@
-//! A command that the store lists, and can't look up for a moment, is carried out as soon as it can.
+//! A command that the store can't list, look up or answer for a moment is carried out as soon as it can.
 #![cfg(feature = "testkit")]
 #![allow(clippy::unwrap_used, clippy::panic)] // Helpers of tests; the lints know test functions only.
 
@@ -18,10 +18,11 @@ use amends::{
 };
 use async_trait::async_trait;
 
-/// A store whose next look-ups of runs and answers to commands fail.
+/// A store whose next lists of commands, look-ups of runs and answers to commands fail.
 #[derive(Debug)]
 struct Moody {
     store: MemoryStore,
+    lists_fail: AtomicUsize,
     finds_fail: AtomicUsize,
     answers_fail: AtomicUsize,
 }
@@ -83,6 +84,7 @@ impl Store for Moody {
         after: Option<u64>,
         limit: usize,
     ) -> Result<Vec<CommandEntry>, StoreError> {
+        fails(&self.lists_fail)?;
         self.store.open_commands(after, limit).await
     }
 
@@ -129,6 +131,7 @@ async fn it_is_looked_up_and_answered_again_until_the_store_has_done_it() {
     let saga = saga.returns(failed).unwrap();
     let store = Arc::new(Moody {
         store: MemoryStore::new(),
+        lists_fail: AtomicUsize::new(0),
         finds_fail: AtomicUsize::new(0),
         answers_fail: AtomicUsize::new(0),
     });
@@ -140,6 +143,7 @@ async fn it_is_looked_up_and_answered_again_until_the_store_has_done_it() {
     let run = coordinator.start(&saga, "r", ()).await.unwrap();
     assert!(matches!(run.outcome().await.unwrap(), Outcome::Parked(_)));
 
+    store.lists_fail.store(2, Ordering::SeqCst);
     store.finds_fail.store(3, Ordering::SeqCst);
     store.answers_fail.store(2, Ordering::SeqCst);
     let abandon = Command::new("r", Verb::Abandon).by("ann");
@@ -157,6 +161,7 @@ async fn it_is_looked_up_and_answered_again_until_the_store_has_done_it() {
             .answer;
     }
     assert_eq!(answer, Some(CommandAnswer::Accepted { told: None }));
+    assert_eq!(store.lists_fail.load(Ordering::SeqCst), 0);
     assert_eq!(store.finds_fail.load(Ordering::SeqCst), 0);
     assert_eq!(store.answers_fail.load(Ordering::SeqCst), 0);
 }

@@ -20,7 +20,7 @@ use crate::store::{CommandEntry, StoreError};
 /// So many commands are looked at in one go.
 const PAGE: usize = 256;
 
-/// How long an answer that was not kept waits before it is tried again.
+/// How long what the store failed to do waits before it is tried again.
 const FIRST_STALL: Duration = Duration::from_millis(50);
 const LONGEST_STALL: Duration = Duration::from_secs(5);
 
@@ -73,6 +73,7 @@ pub(super) async fn take_commands(shared: Weak<Shared>) {
     let taken = Taken::default();
     // Dropped with this task, and then what is under way is left to the next coordinator.
     let mut under_way = JoinSet::new();
+    let mut stall = Stall(FIRST_STALL);
     loop {
         let Some(alive) = shared.upgrade() else {
             return;
@@ -80,13 +81,20 @@ pub(super) async fn take_commands(shared: Weak<Shared>) {
         if alive.is_closing() {
             return;
         }
-        if let Err(error) = take_open(&alive, &taken, &mut under_way).await {
-            tracing::error!(%error, "commands can't be read from the store: trying again when more arrive");
-        }
+        let read = take_open(&alive, &taken, &mut under_way).await;
         while under_way.try_join_next().is_some() {}
         let store = Arc::clone(&alive.store);
         drop(alive);
-        store.commands_arrived().await;
+        match read {
+            Ok(()) => {
+                stall = Stall(FIRST_STALL);
+                store.commands_arrived().await;
+            }
+            Err(error) => {
+                tracing::error!(%error, "commands can't be read from the store: trying again");
+                stall.wait().await;
+            }
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use crate::ids::random_u128;
 use crate::observe::Meters;
 use crate::policy::PolicySet;
 use crate::saga::{Definition, Outline, Saga};
-use crate::store::Store;
+use crate::store::{Handling, KnownDefinition, Store};
 
 /// Settings of a [`Coordinator`], each with a default.
 pub struct CoordinatorBuilder {
@@ -128,7 +128,6 @@ impl CoordinatorBuilder {
         let mut meters = Meters::new();
         for definition in self.definitions {
             let graph = &definition.graph;
-            self.store.remember(&Outline::of(graph)).await?;
             let versions = definitions.entry(graph.saga.to_string()).or_default();
             if let Some(other) = versions.get(&graph.version)
                 && other.definition.graph.fingerprint != graph.fingerprint
@@ -155,6 +154,15 @@ impl CoordinatorBuilder {
         for (saga, policies) in &self.policies {
             replace_policies(&definitions, saga, policies)?;
         }
+        let known: Vec<KnownDefinition> = definitions
+            .values()
+            .flat_map(BTreeMap::values)
+            .map(|registered| {
+                let outline = Outline::of(&registered.definition.graph);
+                KnownDefinition::new(outline, Some(Handling::Runs))
+            })
+            .collect();
+        self.store.register(&known).await?;
         meters.count_parked(&*self.store).await?;
         let shared = Arc::new(Shared::new(Setup {
             store: self.store,
@@ -163,6 +171,7 @@ impl CoordinatorBuilder {
             worker: format!("{}-{:012x}", self.worker, random_u128() & 0xffff_ffff_ffff),
             classifier: self.classifier,
             definitions,
+            known,
             max_runs: self.max_runs,
             max_attempts: self.max_attempts,
             grace: self.grace,

@@ -19,7 +19,7 @@ use crate::observe::DefinitionMeters;
 use crate::policy::PolicySet;
 use crate::saga::{Definition, Graph};
 use crate::sharded::Sharded;
-use crate::store::Store;
+use crate::store::{KnownDefinition, Store};
 
 pub(crate) struct Shared {
     pub(crate) store: Arc<dyn Store>,
@@ -27,6 +27,8 @@ pub(crate) struct Shared {
     pub(crate) worker: String,
     pub(crate) classifier: Arc<Classifier>,
     pub(crate) definitions: HashMap<String, BTreeMap<u32, Arc<Registered>>>,
+    /// The same as the store has them, with those from which a migration is declared.
+    pub(crate) known: Vec<KnownDefinition>,
     pub(crate) registry: Sharded<RunId, Arc<Slot>>,
     pub(crate) timers: Arc<Timers>,
     /// Runs that may be driven at once; nothing where there is no limit.
@@ -155,6 +157,7 @@ pub(crate) struct Setup {
     pub(crate) worker: String,
     pub(crate) classifier: Classifier,
     pub(crate) definitions: HashMap<String, BTreeMap<u32, Arc<Registered>>>,
+    pub(crate) known: Vec<KnownDefinition>,
     pub(crate) max_runs: Option<usize>,
     pub(crate) max_attempts: Option<usize>,
     pub(crate) grace: Duration,
@@ -170,6 +173,7 @@ impl Shared {
             worker: setup.worker,
             classifier: Arc::new(setup.classifier),
             definitions: setup.definitions,
+            known: setup.known,
             registry: Sharded::default(),
             timers: Arc::default(),
             runs: semaphore(setup.max_runs),

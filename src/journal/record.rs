@@ -145,3 +145,17 @@ pub struct Journal {
     /// The records, gapless from 1.
     pub records: Vec<Record>,
 }
+
+impl Journal {
+    /// The definition that the run goes on with: its saga, version and fingerprint. Nothing where the
+    /// journal doesn't begin with a start.
+    #[must_use]
+    pub fn definition(&self) -> Option<(&str, u32, &str)> {
+        match self.records.first()?.events.first()? {
+            Event::RunStarted(started) => {
+                Some((&started.saga, started.version, &started.fingerprint))
+            }
+            _ => None,
+        }
+    }
+}

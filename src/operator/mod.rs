@@ -30,6 +30,7 @@
 
 mod archive;
 mod bulk;
+mod definitions;
 mod error;
 mod hidden;
 mod prune;
@@ -41,6 +42,8 @@ mod view;
 
 pub use archive::{ArchiveError, Export, Exported, ImportOutcome, ImportTotals};
 pub use bulk::{Bulk, BulkOutcome, BulkReport, BulkTotals};
+pub(crate) use definitions::report;
+pub use definitions::{DefinitionReport, DefinitionsReport, Fate, VersionReport};
 pub use error::OperatorError;
 pub use hidden::hide_payloads;
 pub use prune::{PruneTotals, Retention};

@@ -10,6 +10,7 @@ use crate::ids::RunId;
 use crate::journal::Standing;
 use crate::store::{Trouble, TroubleChange};
 
+use super::definitions;
 use super::queue::{NewCommand, Write};
 use super::record::NewRecord;
 
@@ -109,6 +110,7 @@ impl<'c> Rows<'c> {
                     Verdict::Written
                 })
             }
+            Write::Definitions(all) => definitions::register(self.conn, all),
             Write::Command(command) => self.command(command),
             Write::Answer { token, json } => {
                 let rows = self.set_answer.execute(params![json, token])?;

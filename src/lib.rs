@@ -69,8 +69,8 @@ pub mod testkit;
 mod trace_context;
 
 pub use coordinator::{
-    BuildError, Clock, CommandError, Coordinator, CoordinatorBuilder, GetError, OutcomeError,
-    PoliciesError, Resolution, RunHandle, StartError, StartOptions, SystemClock, Watch,
+    BuildError, Clock, CommandError, Coordinator, CoordinatorBuilder, GetError, Migration,
+    MigrationFrom, OutcomeError, PoliciesError, Resolution, RunHandle, StartError, StartOptions, SystemClock, Watch,
     WatchedEvent,
 };
 pub use failure::FailureMode;

@@ -13,6 +13,8 @@ mod driver;
 mod error;
 mod handle;
 mod mailbox;
+mod migrate;
+mod migration;
 mod resume;
 mod shared;
 mod slot;
@@ -26,6 +28,7 @@ pub use clock::{Clock, SystemClock};
 pub use commands::Resolution;
 pub use error::{BuildError, CommandError, GetError, OutcomeError, PoliciesError, StartError};
 pub use handle::RunHandle;
+pub use migration::{Migration, MigrationFrom};
 pub use start::StartOptions;
 pub use watch::{Watch, WatchedEvent};
 

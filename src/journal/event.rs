@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
 use crate::ids::Timestamp;
-use crate::journal::SkippedEffect;
+use crate::journal::{Migrated, SkippedEffect};
 use crate::policy::{Explanation, GiveUp, RecoveryStrategy};
 use crate::step::{Probed, StepIx, Value};
 
@@ -239,6 +239,8 @@ pub enum Event<S = StepIx> {
         /// Why.
         reason: String,
     },
+    /// The run goes on with another definition: what follows names that one's steps.
+    Migrated(Box<Migrated>),
     /// The run waits for an operator.
     Parked(Box<Parking>),
     /// The run has ended.
@@ -463,6 +465,7 @@ impl<S> Event<S> {
             | Event::Paused { .. }
             | Event::Resumed { .. }
             | Event::AbandonRequested { .. } => 2,
+            Event::Migrated(_) => 3,
         }
     }
 
@@ -639,6 +642,7 @@ impl<S> Event<S> {
             Event::Paused { by, reason } => Event::Paused { by, reason },
             Event::Resumed { by, reason } => Event::Resumed { by, reason },
             Event::AbandonRequested { by, reason } => Event::AbandonRequested { by, reason },
+            Event::Migrated(migrated) => Event::Migrated(migrated),
             Event::Parked(parking) => Event::Parked(parking),
             Event::Ended(end) => Event::Ended(end),
         }

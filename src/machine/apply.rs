@@ -169,6 +169,8 @@ impl State {
                 self.abandon
                     .get_or_insert_with(|| (by.clone(), reason.clone()));
             }
+            // The state was brought to the new definition before.
+            Event::Migrated(_) => {}
             Event::Parked(parking) => {
                 // Parked is more than paused: whoever lets the run go on ends both.
                 self.leave_pause(at);

@@ -66,6 +66,14 @@ pub enum Refused {
         /// What serde said.
         why: String,
     },
+    /// The run can't go on with the other definition.
+    #[error("it can't be migrated to version {to}: {}", reasons.join("; "))]
+    Migration {
+        /// The version.
+        to: u32,
+        /// All that stands in the way.
+        reasons: Vec<String>,
+    },
     /// The new input is not one of the step's.
     #[error("the new input of `{step}` can't be read: {why}")]
     BadInput {
@@ -75,6 +83,10 @@ pub enum Refused {
         why: String,
     },
 }
+
+/// Why a run is not migrated whose definition is there.
+const NOTHING_TO_MIGRATE: &str =
+    "its definition is registered with its owner, so it goes on as it is: nothing is to be migrated";
 
 /// Who asks, and why.
 #[derive(Clone, Copy, Debug)]
@@ -191,6 +203,8 @@ impl State {
                 events.push(Event::AbandonRequested { by, reason });
             }
             Verb::Abandon => events.push(Event::Ended(End::Abandoned { by, reason })),
+            // Whoever has no code for the run carries it out, without asking the machine of one definition.
+            Verb::Migrate { .. } => return Err(Refused::Unavailable(NOTHING_TO_MIGRATE.to_owned())),
             // The table takes no signal at any stage.
             Verb::Signal { .. } => {}
         }
@@ -233,6 +247,8 @@ impl State {
             | VerbName::Pause
             | VerbName::Resume
             | VerbName::Abandon => true,
+            // Only the owner knows whether it has the run's code.
+            VerbName::Migrate => false,
         }
     }
 
@@ -439,7 +455,7 @@ impl State {
     }
 
     /// Whether the step has, or may have, left something, or is to be undone whatever its calls said.
-    fn stands(&self, graph: &Graph, step: StepIx) -> bool {
+    pub(super) fn stands(&self, graph: &Graph, step: StepIx) -> bool {
         graph.step(step).kind != StepKind::ReadOnly
             && (self.seen(step).effect != EffectNow::NotDone || self.wants_undo(graph, step))
     }

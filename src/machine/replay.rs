@@ -1,10 +1,11 @@
 //! From a journal to a state: the very function that running uses (promise 8).
 
 use crate::ids::Timestamp;
-use crate::journal::{Event, Journal};
+use crate::journal::{Event, Journal, Migrated, Record};
 use crate::machine::State;
+use crate::machine::migrate::graph_before;
 use crate::saga::Graph;
-use crate::step::StepIx;
+use crate::step::{StepIx, StepTable};
 
 /// Why a journal has no state under a graph.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -18,46 +19,100 @@ pub enum ReplayError {
     NoSuchStep(String),
 }
 
+/// The numbers that the steps of a journal have in a graph: of all of its names, or of those that a part of
+/// the journal needs.
+struct Numbers(Option<Vec<Option<StepIx>>>);
+
+impl Numbers {
+    fn of(graph: &Graph, names: &StepTable) -> Self {
+        let number = |name| graph.step_named(name);
+        let same = names.is_same(&graph.table);
+        Numbers((!same).then(|| names.names().map(number).collect()))
+    }
+
+    fn translate(
+        &self,
+        event: Event<StepIx>,
+        names: &StepTable,
+    ) -> Result<Event<StepIx>, ReplayError> {
+        let Some(numbers) = &self.0 else {
+            return Ok(event);
+        };
+        let mut missing = None;
+        let event = event.map_step(|step| {
+            let known = numbers.get(step.at()).copied().flatten();
+            known.unwrap_or_else(|| {
+                missing.get_or_insert(step);
+                step
+            })
+        });
+        match missing {
+            None => Ok(event),
+            Some(step) => Err(ReplayError::NoSuchStep(names.name(step).to_owned())),
+        }
+    }
+}
+
+/// The graphs that a run had before the one that it has now, oldest first.
+fn graphs_before(graph: &Graph, records: &[Record]) -> Vec<Graph> {
+    let events = records.iter().flat_map(|record| &record.events);
+    let migrations: Vec<&Migrated> = events
+        .filter_map(|event| match event {
+            Event::Migrated(migrated) => Some(&**migrated),
+            _ => None,
+        })
+        .collect();
+    let mut graphs: Vec<Graph> = Vec::new();
+    for migrated in migrations.into_iter().rev() {
+        let before = graph_before(migrated, graphs.last().unwrap_or(graph));
+        graphs.push(before);
+    }
+    graphs.reverse();
+    graphs
+}
+
 impl State {
-    /// Folds a whole journal, whose steps are matched to the graph's by name (promise 9).
+    /// Folds a whole journal, whose steps are matched to the graph's by name (promise 9). What comes before
+    /// a migration is folded with the definition that the run had then.
     ///
     /// # Errors
     ///
     /// [`ReplayError`], where the journal is not one of a run of this graph.
     pub fn replay(graph: &Graph, journal: Journal) -> Result<State, ReplayError> {
-        State::replay_with(graph, journal, |_, _, _, _| {})
+        State::replay_with(graph, journal, |_, _, _, _, _| {})
     }
 
-    /// The same, with a look at the state before each event but the first: the record's number and time
-    /// come with it.
+    /// The same, with a look at the state before each event but the first: the graph of that state, and the
+    /// record's number and time come with it.
     pub(super) fn replay_with(
         graph: &Graph,
         journal: Journal,
-        mut look: impl FnMut(&State, &Event<StepIx>, u64, Timestamp),
+        mut look: impl FnMut(&State, &Graph, &Event<StepIx>, u64, Timestamp),
     ) -> Result<State, ReplayError> {
-        let same = journal.steps.is_same(&graph.table);
-        let mut numbers = Vec::new();
-        if !same {
-            for name in journal.steps.names() {
-                let step = graph.step_named(name);
-                numbers.push(step.ok_or_else(|| ReplayError::NoSuchStep(name.to_owned()))?);
-            }
-        }
+        let before = graphs_before(graph, &journal.records);
+        let mut graphs = before.iter().chain([graph]);
+        let names = &journal.steps;
+        let mut current = graphs.next().unwrap_or(graph);
+        let mut numbers = Numbers::of(current, names);
         let mut state: Option<State> = None;
         for record in journal.records {
             for event in record.events {
-                let event = if same {
-                    event
-                } else {
-                    event.map_step(|step| numbers[step.at()])
-                };
-                match (&mut state, &event) {
-                    (Some(state), event) => {
-                        look(state, event, record.seq, record.at);
-                        state.apply(graph, event, record.at);
+                let event = numbers.translate(event, names)?;
+                match (state.take(), &event) {
+                    (Some(before), event) => {
+                        look(&before, current, event, record.seq, record.at);
+                        let mut now = before;
+                        if let Event::Migrated(migrated) = event {
+                            let next = graphs.next().unwrap_or(graph);
+                            now = now.migrated(current, next, migrated);
+                            current = next;
+                            numbers = Numbers::of(current, names);
+                        }
+                        now.apply(current, event, record.at);
+                        state = Some(now);
                     }
                     (None, Event::RunStarted(started)) => {
-                        state = Some(State::begin(graph, started, record.at));
+                        state = Some(State::begin(current, started, record.at));
                     }
                     (None, _) => return Err(ReplayError::NoStart),
                 }

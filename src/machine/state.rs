@@ -1,6 +1,6 @@
 //! What is known of a run: the fold of its journal, with the queues that make deciding cheap.
 
-use std::collections::{BTreeSet, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -64,6 +64,8 @@ pub struct State {
     /// The latest of what happened to the run as a whole.
     pub(crate) moments: VecDeque<Moment>,
     pub(super) completions: u64,
+    /// Names that steps had before a migration, with the last round of each: no other step comes to their keys.
+    pub(super) retired: BTreeMap<Arc<str>, u32>,
     pub(crate) end: Option<End>,
 }
 
@@ -295,6 +297,7 @@ impl State {
             compensations: Vec::new(),
             moments: VecDeque::new(),
             completions: 0,
+            retired: BTreeMap::new(),
             end: None,
         };
         for index in 0..state.nodes.len() {

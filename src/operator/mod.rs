@@ -107,13 +107,10 @@ impl Operator {
         let Some(read) = Reading::of(&*self.store, run).await? else {
             return Ok(None);
         };
-        let started = read.started()?;
-        let outline = self
-            .store
-            .recall(&started.saga, started.version, &started.fingerprint)
-            .await?;
+        let (saga, version, fingerprint) = read.definition()?;
+        let outline = self.store.recall(saga, version, fingerprint).await?;
         let Some(outline) = outline else {
-            let (run, saga, version) = (run.clone(), started.saga.clone(), started.version);
+            let (run, saga) = (run.clone(), saga.to_owned());
             return Err(OperatorError::Get(crate::GetError::NoDefinition {
                 run,
                 saga,

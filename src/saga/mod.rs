@@ -14,7 +14,7 @@ mod part;
 mod wiring;
 
 pub(crate) use body::{BoxFuture, Erased};
-pub(crate) use builder::{Definition, wired_name};
+pub(crate) use builder::{Definition, escape, unwired_name, wired_name};
 pub use builder::{Saga, SagaBuilder};
 pub use closures::{CompensateFn, ExecuteFn, irreversible_fn, read_only_fn, step_fn, step_with};
 pub use faults::{Fault, SagaError};

@@ -208,6 +208,9 @@ impl MemoryStore {
             if seq != last.0 + 1 {
                 return Err(AppendError::Conflict);
             }
+            if let Some(migrated) = record.migrated() {
+                held.entry.version = migrated.version;
+            }
             held.take(record, &steps);
             held.entry.standing = standing;
             match trouble {

@@ -247,6 +247,12 @@ impl<'c> Rows<'c> {
             record.events,
             record.checksum,
         ])?;
+        if let Some(version) = record.version {
+            let mut set = self
+                .conn
+                .prepare_cached("UPDATE runs SET version = ? WHERE run = ?")?;
+            set.execute(params![version, number])?;
+        }
         match &record.trouble {
             TroubleChange::Same => {}
             TroubleChange::Now(Trouble { step, mode }) => {

@@ -12,10 +12,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use amends::journal::Standing;
+use amends::machine::Refused;
 use amends::store::{MemoryStore, Store};
 use amends::{
-    Action, Coordinator, CoordinatorBuilder, Effect, PartialResult, Payload, RecoveryPolicy,
-    RecoveryStrategy, Retry, RunId, SagaBuilder, Step, StepContext, StepError, StepSpec, step,
+    Action, CommandError, Coordinator, CoordinatorBuilder, Effect, PartialResult, Payload,
+    RecoveryPolicy, RecoveryStrategy, Retry, RunId, Saga, SagaBuilder, Step, StepContext,
+    StepError, StepSpec, irreversible, read_only, step,
 };
 
 /// A store that outlives the binaries.
@@ -69,11 +71,10 @@ impl Calls {
         std::mem::take(&mut calls)
     }
 
-    /// All since the last look, in alphabetical order: of steps that run side by side.
-    pub fn sorted(&self) -> Vec<String> {
-        let mut calls = self.take();
-        calls.sort();
-        calls
+    /// How many since the last look.
+    pub fn count(&self) -> usize {
+        let calls = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        calls.len()
     }
 }
 
@@ -99,6 +100,7 @@ pub struct Noted<I> {
     calls: Calls,
     code: &'static str,
     then: Then,
+    undo: Then,
     _input: PhantomData<fn(I)>,
 }
 
@@ -137,7 +139,10 @@ impl<I: Payload + std::fmt::Debug> Step for Noted<I> {
         };
         self.calls
             .note(format!("undo {}({input}) {key} of {of}: {what}", self.code));
-        Ok(())
+        match self.undo {
+            Then::Refused => Err(StepError::rejected("refused")),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -162,6 +167,7 @@ impl Code {
             calls: self.calls.clone(),
             code,
             then,
+            undo: Then::Done,
             _input: PhantomData,
         }
     }
@@ -205,4 +211,60 @@ pub async fn called(calls: &Calls, most: usize) -> Vec<String> {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     calls.take()
+}
+
+impl Code {
+    /// A step whose undo comes to this.
+    pub fn stuck<I: Payload + std::fmt::Debug>(
+        &self,
+        name: &str,
+        code: &'static str,
+        undo: Then,
+    ) -> StepSpec<I, String> {
+        let noted = Noted {
+            undo,
+            ..self.noted(code, Then::Done)
+        };
+        let never_again = step(name, noted).retry(Retry::none());
+        never_again.compensation_retry(Retry::none())
+    }
+
+    /// An action that reads only.
+    pub fn read<I: Payload + std::fmt::Debug>(
+        &self,
+        name: &str,
+        code: &'static str,
+    ) -> StepSpec<I, String> {
+        read_only(name, self.noted(code, Then::Done)).retry(Retry::none())
+    }
+
+    /// An action that can't be undone.
+    pub fn forever<I: Payload + std::fmt::Debug>(
+        &self,
+        name: &str,
+        code: &'static str,
+        then: Then,
+    ) -> StepSpec<I, String> {
+        irreversible(name, self.noted(code, then)).retry(Retry::none())
+    }
+}
+
+/// Runs `saga` until it is parked, and ends that binary.
+pub async fn parked_by(disk: &Disk, saga: &Saga<String, String>, run: &str) {
+    let binary = disk.binary().register(saga).build().await.unwrap();
+    binary.start(saga, run, "a".to_owned()).await.unwrap();
+    until(&binary, run, Standing::Parked).await;
+    binary.shutdown().await;
+}
+
+/// Why run `order-1` is not migrated: each reason.
+pub async fn refused(binary: &Coordinator) -> Vec<String> {
+    let told = binary.migrate(&RunId::new("order-1"), "ann", "v2").await;
+    match told {
+        Err(CommandError::Refused {
+            why: Refused::Migration { reasons, .. },
+            ..
+        }) => reasons,
+        other => panic!("not refused: {other:?}"),
+    }
 }

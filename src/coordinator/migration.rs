@@ -119,7 +119,7 @@ impl Migration {
     pub(super) fn is_from(&self, outline: &Outline) -> bool {
         let graph = &self.definition.graph;
         *graph.saga == *outline.saga
-            && *graph.fingerprint != *outline.fingerprint
+            && (graph.version, &*graph.fingerprint) != (outline.version, &*outline.fingerprint)
             && match &self.from {
                 Origin::Version(version) => *version == outline.version,
                 Origin::Outline(from) => {

@@ -15,8 +15,8 @@ use amends::journal::Standing;
 use amends::machine::Refused;
 use amends::store::{MemoryStore, Store};
 use amends::{
-    Action, CommandError, Coordinator, CoordinatorBuilder, Effect, PartialResult, Payload,
-    RecoveryPolicy, RecoveryStrategy, Retry, RunId, Saga, SagaBuilder, Step, StepContext,
+    Action, CommandError, Coordinator, CoordinatorBuilder, Effect, FailureMode, PartialResult,
+    Payload, RecoveryPolicy, RecoveryStrategy, Retry, RunId, Saga, SagaBuilder, Step, StepContext,
     StepError, StepSpec, irreversible, read_only, step,
 };
 
@@ -91,6 +91,8 @@ pub enum Then {
     Hangs,
     /// Refused: it did nothing.
     Refused,
+    /// Refused for now: it did nothing, and may be tried again.
+    Busy,
     /// Nobody knows.
     Doubt,
 }
@@ -112,6 +114,8 @@ impl<I> Noted<I> {
             Then::Done => Ok(format!("{} of {input}", self.code)),
             Then::Hangs => std::future::pending().await,
             Then::Refused => Err(StepError::rejected("refused")),
+            Then::Busy => Err(StepError::not_done(std::io::Error::other("busy"))
+                .with_mode(FailureMode::SystemNetwork)),
             Then::Doubt => Err(StepError::in_doubt(std::io::Error::other("lost"))),
         }
     }

@@ -102,6 +102,9 @@ mod readme {}
 mod defining {}
 
 #[cfg(doctest)]
+#[doc = include_str!("../docs/evolution.md")]
+mod evolution {}
+#[cfg(doctest)]
 #[doc = include_str!("../docs/policies.md")]
 mod policies {}
 #[cfg(doctest)]

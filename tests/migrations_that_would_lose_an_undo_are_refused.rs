@@ -296,10 +296,11 @@ async fn a_pivot_that_would_be_another_step_once_it_is_passed() {
     let two = pivot(2, "charge", Then::Done);
     let binary = binary(&disk, &two, Migration::from_version(1).to(&two)).await;
     binary.migrate(&run(), "ann", "").await.unwrap();
-    let back = binary.retry(&run(), RecoveryStrategy::Compensate, "ann", "");
+    let id = run();
+    let back = binary.retry(&id, RecoveryStrategy::Compensate, "ann", "");
     let told = back.await.unwrap_err().to_string();
     assert!(told.contains("past the pivot"), "{told}");
-    let on = binary.retry(&run(), RecoveryStrategy::RetryFailed, "ann", "");
+    let on = binary.retry(&id, RecoveryStrategy::RetryFailed, "ann", "");
     on.await.unwrap();
     until(&binary, "order-1", Standing::Completed).await;
 }

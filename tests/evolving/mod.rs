@@ -242,6 +242,16 @@ impl Code {
         read_only(name, self.noted(code, Then::Done)).retry(Retry::none())
     }
 
+    /// The same, that comes to this.
+    pub fn look<I: Payload + std::fmt::Debug>(
+        &self,
+        name: &str,
+        code: &'static str,
+        then: Then,
+    ) -> StepSpec<I, String> {
+        read_only(name, self.noted(code, then)).retry(Retry::none())
+    }
+
     /// An action that can't be undone.
     pub fn forever<I: Payload + std::fmt::Debug>(
         &self,

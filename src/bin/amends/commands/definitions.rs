@@ -13,9 +13,9 @@ use crate::session::Session;
 /// Says which open runs can be finished, and by what the others are held up
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Compares the definitions of the runs with those that the coordinator registered which was built last over this
-store, or with those of a file: `serde_json::to_string(&[saga.outline()])` in your own program writes it. So what
-a new version of it could finish is known before it is deployed. The exit code is 6 where a run is held up.")]
+Compares the definitions of runs with those that the last coordinator over this store registered,
+or with those of a file, which `serde_json::to_string(&[saga.outline()])` in your program writes:
+so it is known before a deploy what it could finish. Exits with 6 where a run is held up.")]
 pub(crate) struct Args {
     /// Compare with the outlines in this file: a JSON list of them, or one
     #[arg(long, value_name = "FILE")]

@@ -9,8 +9,8 @@ use crate::session::Session;
 /// Has a run, whose definition its owner hasn't, go on with another version
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-The owner's code has to declare how: `Migration` in its builder. The run is parked then, and `retry` lets it go
-on. `amends definitions` says for which runs a migration is declared.")]
+The owner's code declares how: `Migration`, in its builder. The run is parked then, and `retry`
+lets it go on. `amends definitions` says for which runs a migration is declared.")]
 pub(crate) struct Args {
     /// To this version; left out, the newest that the owner has declared
     #[arg(long, value_name = "VERSION")]

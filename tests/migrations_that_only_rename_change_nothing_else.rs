@@ -1,0 +1,204 @@
+//! A run whose steps are all renamed half-way does what it would have done under its old names: the same
+//! calls with the same inputs, and its old keys for whatever was made before. Over random sagas, ends and
+//! ways to go on.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)] // Helpers of tests; the lints know test functions only.
+
+mod evolving;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use amends::journal::{Command, Standing, Verb};
+use amends::store::MemoryStore;
+use amends::{Coordinator, Migration, Node, RecoveryStrategy, RunId, Saga, UndoOrder};
+use evolving::{Code, Disk, Then, order};
+
+const SEEDS: u64 = 400;
+const CODES: [&str; 7] = ["a", "b", "c", "d", "e", "f", "g"];
+
+/// One step of a random saga.
+struct Drawn {
+    read_only: bool,
+    then: Then,
+    /// The steps before it, by data if it is the first of them.
+    before: Vec<usize>,
+    checkpoint: bool,
+}
+
+struct Plan {
+    steps: Vec<Drawn>,
+    sequential: bool,
+    strategy: Option<RecoveryStrategy>,
+}
+
+impl Plan {
+    fn draw(seed: u64) -> Self {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let count = rng.usize(2..=CODES.len());
+        let steps = (0..count).map(|index| {
+            let mut before: Vec<usize> = (0..index).filter(|_| rng.u8(..3) == 0).collect();
+            rng.shuffle(&mut before);
+            let read_only = rng.u8(..5) == 0;
+            let then = match rng.u8(..6) {
+                0 => Then::Refused,
+                1 if !read_only => Then::Doubt,
+                _ => Then::Done,
+            };
+            Drawn {
+                read_only,
+                then,
+                before,
+                checkpoint: rng.u8(..4) == 0,
+            }
+        });
+        let mut steps: Vec<Drawn> = steps.collect();
+        // So that it is parked for certain.
+        steps[count - 1].then = Then::Refused;
+        let ways = [
+            None,
+            Some(RecoveryStrategy::RetryFailed),
+            Some(RecoveryStrategy::RetryFromCheckpoint),
+            Some(RecoveryStrategy::RetryAll),
+            Some(RecoveryStrategy::Compensate),
+        ];
+        Plan {
+            steps,
+            sequential: rng.bool(),
+            strategy: ways[rng.usize(..ways.len())],
+        }
+    }
+
+    /// The saga in this version, each step called `prefix` and its letter. Once mended, all steps succeed.
+    fn saga(&self, code: &Code, version: u32, prefix: &str, mended: bool) -> Saga<String, String> {
+        let mut saga = order(version);
+        if self.sequential {
+            saga = saga.undo_order(UndoOrder::Sequential);
+        }
+        let input = saga.input();
+        let mut nodes: Vec<Node<String>> = Vec::new();
+        for (index, drawn) in self.steps.iter().enumerate() {
+            let name = format!("{prefix}{}", CODES[index]);
+            let then = if mended { Then::Done } else { drawn.then };
+            let mut part = if drawn.read_only {
+                code.look(&name, CODES[index], then)
+            } else {
+                code.step(&name, CODES[index], then)
+            };
+            if drawn.checkpoint {
+                part = part.checkpoint();
+            }
+            for &before in drawn.before.iter().skip(1) {
+                part = part.after(nodes[before]);
+            }
+            let from = drawn.before.first().map_or(input, |&before| nodes[before]);
+            nodes.push(saga.add(part, from));
+        }
+        saga.returns(*nodes.last().unwrap()).unwrap()
+    }
+}
+
+fn run() -> RunId {
+    RunId::new("order-1")
+}
+
+async fn at_rest(coordinator: &Coordinator) {
+    loop {
+        let partial = coordinator.get(&run()).await.unwrap().unwrap();
+        if partial.standing.is_end() || partial.standing == Standing::Parked {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
+}
+
+/// What was called before the second binary came and after it, how the run stands in the end, and what stands.
+async fn told(plan: &Plan, renamed: bool) -> (Vec<String>, Vec<String>, String, usize) {
+    let disk = Disk::Memory(Arc::new(MemoryStore::new()));
+    let code = Code::default();
+    let old = plan.saga(&code, 1, "old-", false);
+    let first = disk.binary().register(&old).build().await.unwrap();
+    first.start(&old, run(), "x".to_owned()).await.unwrap();
+    at_rest(&first).await;
+    first.shutdown().await;
+    let before = code.calls.take();
+
+    let second = if renamed {
+        let new = plan.saga(&code, 2, "new-", true);
+        let mut migration = Migration::from_version(1).to(&new);
+        for code in &CODES[..plan.steps.len()] {
+            migration = migration.rename(format!("old-{code}"), format!("new-{code}"));
+        }
+        let second = disk.binary().register(&new).migrate(migration);
+        let second = second.build().await.unwrap();
+        second.migrate(&run(), "ann", "").await.unwrap();
+        second
+    } else {
+        let mended = plan.saga(&code, 1, "old-", true);
+        disk.binary().register(&mended).build().await.unwrap()
+    };
+    let verb = match plan.strategy {
+        Some(RecoveryStrategy::Compensate) => Verb::Compensate,
+        strategy => Verb::Retry {
+            strategy,
+            edits: Vec::new(),
+        },
+    };
+    let on = Command::new(run(), verb);
+    second.command(&on).await.unwrap();
+    at_rest(&second).await;
+    let partial = second.get(&run()).await.unwrap().unwrap();
+    second.shutdown().await;
+    let standing = partial.standing.to_string();
+    (
+        before,
+        code.calls.take(),
+        standing,
+        partial.outstanding.len(),
+    )
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_same_calls_come_to_the_same_end() {
+    let (mut undone, mut went_on) = (0, 0);
+    for seed in 0..SEEDS {
+        let plan = Plan::draw(seed);
+        let (before, wanted, end, stands) = told(&plan, false).await;
+        let (same, calls, its_end, its_stands) = told(&plan, true).await;
+        assert_eq!(same, before, "seed {seed}");
+        assert_eq!((its_end, its_stands), (end, stands), "seed {seed}");
+        // Keys that were made before stay; those that are made after have the new names.
+        let made: BTreeSet<&str> = before.iter().map(|call| key_of(call)).collect();
+        let renamed: Vec<String> = wanted
+            .iter()
+            .map(|call| match made.contains(key_of(call)) {
+                true => call.clone(),
+                false => call.replace(" old-", " new-"),
+            })
+            .collect();
+        let sorted = |mut calls: Vec<String>| {
+            calls.sort();
+            calls
+        };
+        let undos = wanted
+            .iter()
+            .filter(|call| call.starts_with("undo "))
+            .count();
+        undone += undos;
+        went_on += wanted.len() - undos;
+        if plan.sequential && undos == wanted.len() {
+            assert_eq!(calls, renamed, "seed {seed}: in this order");
+        }
+        assert_eq!(sorted(calls), sorted(renamed), "seed {seed}");
+    }
+    assert!(
+        undone > 200 && went_on > 200,
+        "{undone} undos and {went_on} calls tell little"
+    );
+}
+
+/// The key of the effect that a call is about.
+fn key_of(call: &str) -> &str {
+    let (_, keys) = call.split_once(") ").unwrap();
+    let key = keys.split_once(" of ").map_or(keys, |(_, key)| key);
+    key.split_once(": ").map_or(key, |(key, _)| key)
+}

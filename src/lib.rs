@@ -83,9 +83,10 @@ pub use partial::{
 };
 pub use policy::{RecoveryPolicy, RecoveryStrategy, Retry};
 pub use saga::{
-    Fault, Graph, GraphStep, Inputs, Mapped, Node, OnStop, Outline, OutlineStep, Part, Saga,
-    SagaBuilder, SagaError, Siblings, SomeNode, StepKind, StepSpec, UndoOrder, UndoRule,
-    irreversible, irreversible_fn, read_only, read_only_fn, step, step_fn, step_with,
+    AsStep, Choice, Fault, ForEach, Graph, GraphStep, Inputs, Mapped, Node, NodeIx, OnStop,
+    Outline, OutlineForm, OutlineStep, Part, Saga, SagaBuilder, SagaError, Siblings, SomeNode,
+    StepKind, StepSpec, UndoOrder, UndoRule, first_of, irreversible, irreversible_fn, read_only,
+    read_only_fn, step, step_fn, step_with,
 };
 pub use step::{
     Action, Effect, Payload, Probe, Probed, ResultExt, Step, StepContext, StepError, StepIx, Value,

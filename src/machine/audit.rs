@@ -77,7 +77,7 @@ impl JournalFold {
         journal: &Journal,
         event: &Event<StepIx>,
     ) -> Result<(), String> {
-        let name = |step: &StepIx| journal.steps.name(*step).to_owned();
+        let name = |step: &StepIx| journal.steps.name(*step).to_string();
         let sequential = graph.undo_order == UndoOrder::Sequential;
         match event {
             Event::RunStarted(_) if std::mem::replace(&mut self.begun, true) => {
@@ -177,6 +177,7 @@ impl JournalFold {
             Event::RunStarted(_)
             | Event::StepStopped { .. }
             | Event::StepNotStarted { .. }
+            | Event::PassedOver { .. }
             | Event::Probed { .. }
             | Event::CancelRequested { .. }
             | Event::CancelTooLate

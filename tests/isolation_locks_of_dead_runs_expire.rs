@@ -94,7 +94,7 @@ fn a_dead_runs_lock_is_taken_over_at_its_deadline_and_the_dead_one_learns_that_i
             "10000 second took over from first, moved true",
             "18950 first refused: run `first` does not hold the lock any more: run `second` does",
             "18950 first undid the approval",
-            "18950 first undid done, lock Kept, moved back true",
+            "18950 first undid done, lock Kept, moved back 30",
             "30000 second approved",
         ]
     );

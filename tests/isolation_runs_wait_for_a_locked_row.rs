@@ -100,7 +100,7 @@ async fn an_undo_lets_go_of_the_lock_and_the_next_run_gets_the_row_at_once() {
         bank.log(),
         [
             "0 first took fresh, moved true",
-            "0 first undid done, lock Freed, moved back true",
+            "0 first undid done, lock Freed, moved back 30",
             "0 second took fresh, moved true",
             "0 second approved",
         ]

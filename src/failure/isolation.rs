@@ -11,7 +11,7 @@ use crate::ids::{RunId, Timestamp};
 ///
 /// What each variant means to a run is told by the tables of [`failure`](crate::failure): all are
 /// `agent_state` and not done, and only [`Held`](LockError::Held) is retryable. By `?` alone that *not done* counts for a
-/// step that is [`.atomic()`](crate::Part::atomic); any other step whose attempt has done nothing else
+/// step that is [`.atomic()`](crate::StepSpec::atomic); any other step whose attempt has done nothing else
 /// says so itself, by [`.not_done()?`](crate::ResultExt::not_done).
 ///
 /// ```

@@ -28,12 +28,14 @@ use crate::step::{CallKind, StepContext};
 ///
 /// ```
 /// use std::time::Duration;
-/// use amends::isolation::{SemanticLock, TakenHow};
+/// use amends::isolation::{Released, SemanticLock, TakenHow};
 /// use amends::{StepContext, StepError, Timestamp};
 ///
 /// struct Account { balance: u64, lock: Option<SemanticLock> }
 ///
-/// // In `execute`, between reading the row and writing it, in one transaction:
+/// // Each of these stands between reading the row and writing it, in one transaction.
+///
+/// // `execute` of the first step:
 /// fn withdraw(row: &mut Account, cx: &StepContext, amount: u64) -> Result<(), StepError> {
 ///     let taken = SemanticLock::take(row.lock.as_ref(), cx, Duration::from_secs(600), Timestamp::now())?;
 ///     if taken.how != TakenHow::Again { // otherwise an earlier attempt has been here
@@ -42,24 +44,53 @@ use crate::step::{CallKind, StepContext};
 ///     row.lock = Some(taken.lock);
 ///     Ok(())
 /// }
+///
+/// // its `compensate`, where the lock has not been released or lost:
+/// fn give_back(row: &mut Account, cx: &StepContext, amount: u64) -> Result<(), StepError> {
+///     let released = SemanticLock::release(row.lock.as_ref(), cx)?;
+///     if released == Released::Freed { // otherwise an earlier attempt has been here
+///         row.balance += amount;
+///     }
+///     row.lock = released.left();
+///     Ok(())
+/// }
+///
+/// // `execute` of the last step that needs the row:
+/// fn approve(row: &mut Account, cx: &StepContext) -> Result<(), StepError> {
+///     let kept = SemanticLock::keep(row.lock.as_ref(), cx, Duration::ZERO, Timestamp::now())?;
+///     if row.balance < 50 {
+///         return Err(StepError::rejected("50 have to stay"));
+///     }
+///     row.lock = SemanticLock::release(Some(&kept), cx)?.left();
+///     Ok(())
+/// }
 /// # use amends::store::MemoryStore;
-/// # use amends::{Coordinator, Outcome, Saga, step_with};
+/// # use amends::{Coordinator, Saga, step_with};
 /// # use std::sync::{Arc, Mutex};
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # struct Approve(Arc<Mutex<Account>>);
+/// # impl amends::Action for Approve {
+/// #     type Input = ();
+/// #     type Output = ();
+/// #     async fn execute(&self, cx: &StepContext, (): &()) -> Result<(), StepError> {
+/// #         approve(&mut self.0.lock().unwrap(), cx)
+/// #     }
+/// # }
 /// # let account = Arc::new(Mutex::new(Account { balance: 100, lock: None }));
 /// # let mut saga = Saga::builder::<u64>("pay");
 /// # let amount = saga.input();
 /// # let withdrawn = saga.add(step_with("withdraw", Arc::clone(&account),
 /// #     async |account, cx, amount: &u64| withdraw(&mut account.lock().unwrap(), cx, *amount),
-/// #     async |_account, _cx, _amount, _effect| Ok(())).atomic(), amount);
-/// # let saga = saga.returns(withdrawn)?;
+/// #     async |account, cx, amount, _effect| give_back(&mut account.lock().unwrap(), cx, *amount)).atomic(), amount);
+/// # let approved = saga.add(amends::irreversible("approve", Approve(Arc::clone(&account))).pivot().atomic(), withdrawn);
+/// # let saga = saga.returns(approved)?;
 /// # let coordinator = Coordinator::builder(MemoryStore::new()).register(&saga).build().await?;
-/// # coordinator.start(&saga, "first", 30).await?.outcome().await?;
-/// # let second = coordinator.start(&saga, "second", 30).await?.outcome().await?;
-/// # assert_eq!(second.word(), "compensated");
-/// # let account = account.lock().unwrap();
-/// # assert_eq!((account.balance, account.lock.as_ref().unwrap().run.as_str()), (70, "first"));
+/// # for (run, amount, end, left) in [("a", 30, "completed", 70), ("b", 30, "compensated", 70), ("c", 20, "completed", 50)] {
+/// #     assert_eq!(coordinator.start(&saga, run, amount).await?.outcome().await?.word(), end);
+/// #     let account = account.lock().unwrap();
+/// #     assert_eq!((account.balance, &account.lock), (left, &None));
+/// # }
 /// # Ok(())
 /// # }
 /// ```

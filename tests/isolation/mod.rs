@@ -13,7 +13,7 @@ use amends::{
     Clock, Coordinator, Effect, RecoveryPolicy, Retry, Saga, Step, StepContext, StepError,
     Timestamp, step,
 };
-use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
+use rusqlite::{Connection, Transaction, TransactionBehavior};
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
@@ -209,16 +209,15 @@ impl Step for Withdraw {
         let what = format!("{released:?}");
         let what = what.split_once('(').map_or(what.as_str(), |(what, _)| what);
         write_lock(&transaction, released.clone().left().as_ref());
-        let moved: Option<i64> = transaction
-            .query_row(
-                "delete from moves where key = ?1 returning amount",
-                [cx.effect_key()],
-                |row| row.get(0),
-            )
-            .optional()?;
-        if let Some(amount) = moved {
-            transaction.execute("update account set balance = balance + ?1", [amount])?;
-        }
+        // The key stays, so that an attempt that arrives late finds it used.
+        let key = [cx.effect_key()];
+        transaction.execute("insert or ignore into moves values (?1, 0)", key)?;
+        let amount: i64 =
+            transaction.query_row("select amount from moves where key = ?1", key, |row| {
+                row.get(0)
+            })?;
+        transaction.execute("update moves set amount = 0 where key = ?1", key)?;
+        transaction.execute("update account set balance = balance + ?1", [amount])?;
         transaction.commit()?;
         let effect = if effect == Effect::InDoubt {
             "in doubt"
@@ -227,10 +226,7 @@ impl Step for Withdraw {
         };
         bank.say(
             cx.run(),
-            &format!(
-                "undid {effect}, lock {what}, moved back {}",
-                moved.is_some()
-            ),
+            &format!("undid {effect}, lock {what}, moved back {amount}"),
         );
         Ok(())
     }

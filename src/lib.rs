@@ -48,12 +48,13 @@
 //!
 //! Where things are: [`mod@step`] is what users write, [`saga`] the definition, [`failure`] and [`policy`] what
 //! can go wrong and what is done about it, [`journal`] the events, [`machine`] what they mean, [`store`] where
-//! they live. The names used most are here at the root.
+//! they live; [`isolation`] helps runs that share rows. The names used most are here at the root.
 
 mod coordinator;
 pub mod diagram;
 pub mod failure;
 mod ids;
+pub mod isolation;
 pub mod journal;
 pub mod machine;
 mod observe;

@@ -1,6 +1,6 @@
 //! How a run came to another definition.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
@@ -64,23 +64,64 @@ impl StepMoves {
     /// What an old step is called now; nothing where it is no more.
     ///
     /// A path follows the longest part of it that is named: where `fulfil` is renamed to `deliver`,
-    /// `fulfil/pack` is `deliver/pack`, unless it has a name of its own.
+    /// `fulfil/pack` is `deliver/pack`, unless it has a name of its own. The items of a fan-out are named
+    /// together: `reserve[]/pack` is the `pack` of each.
     #[must_use]
     pub fn new_name(&self, old: &str) -> Option<String> {
-        let mut part = old;
-        loop {
+        let (plain, mut items) = without_items(old);
+        let mut part = plain.as_str();
+        let plain = loop {
             if let Some(new) = self.renamed.get(part) {
-                return Some(format!("{new}{}", &old[part.len()..]));
+                break format!("{new}{}", &plain[part.len()..]);
             }
             if self.dropped.iter().any(|dropped| dropped == part) {
                 return None;
             }
             match part.rfind(['/', '[']) {
                 Some(end) if end > 0 => part = &part[..end],
-                _ => return Some(old.to_owned()),
+                _ => break plain,
+            }
+        };
+        let mut name = String::with_capacity(plain.len() + 2 * items.len());
+        for c in plain.chars() {
+            name.push(c);
+            if c == '[' {
+                name.push_str(&items.pop_front().unwrap_or_default());
             }
         }
+        Some(name)
     }
+
+    /// What a step inside of `at` is called now among the steps inside of `now_at`; nothing where it is no
+    /// more, or is elsewhere. Both are paths in definitions, empty for the saga itself.
+    pub(crate) fn name_inside(&self, at: &str, now_at: &str, name: &str) -> Option<String> {
+        if at.is_empty() {
+            return self.new_name(name).filter(|name| is_one_part(name));
+        }
+        let now = self.new_name(&format!("{at}/{name}"))?;
+        let last = now.strip_prefix(now_at)?.strip_prefix('/')?;
+        is_one_part(last).then(|| last.to_owned())
+    }
+}
+
+fn is_one_part(name: &str) -> bool {
+    !name.contains(['/', '['])
+}
+
+/// A path with all items of a fan-out as one, and which they were.
+fn without_items(path: &str) -> (String, VecDeque<String>) {
+    let (mut plain, mut items) = (String::with_capacity(path.len()), VecDeque::new());
+    let mut rest = path;
+    while let Some((before, after)) = rest.split_once('[') {
+        plain.push_str(before);
+        plain.push('[');
+        let (item, after) = after.split_once(']').unwrap_or((after, ""));
+        items.push_back(item.to_owned());
+        plain.push(']');
+        rest = after;
+    }
+    plain.push_str(rest);
+    (plain, items)
 }
 
 #[cfg(test)]
@@ -121,6 +162,26 @@ mod tests {
             "deliver[2]/items[0]/label"
         );
         assert_eq!(now("log-it/deep[1]"), None);
+    }
+
+    #[test]
+    fn items_are_named_together() {
+        let renamed = [("ship[]/pack", "ship[]/wrap"), ("ship", "send")];
+        let moves = StepMoves {
+            renamed: renamed
+                .map(|(old, new)| (old.to_owned(), new.to_owned()))
+                .into(),
+            dropped: Vec::new(),
+        };
+        assert_eq!(moves.new_name("ship[2]/pack").unwrap(), "ship[2]/wrap");
+        assert_eq!(moves.new_name("ship[2]/weigh").unwrap(), "send[2]/weigh");
+        assert_eq!(moves.new_name("ship[2]").unwrap(), "send[2]");
+        // `ship` has another name: its `pack` would be elsewhere.
+        assert_eq!(moves.name_inside("ship[]", "send[]", "pack"), None);
+        assert_eq!(
+            moves.name_inside("ship[]", "send[]", "weigh").unwrap(),
+            "weigh"
+        );
     }
 
     #[test]

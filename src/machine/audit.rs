@@ -1,6 +1,7 @@
 //! What has to hold of a journal by itself, whatever the world says.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use crate::journal::{Event, Journal, Record, StepMoves};
 use crate::saga::{Graph, UndoOrder};
@@ -73,10 +74,11 @@ impl JournalFold {
 
     /// What is known of steps is known of them under their new names.
     fn rename(&mut self, journal: &Journal, moves: &StepMoves) {
-        let names: HashMap<&str, StepIx> = journal.steps.names().zip((0..).map(StepIx)).collect();
+        let names = journal.steps.names().into_iter();
+        let numbers: HashMap<Arc<str>, StepIx> = names.zip((0..).map(StepIx)).collect();
         let now = |step: StepIx| {
-            let new = moves.new_name(journal.steps.name(step))?;
-            names.get(new.as_str()).copied()
+            let new = moves.new_name(&journal.steps.name(step))?;
+            numbers.get(new.as_str()).copied()
         };
         let rounds = std::mem::take(&mut self.rounds).into_iter();
         self.rounds = rounds
@@ -102,7 +104,7 @@ impl JournalFold {
         journal: &Journal,
         event: &Event<StepIx>,
     ) -> Result<(), String> {
-        let name = |step: &StepIx| journal.steps.name(*step).to_owned();
+        let name = |step: &StepIx| journal.steps.name(*step).to_string();
         let sequential = graph.undo_order == UndoOrder::Sequential;
         match event {
             Event::RunStarted(_) if std::mem::replace(&mut self.begun, true) => {
@@ -203,6 +205,7 @@ impl JournalFold {
             Event::RunStarted(_)
             | Event::StepStopped { .. }
             | Event::StepNotStarted { .. }
+            | Event::PassedOver { .. }
             | Event::Probed { .. }
             | Event::CancelRequested { .. }
             | Event::CancelTooLate

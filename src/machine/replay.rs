@@ -1,5 +1,7 @@
 //! From a journal to a state: the very function that running uses (promise 8).
 
+use std::sync::Arc;
+
 use crate::ids::Timestamp;
 use crate::journal::{Event, Journal, Migrated, Record};
 use crate::machine::State;
@@ -19,36 +21,48 @@ pub enum ReplayError {
     NoSuchStep(String),
 }
 
-/// The numbers that the steps of a journal have in a graph: of all of its names, or of those that a part of
-/// the journal needs.
-struct Numbers(Option<Vec<Option<StepIx>>>);
+/// The numbers in the run of the steps that a journal names.
+struct Numbers {
+    /// Nothing where they are the same: numbers are given in the order in which steps come into being, so
+    /// a table that was made for this very graph has the same ones. Another one is matched by names, as
+    /// the steps come up.
+    names: Option<Vec<Arc<str>>>,
+    known: Vec<Option<StepIx>>,
+}
 
 impl Numbers {
-    fn of(graph: &Graph, names: &StepTable) -> Self {
-        let number = |name| graph.step_named(name);
-        let same = names.is_same(&graph.table);
-        Numbers((!same).then(|| names.names().map(number).collect()))
+    fn of(graph: &Graph, journal: &StepTable) -> Self {
+        let same = journal.begins_as(&graph.table);
+        let names = (!same).then(|| journal.names());
+        Numbers {
+            known: vec![None; names.as_ref().map_or(0, Vec::len)],
+            names,
+        }
     }
 
     fn translate(
-        &self,
+        &mut self,
         event: Event<StepIx>,
-        names: &StepTable,
+        state: &State,
+        graph: &Graph,
     ) -> Result<Event<StepIx>, ReplayError> {
-        let Some(numbers) = &self.0 else {
+        let Some(names) = &self.names else {
             return Ok(event);
         };
         let mut missing = None;
         let event = event.map_step(|step| {
-            let known = numbers.get(step.at()).copied().flatten();
-            known.unwrap_or_else(|| {
-                missing.get_or_insert(step);
-                step
-            })
+            let known = self.known.get(step.at()).copied().flatten();
+            known
+                .or_else(|| state.step_named(graph, names.get(step.at())?))
+                .inspect(|&found| self.known[step.at()] = Some(found))
+                .unwrap_or_else(|| {
+                    missing = Some(names.get(step.at()).map_or("?", |name| name).to_owned());
+                    step
+                })
         });
         match missing {
             None => Ok(event),
-            Some(step) => Err(ReplayError::NoSuchStep(names.name(step).to_owned())),
+            Some(step) => Err(ReplayError::NoSuchStep(step)),
         }
     }
 }
@@ -91,31 +105,29 @@ impl State {
     ) -> Result<State, ReplayError> {
         let before = graphs_before(graph, &journal.records);
         let mut graphs = before.iter().chain([graph]);
-        let names = &journal.steps;
         let mut current = graphs.next().unwrap_or(graph);
-        let mut numbers = Numbers::of(current, names);
+        let mut numbers = Numbers::of(current, &journal.steps);
         let mut state: Option<State> = None;
         for record in journal.records {
             for event in record.events {
-                let event = numbers.translate(event, names)?;
-                match (state.take(), &event) {
-                    (Some(before), event) => {
-                        look(&before, current, event, record.seq, record.at);
-                        let mut now = before;
-                        if let Event::Migrated(migrated) = event {
+                state = Some(match (state.take(), event) {
+                    (Some(mut state), event) => {
+                        let event = numbers.translate(event, &state, current)?;
+                        look(&state, current, &event, record.seq, record.at);
+                        if let Event::Migrated(migrated) = &event {
                             let next = graphs.next().unwrap_or(graph);
-                            now = now.migrated(current, next, migrated);
+                            state = state.migrated(current, next, migrated);
                             current = next;
-                            numbers = Numbers::of(current, names);
+                            numbers = Numbers::of(current, &journal.steps);
                         }
-                        now.apply(current, event, record.at);
-                        state = Some(now);
+                        state.apply(current, &event, record.at);
+                        state
                     }
                     (None, Event::RunStarted(started)) => {
-                        state = Some(State::begin(current, started, record.at));
+                        State::begin(current, &started, record.at)
                     }
                     (None, _) => return Err(ReplayError::NoStart),
-                }
+                });
             }
         }
         state.ok_or(ReplayError::NoStart)

@@ -262,6 +262,7 @@ fn cause(cause: &Cause) -> String {
         Cause::Cancel => "the run was cancelled".to_owned(),
         Cause::Stop { reason } => format!("a step asked to stop: {reason}"),
         Cause::Operator { by, reason } => format!("an operator said so{}", asked(by, reason)),
+        Cause::Absorbed => "what failed is done without".to_owned(),
     }
 }
 

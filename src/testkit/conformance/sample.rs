@@ -7,7 +7,7 @@ use crate::ids::{RunId, Timestamp};
 use crate::journal::{
     AppendId, End, Event, Migrated, ParkReason, Parking, Record, RunStarted, Standing, StepMoves,
 };
-use crate::saga::Outline;
+use crate::saga::{Outline, OutlineForm};
 use crate::step::{StepIx, StepTable, Value};
 use crate::store::Append;
 
@@ -68,9 +68,9 @@ impl Sample {
     /// the table that comes with each append.
     #[must_use]
     pub fn renumbered(&self) -> Self {
-        let names: Vec<&str> = self.steps.names().collect();
+        let names = self.steps.names();
         Sample {
-            steps: StepTable::new(names.into_iter().rev().map(Into::into).collect()),
+            steps: StepTable::new(names.into_iter().rev().collect()),
             ..self.clone()
         }
     }
@@ -157,6 +157,7 @@ impl Sample {
             version: std::mem::replace(&mut self.version, version),
             fingerprint: "0".repeat(64),
             steps: Vec::new(),
+            gathers: OutlineForm::Saga,
         };
         let to = (version, &*"1".repeat(64));
         let migrated = Migrated::new(from, to, StepMoves::default(), "a test", "because");
@@ -194,5 +195,6 @@ fn step_started(step: u32) -> Event {
         key: format!("{}/{step}/1", "1".repeat(32)).into(),
         fed_by: Vec::new(),
         mapped: Vec::new(),
+        items: None,
     }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::journal::StepMoves;
-use crate::saga::{Definition, Outline, OutlineStep, Saga, StepKind};
+use crate::saga::{Definition, Outline, OutlineForm, OutlineStep, Saga, StepKind};
 
 /// How runs of one definition of a saga go on with another one of it.
 ///
@@ -139,17 +139,24 @@ impl Migration {
             ));
             return faults;
         }
-        let old_step = |name: &str| old.steps.iter().find(|step| step.name == name);
-        let new_step = |name: &str| new.steps.iter().find(|step| step.name == name);
+        let (mut before, mut after) = (BTreeMap::new(), BTreeMap::new());
+        let order = add_steps(old, "", &mut before);
+        add_steps(&new, "", &mut after);
         for (was, is) in &self.moves.renamed {
-            if old_step(was).is_none() {
+            if !before.contains_key(was) {
                 faults.push(format!(
                     "`{was}` is renamed, and no step of before is called so"
                 ));
             }
-            if new_step(is).is_none() {
+            if !after.contains_key(is) {
                 faults.push(format!(
                     "`{was}` is renamed to `{is}`, and no step is called so"
+                ));
+            } else if around(was).map(|of| self.moves.new_name(of))
+                != around(is).map(|of| Some(of.to_owned()))
+            {
+                faults.push(format!(
+                    "`{was}` is renamed to `{is}`: a step stays inside of what it is inside of"
                 ));
             }
             if self.moves.dropped.contains(was) {
@@ -157,43 +164,91 @@ impl Migration {
             }
         }
         for dropped in &self.moves.dropped {
-            if old_step(dropped).is_none() {
+            if !before.contains_key(dropped) {
                 faults.push(format!(
                     "`{dropped}` is dropped, and no step of before is called so"
                 ));
             }
         }
         let mut taken: BTreeMap<String, &str> = BTreeMap::new();
-        for step in &old.steps {
-            let Some(name) = self.moves.new_name(&step.name) else {
+        for path in &order {
+            let Some(now) = self.moves.new_name(path) else {
                 continue;
             };
-            match new_step(&name) {
-                Some(now) => faults.extend(becomes_another_kind(step, now)),
-                // A name that is given and doesn't exist has been told.
-                None if name == step.name => faults.push(format!(
-                    "`{name}` has no counterpart: say `.rename(\"{name}\", ..)` or `.drop(\"{name}\")`"
-                )),
+            match after.get(&now) {
+                Some(step) => faults.extend(becomes_another_kind(path, before[path], &now, step)),
+                // A name that is given and doesn't exist has been told, and so has what it is inside of.
+                None if now == *path && self.is_inside_a_counterpart(path, &before, &after) => {
+                    faults.push(format!(
+                        "`{now}` has no counterpart: say `.rename(\"{now}\", ..)` or `.drop(\"{now}\")`"
+                    ));
+                }
                 None => {}
             }
-            if let Some(other) = taken.insert(name.clone(), &step.name) {
-                faults.push(format!(
-                    "`{other}` and `{}` both become `{name}`",
-                    step.name
-                ));
+            if let Some(other) = taken.insert(now.clone(), path) {
+                faults.push(format!("`{other}` and `{path}` both become `{now}`"));
             }
         }
         faults
     }
+
+    /// Whether what a step is inside of is there, and of the same form: else it is that which has changed.
+    fn is_inside_a_counterpart(
+        &self,
+        path: &str,
+        before: &BTreeMap<String, &OutlineStep>,
+        after: &BTreeMap<String, &OutlineStep>,
+    ) -> bool {
+        let Some(of) = around(path) else {
+            return true;
+        };
+        let now = self.moves.new_name(of);
+        let form = |step: &&OutlineStep| step.inside.as_ref().map(|inside| inside.gathers);
+        let was = before.get(of).map(form);
+        now.is_some_and(|now| was == after.get(&now).map(form))
+    }
+}
+
+/// All steps of a definition by their paths, in which all items of a fan-out are one; and their order.
+fn add_steps<'a>(
+    outline: &'a Outline,
+    at: &str,
+    steps: &mut BTreeMap<String, &'a OutlineStep>,
+) -> Vec<String> {
+    let mut order = Vec::new();
+    for step in &outline.steps {
+        let path = match outline.gathers {
+            OutlineForm::Each => format!("{at}[]"),
+            _ if at.is_empty() => step.name.clone(),
+            _ => format!("{at}/{}", step.name),
+        };
+        steps.insert(path.clone(), step);
+        order.push(path.clone());
+        if let Some(inside) = &step.inside {
+            order.extend(add_steps(inside, &path, steps));
+        }
+    }
+    order
+}
+
+/// The path of what a step is inside of.
+fn around(path: &str) -> Option<&str> {
+    let end = path.rfind(['/', '['])?;
+    Some(&path[..end])
 }
 
 /// What a read-only step has read is no effect, and can't be undone as one.
-fn becomes_another_kind(old: &OutlineStep, new: &OutlineStep) -> Option<String> {
+fn becomes_another_kind(
+    was: &str,
+    old: &OutlineStep,
+    is: &str,
+    new: &OutlineStep,
+) -> Option<String> {
     let turns = old.kind == StepKind::ReadOnly && new.kind != StepKind::ReadOnly;
     turns.then(|| {
         format!(
-            "`{}` is read-only, and `{}` is {}: what was read would be taken for an effect",
-            old.name, new.name, new.kind
+            "`{was}` is read-only, and `{is}` is {}: what was read would be taken for an effect",
+            new.kind
         )
     })
 }

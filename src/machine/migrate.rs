@@ -717,9 +717,6 @@ impl Scope {
             node.unmet = unmet;
             node.blockers = 0;
             node.withheld = false;
-            if node.undo != UndoStatus::Failed {
-                node.undo = UndoStatus::Idle;
-            }
             match node.status {
                 Status::Done => {
                     self.passed_over += u32::from(node.passed_over);
@@ -742,9 +739,44 @@ impl Scope {
                 }
             }
         }
-        if self.phase == Phase::Unwinding {
+        self.line_up_undos(graph);
+    }
+
+    /// The same of undos: what failed, sleeps or is under way inside a step stays so, as if nothing had been.
+    fn line_up_undos(&mut self, graph: &Graph) {
+        let before: Vec<UndoStatus> = self.nodes.iter().map(|node| node.undo).collect();
+        let unwinds = self.phase == Phase::Unwinding;
+        if unwinds {
             let then = self.unwind.then;
             self.unwind_region(graph, |scope, step| scope.seen(step).in_region, then);
+        }
+        for (step, undo) in self.steps().zip(before) {
+            let holds_steps = graph.step(step).inside().is_some();
+            let stays = match undo {
+                UndoStatus::Failed => true,
+                UndoStatus::Running => holds_steps,
+                UndoStatus::Sleeping { .. } => unwinds,
+                UndoStatus::Idle | UndoStatus::Ready => false,
+            };
+            if !stays {
+                if !unwinds {
+                    self.node(step).undo = UndoStatus::Idle;
+                }
+                continue;
+            }
+            self.unwind.ready.retain(|ready| *ready != step);
+            self.unwind.latest.retain(|(_, ready)| *ready != step);
+            self.node(step).undo = undo;
+            match undo {
+                UndoStatus::Sleeping { until } => {
+                    self.timers.insert((until, step));
+                }
+                UndoStatus::Running => {
+                    self.unwind.running += 1;
+                    self.unwind.inside += 1;
+                }
+                UndoStatus::Idle | UndoStatus::Ready | UndoStatus::Failed => {}
+            }
         }
     }
 }

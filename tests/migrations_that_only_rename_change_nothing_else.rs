@@ -248,14 +248,20 @@ async fn the_same_calls_come_to_the_same_end() {
             calls.sort();
             calls
         };
-        let undos = wanted
+        let undos: Vec<&String> = wanted
             .iter()
             .filter(|call| call.starts_with("undo "))
-            .count();
+            .collect();
+        // All of them succeed by now, so none is called twice.
+        let once: BTreeSet<&&String> = undos.iter().collect();
+        assert_eq!(once.len(), undos.len(), "seed {seed}: {undos:?}");
+        let undos = undos.len();
         half += usize::from(before.iter().any(|call| call.starts_with("undo ")));
         undone += undos;
         went_on += wanted.len() - undos;
-        if plan.sequential && undos == wanted.len() {
+        // Sub-sagas that undo themselves wait for nobody.
+        let plain = |drawn: &Drawn| matches!(drawn.made, Made::Call | Made::Read);
+        if plan.sequential && undos == wanted.len() && plan.steps.iter().all(plain) {
             assert_eq!(calls, renamed, "seed {seed}: in this order");
         }
         assert_eq!(sorted(calls), sorted(renamed), "seed {seed}");

@@ -130,7 +130,9 @@ impl<I: Payload, O: Payload> StepSpec<I, O> {
             .probe
             .map(|probe| Arc::new(MaybeProbe::<O>::new(probe)) as _);
         spec.inside = self.inside;
-        spec.maybe = spec.inside.is_some().then_some(some_of::<O>);
+        spec.wait = self.wait;
+        let called = spec.inside.is_none() && spec.wait.is_none();
+        spec.maybe = (!called).then_some(some_of::<O>);
         spec.condition = Some(Wired { wiring, supply });
         spec.twice = self.twice || self.condition.is_some();
         spec.after = self.after;

@@ -9,7 +9,7 @@ use crate::coordinator::driver::Driver;
 use crate::coordinator::error::{CommandError, GetError};
 use crate::coordinator::shared::{Registered, RunPermit};
 use crate::coordinator::slot::Slot;
-use crate::ids::{RunId, Timestamp};
+use crate::ids::RunId;
 use crate::journal::{Event, RunStarted, Standing};
 use crate::machine::State;
 use crate::operator::Reading;
@@ -47,10 +47,6 @@ pub(super) async fn take_up_open_runs(shared: Weak<Shared>) {
                 continue;
             }
             match entry.standing {
-                // Whoever sends the signal wakes it.
-                Standing::Waiting {
-                    until: Timestamp::NEVER,
-                } => {}
                 Standing::Waiting { until } if until > alive.clock.now() => {
                     alive.timers.add(until, entry.run);
                 }
@@ -126,9 +122,7 @@ impl Shared {
             match shared.store.find(&slot.run).await {
                 Ok(Some(entry)) if shared.definition(&entry.saga, entry.version).is_some() => {
                     match entry.standing {
-                        Standing::Waiting {
-                            until: Timestamp::NEVER,
-                        } => {}
+                        // Whoever sends the signal wakes a run that waits for ever.
                         Standing::Waiting { until } if until > shared.clock.now() => {
                             shared.timers.add(until, entry.run);
                         }

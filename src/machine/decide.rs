@@ -124,19 +124,19 @@ impl State {
         }
     }
 
-    /// Since when a scope may start something, as far as those around it are asked; nothing if it may not.
-    fn allowed_from(&self, root: &Graph, ix: ScopeIx) -> Option<Option<Timestamp>> {
+    /// Since when a scope may start something, as far as those around it are asked; never if it may not.
+    fn allowed_from(&self, root: &Graph, ix: ScopeIx) -> Option<Timestamp> {
         let mut from = None;
         for (around, step) in self.around(ix) {
             let Phase::Forward { hold } = self.scope(around).phase else {
-                return None;
+                return Some(Timestamp::NEVER);
             };
             if self.is_lost(root, around, step) {
-                return None;
+                return Some(Timestamp::NEVER);
             }
             from = from.max(hold);
         }
-        Some(from)
+        from
     }
 
     /// Whether attempts in flight are to be told to stop, and how long they have.
@@ -208,9 +208,10 @@ impl State {
         if one_is_enough && scope.done > 0 {
             return Next::Wait(None);
         }
-        let Some(from) = self.allowed_from(root, ix) else {
+        let from = self.allowed_from(root, ix);
+        if from == Some(Timestamp::NEVER) {
             return Next::Wait(None);
-        };
+        }
         if let Some(hold) = hold.max(from).filter(|&hold| hold > now) {
             return Next::Wait(earliest(Some(hold), deadline));
         }
@@ -253,13 +254,11 @@ impl State {
             Gathering::Race => Some(*step) != chosen && scope.wants_undo(graph, *step),
         };
         let absorbed = scope.absorbed > 0 || graph.gathers == Gathering::Race;
-        let left: Vec<StepIx> = match absorbed {
-            true => scope
-                .steps()
-                .filter(left)
-                .map(|step| scope.number(step))
-                .collect(),
-            false => Vec::new(),
+        let left: Vec<StepIx> = if absorbed {
+            let left = scope.steps().filter(left);
+            left.map(|step| scope.number(step)).collect()
+        } else {
+            Vec::new()
         };
         if left.is_empty() {
             return Next::Complete;
@@ -284,16 +283,12 @@ impl State {
     /// Rule D1: all attempts have come in, then all doubts are probed, then one decision is made.
     fn decide_drained(&self, root: &Graph, ix: ScopeIx, now: Timestamp) -> Next {
         let (graph, scope) = (self.graph_of(root, ix), self.scope(ix));
-        match graph.gathers {
-            Gathering::Saga => {}
-            Gathering::Fallback | Gathering::Race | Gathering::Each { .. }
-                if self.has_told_its_failure(ix) =>
-            {
-                return Next::Wait(None);
-            }
+        if self.has_told_its_failure(ix) {
+            return Next::Wait(None);
+        }
+        if let Gathering::Each { .. } | Gathering::Race = graph.gathers {
             // The saga around it decides, and begins to wait for what is in flight at once.
-            Gathering::Each { .. } | Gathering::Race => return self.tell_failure(graph, ix),
-            Gathering::Fallback => {}
+            return self.tell_failure(graph, ix);
         }
         if scope.in_flight + scope.below.calls > 0 {
             return Next::Wait(None);
@@ -308,9 +303,10 @@ impl State {
             let next = scope
                 .steps()
                 .any(|step| scope.seen(step).status == Status::Waiting);
-            return match next {
-                true => Next::Append(self.without(ix, self.failed_in(ix))),
-                false => self.tell_failure(graph, ix),
+            return if next {
+                Next::Append(self.without(ix, self.failed_in(ix)))
+            } else {
+                self.tell_failure(graph, ix)
             };
         }
         if ix == ScopeIx::ROOT {
@@ -377,9 +373,10 @@ impl State {
     /// The event for the failure of a step with steps inside; it takes no retry (rule N2).
     fn composite_failed(&self, step: StepIx, failure: Failure) -> Event<StepIx> {
         let node = self.node(step);
-        let failure = match failure.step.is_empty() {
-            true => failure.at(&*self.table.name(step), node.round, node.attempts),
-            false => failure,
+        let failure = if failure.step.is_empty() {
+            failure.at(&*self.table.name(step), node.round, node.attempts)
+        } else {
+            failure
         };
         Event::StepFailed {
             step,
@@ -508,10 +505,10 @@ impl State {
                     Next::Append(Event::Undone { step, took_us: 0 })
                 }
                 Direction::Compensated => Next::Append(self.undone_by_itself(graph, step, ix)),
-                // The whole run stops.
-                Direction::Stopped => Next::Wait(None),
-                // Going forward is part of the last undo's event; this is never seen.
-                Direction::Forward { .. } | Direction::Without => Next::Wait(None),
+                // The whole run stops. Going forward is part of the last undo's event, and never seen here.
+                Direction::Stopped | Direction::Forward { .. } | Direction::Without => {
+                    Next::Wait(None)
+                }
             };
         }
         let cancelled = self.cancel.as_ref().is_some_and(|cancel| cancel.pending);

@@ -287,7 +287,6 @@ impl State {
             let told = self.has_told_its_failure(ix);
             let scope = &mut self.scopes[index];
             match (scope.phase, scope.unwind.then) {
-                (Phase::Ended | Phase::Parked, _) => {}
                 (Phase::Forward { .. } | Phase::Draining, _) if decision.stop => {
                     scope.unwind_doubts(graph);
                 }
@@ -301,7 +300,7 @@ impl State {
                 (Phase::Unwinding, _) if matches!(decision.cause, Cause::Operator { .. }) => {
                     scope.retry_undos(graph);
                 }
-                (Phase::Forward { .. } | Phase::Unwinding, _) => {}
+                (Phase::Forward { .. } | Phase::Unwinding | Phase::Ended | Phase::Parked, _) => {}
             }
             self.after(root, ix);
         }

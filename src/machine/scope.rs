@@ -362,7 +362,7 @@ impl Scope {
 
     /// What the point of no return has left.
     pub(super) fn pivot_effect(&self, graph: &Graph) -> EffectNow {
-        let effects = self.no_return(graph).map(|node| node.irrevocable());
+        let effects = self.no_return(graph).map(NodeState::irrevocable);
         effects.max().unwrap_or(EffectNow::NotDone)
     }
 

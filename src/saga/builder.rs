@@ -87,7 +87,7 @@ pub(crate) struct StepBodies {
     pub(crate) wait: Option<Arc<dyn WaitBody>>,
     pub(crate) condition: Option<Wired>,
     /// Makes the output of what is inside one that may not be there.
-    pub(crate) maybe: Option<fn(Value) -> Result<Value, PayloadError>>,
+    pub(crate) maybe: Option<fn(&Value) -> Result<Value, PayloadError>>,
 }
 
 impl Definition {

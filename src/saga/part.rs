@@ -46,7 +46,7 @@ pub struct StepSpec<I, O> {
     pub(super) wait: Option<WaitSpec>,
     pub(super) condition: Option<Wired>,
     /// Makes the output of what is inside one that may not be there.
-    pub(super) maybe: Option<fn(Value) -> Result<Value, PayloadError>>,
+    pub(super) maybe: Option<fn(&Value) -> Result<Value, PayloadError>>,
     /// Whether it was given a second condition.
     pub(super) twice: bool,
     pub(super) after: Vec<SomeNode>,

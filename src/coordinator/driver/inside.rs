@@ -184,7 +184,7 @@ impl Driver {
             }
         };
         match bodies.maybe {
-            Some(maybe) => maybe(output),
+            Some(maybe) => maybe(&output),
             None => Ok(output),
         }
     }

@@ -83,7 +83,7 @@ impl Driver {
 
     fn call(&mut self, step: StepIx, kind: CallKind) -> (Call, StepContext, Span) {
         let undo = kind == CallKind::Compensate;
-        let stop = self.stop_of(step);
+        let told = self.told_to_stop(step);
         let place = self.state.place(&self.graph, step);
         let (node, definition) = (self.state.node(step), place.graph.step(place.step));
         let effect = self.state.effect_key(&self.graph, step);
@@ -117,7 +117,7 @@ impl Driver {
                 // An undo can't be cancelled (rule U3), so nothing ever tells it to stop.
                 Arc::default()
             } else {
-                stop
+                told
             },
         });
         let call = Call {
@@ -132,12 +132,12 @@ impl Driver {
     }
 
     /// What tells an attempt to stop: the run's, or for one of several ways its own.
-    fn stop_of(&mut self, step: StepIx) -> Arc<StopSignal> {
+    fn told_to_stop(&mut self, step: StepIx) -> Arc<StopSignal> {
         if !self.state.is_racing(&self.graph, step) {
             return Arc::clone(&self.stop);
         }
-        let stop: Arc<StopSignal> = Arc::default();
-        self.racing.push((step, Arc::clone(&stop)));
-        stop
+        let own: Arc<StopSignal> = Arc::default();
+        self.racing.push((step, Arc::clone(&own)));
+        own
     }
 }

@@ -6,7 +6,6 @@ use super::{Driver, Gone};
 use crate::coordinator::error::CommandError;
 use crate::coordinator::shared::Shared;
 use crate::coordinator::slot::{Settled, Started};
-use crate::ids::Timestamp;
 use crate::machine::State;
 use crate::partial::Snapshot;
 
@@ -43,8 +42,7 @@ impl Driver {
         }
         self.spans.rests(&self.state);
         // Only now: a timer that rings while the run is still driven would do nothing.
-        let until = self.until.filter(|until| *until != Timestamp::NEVER);
-        if let Some(until) = until.filter(|_| !parked) {
+        if let Some(until) = self.until.filter(|_| !parked) {
             self.shared.timers.add(until, self.slot.run.clone());
         }
         self.shared.forget_slot(&self.slot);

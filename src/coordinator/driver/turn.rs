@@ -16,6 +16,9 @@ use crate::machine::{AttemptResult, ScopeIx, Todo};
 use crate::saga::{Erased, Output};
 use crate::step::{PayloadError, StepIx, Value};
 
+/// What `map`s made for a step, its input if it is called, and how many items it has if it is a fan-out.
+type Begins = (Vec<Value>, Option<Erased>, Option<u32>);
+
 impl Driver {
     /// Asks the machine until it has nothing more to say.
     pub(super) fn turn(&mut self) {
@@ -88,11 +91,7 @@ impl Driver {
         }
     }
 
-    /// What `map`s make for a step, its input if it is called, and how many items it has if it is a fan-out.
-    fn input_to_start(
-        &mut self,
-        step: StepIx,
-    ) -> Result<(Vec<Value>, Option<Erased>, Option<u32>), PayloadError> {
+    fn input_to_start(&mut self, step: StepIx) -> Result<Begins, PayloadError> {
         let registered = Arc::clone(&self.registered);
         let (ix, input) = self.fed(step)?;
         let feed = self.state.feed(ix, &input);
@@ -228,7 +227,7 @@ impl Driver {
         let maybe = bodies_of(&self.registered, &self.state, step).maybe;
         let made = made.and_then(|output| {
             let mut output = match maybe {
-                Some(maybe) => maybe(output).map_err(|error| bad_input(&error))?,
+                Some(maybe) => maybe(&output).map_err(|error| bad_input(&error))?,
                 None => output,
             };
             if !self.shared.store.keeps_values() {

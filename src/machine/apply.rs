@@ -349,11 +349,12 @@ impl State {
         }
     }
 
-    /// Whether the step that the scope is the inside of has failed because of it.
+    /// Whether the step that the scope is the inside of has failed because of it. Until that step begins
+    /// again it stays told, also where the step waits for its turn by now.
     pub(super) fn has_told_its_failure(&self, ix: ScopeIx) -> bool {
         self.scope(ix)
             .inside
-            .is_some_and(|(around, step)| self.scope(around).seen(step).status == Status::Failed)
+            .is_some_and(|(around, step)| self.scope(around).seen(step).status != Status::Running)
     }
 
     /// Whether a step with steps inside has failed with all that they did still there: the saga around it

@@ -87,7 +87,8 @@ impl State {
     fn situation_of(&self, graph: &Graph, ix: ScopeIx, step: NodeIx, now: Timestamp) -> Situation {
         let scope = self.scope(ix);
         let node = scope.seen(step);
-        let name = scope.name(graph, step);
+        // A policy is written for its saga, whatever that is put inside of (rule N1).
+        let name = graph.step(step).name.to_string();
         let Some(failure) = &node.failure else {
             return self.situation(graph, ix, name, FailureMode::StepLogic, now);
         };

@@ -100,10 +100,11 @@ async fn main() -> Result<(), Error> {
         ("Timbuktu", true, "compensated"),
     ];
     for (to, insured, end) in trips {
-        let to = to.to_owned();
-        let run = coordinator
-            .start(&saga, to.as_str(), Trip { to, insured })
-            .await?;
+        let trip = Trip {
+            to: to.to_owned(),
+            insured,
+        };
+        let run = coordinator.start(&saga, to, trip).await?;
         let outcome = run.outcome().await?;
         tell(&outcome.partial());
         assert_eq!(outcome.word(), end);

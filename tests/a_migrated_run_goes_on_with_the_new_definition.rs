@@ -10,7 +10,7 @@ use amends::journal::{Command, CommandAnswer, Standing, Verb, VerbName};
 use amends::machine::Refused;
 use amends::operator::{Fate, Operator, Sent};
 use amends::{
-    CommandError, Coordinator, Happened, Migration, RecoveryStrategy, RunId, Saga, StepStatus,
+    CommandError, Coordinator, Happened, Migration, RecoveryStrategy, RunId, Saga, StepStatus, Told,
 };
 use evolving::{Code, Disk, Then, called, order, parked_by, until};
 
@@ -318,7 +318,7 @@ async fn the_same_migration_sent_again_is_carried_out_once() {
     let binary = migrating(&disk, 1, &saga).await;
     let command = Command::new("order-1", Verb::Migrate { to: None }).token("t");
     for _ in 0..2 {
-        assert_eq!(binary.command(&command).await.unwrap(), None);
+        assert_eq!(binary.command(&command).await.unwrap(), Told::Done);
     }
     let partial = binary.get(&run()).await.unwrap().unwrap();
     let migrated = |moment: &&amends::Moment| matches!(moment.what, Happened::Migrated { .. });

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::coordinator::codeless::Codeless;
+use crate::coordinator::commands::Told;
 use crate::coordinator::error::{BuildError, CommandError, GetError};
 use crate::coordinator::migration::Migration;
 use crate::coordinator::shared::Registered;
@@ -243,7 +244,7 @@ impl Shared {
         };
         let migrated = answer.is_ok();
         // Whoever asked may have gone.
-        drop(asking.answer.send(answer.map(|()| None)));
+        drop(asking.answer.send(answer.map(|()| Told::Done)));
         migrated
     }
 

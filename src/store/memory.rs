@@ -15,7 +15,8 @@ use crate::sharded::Sharded;
 use crate::step::{StepIx, StepTable};
 use crate::store::{
     Append, AppendError, Appending, CommandEntry, DefinitionKey, KnownDefinition, LoadError,
-    PruneFilter, Pruned, RunEntry, RunFilter, Store, StoreError, SubmitError, TroubleChange, key_of,
+    PruneFilter, Pruned, RunEntry, RunFilter, Store, StoreError, SubmitError, TroubleChange,
+    key_of,
 };
 
 /// A store without a disk: what it holds is gone with the process.

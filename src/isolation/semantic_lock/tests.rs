@@ -2,7 +2,7 @@ use super::*;
 
 use std::sync::Arc;
 
-use crate::step::{ContextParts, Keys, StepIx, StepTable};
+use crate::step::{ContextParts, Keys};
 use crate::trace_context::RunTrace;
 
 const NOW: Timestamp = Timestamp::from_micros(1_000_000_000);
@@ -15,8 +15,7 @@ fn call(kind: CallKind, run: &str, key: &str, fence: u64) -> StepContext {
         trace: RunTrace::new("", None, None),
         call: kind,
         fence,
-        steps: StepTable::default(),
-        step: StepIx(0),
+        step: "?".into(),
         round: 1,
         attempt: 1,
         keys: Keys {

@@ -41,8 +41,8 @@ use crate::ids::RunId;
 use crate::journal::{Command, CommandAnswer, Journal};
 use crate::saga::Outline;
 use crate::store::{
-    Append, AppendError, Appending, CommandEntry, Counts, KnownDefinition, LoadError, PruneFilter, Pruned,
-    RunEntry, RunFilter, Store, StoreError, SubmitError,
+    Append, AppendError, Appending, CommandEntry, Counts, KnownDefinition, LoadError, PruneFilter,
+    Pruned, RunEntry, RunFilter, Store, StoreError, SubmitError,
 };
 
 use lock::OwnerLock;
@@ -311,6 +311,15 @@ impl Store for SqliteStore {
         self.readers
             .read("reading commands", move |conn| {
                 commands::open(conn, after, limit)
+            })
+            .await
+    }
+
+    async fn open_commands_of(&self, run: &RunId) -> Result<Vec<CommandEntry>, StoreError> {
+        let run = run.clone();
+        self.readers
+            .read("reading commands", move |conn| {
+                commands::open_of(conn, &run)
             })
             .await
     }

@@ -237,6 +237,9 @@ pub struct StepReport {
     /// Its output, if it is done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<Value>,
+    /// How far its `execute` came in this round, by the last report that was written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<Value>,
     /// When its last attempt was announced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Timestamp>,
@@ -700,6 +703,7 @@ fn step_report(name: &str, node: &NodeState) -> StepReport {
         round: node.round,
         attempts: node.attempts,
         output: node.output.clone(),
+        progress: node.progress.clone(),
         started_at: node.started_at,
         ended_at: node.ended_at,
         took_us: u64::try_from(node.took.as_micros()).unwrap_or(u64::MAX),

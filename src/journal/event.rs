@@ -239,6 +239,13 @@ pub enum Event<S = StepIx> {
         /// Why.
         reason: String,
     },
+    /// An `execute` tells how far it has come; the newest report counts.
+    Progress {
+        /// The step.
+        step: S,
+        /// What it told.
+        value: Value,
+    },
     /// The run waits for an operator.
     Parked(Box<Parking>),
     /// The run has ended.
@@ -463,6 +470,7 @@ impl<S> Event<S> {
             | Event::Paused { .. }
             | Event::Resumed { .. }
             | Event::AbandonRequested { .. } => 2,
+            Event::Progress { .. } => 3,
         }
     }
 
@@ -639,6 +647,10 @@ impl<S> Event<S> {
             Event::Paused { by, reason } => Event::Paused { by, reason },
             Event::Resumed { by, reason } => Event::Resumed { by, reason },
             Event::AbandonRequested { by, reason } => Event::AbandonRequested { by, reason },
+            Event::Progress { step, value } => Event::Progress {
+                step: name(step),
+                value,
+            },
             Event::Parked(parking) => Event::Parked(parking),
             Event::Ended(end) => Event::Ended(end),
         }

@@ -7,7 +7,7 @@ use crate::journal::Event;
 use crate::step::{StepIx, StepTable};
 
 /// The newest version of the written form. A store keeps beside each record [which it has](form_of).
-pub const FORM_VERSION: u32 = 2;
+pub const FORM_VERSION: u32 = 3;
 
 /// The version of a record with these events: the oldest that can hold them, so that an older reader is
 /// stopped only by what it can't know.

@@ -83,6 +83,7 @@ impl State {
                 self.attempt_over(*step, CallEnded::Interrupted, *took_us, at);
                 self.interrupted(graph, *step);
             }
+            Event::Progress { step, value } => self.node(*step).progressed(value),
             Event::StepNotStarted { step } => self.step_not_started(graph, *step),
             Event::Probed { step, answer, .. } => {
                 if std::mem::take(&mut self.node(*step).probing) {

@@ -345,6 +345,7 @@ impl State {
             | Event::StepStopped { .. }
             | Event::StepInterrupted { .. }
             | Event::StepNotStarted { .. }
+            | Event::Progress { .. }
             | Event::UndoStarted { .. }
             | Event::Undone { .. }
             | Event::UndoFailed { .. }

@@ -180,6 +180,8 @@ pub(crate) struct NodeState {
     /// Whether it is done by an operator's word, without having been called.
     pub(crate) skipped: bool,
     pub(crate) output: Option<Value>,
+    /// How far the round's `execute` came, by its own word.
+    pub(crate) progress: Option<Value>,
     pub(crate) failure: Option<Box<Failure>>,
     /// Its place in the order of completions; larger is later.
     pub(super) completed: u64,
@@ -427,6 +429,7 @@ impl NodeState {
             edited: None,
             skipped: false,
             output: None,
+            progress: None,
             failure: None,
             completed: 0,
             started_at: None,

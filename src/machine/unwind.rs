@@ -27,6 +27,7 @@ impl NodeState {
         self.edited = None;
         self.skipped = false;
         self.output = None;
+        self.progress = None;
     }
 }
 
@@ -443,8 +444,9 @@ impl State {
         }
         let node = self.node(step);
         node.in_region = false;
-        // What feeds it may have been undone: a `map` is asked again.
+        // What feeds it may have been undone: a `map` is asked again, and it is not underway any more.
         node.mapped.clear();
+        node.progress = None;
         // A skip holds until the run begins anew.
         node.skipped = false;
         if was_done && graph.step(step).kind == StepKind::ReadOnly {

@@ -102,6 +102,10 @@ pub fn hide_payloads<S>(event: Event<S>) -> Event<S> {
             by,
             reason,
         },
+        Event::Progress { step, value } => Event::Progress {
+            step,
+            value: hidden(&value),
+        },
         Event::Ended(End::Completed { output }) => Event::Ended(End::Completed {
             output: hidden(&output),
         }),
@@ -130,11 +134,12 @@ pub fn hide_payloads<S>(event: Event<S>) -> Event<S> {
 }
 
 impl PartialResult {
-    /// The same result without the outputs of its steps.
+    /// The same result without the outputs of its steps, and without what they reported.
     #[must_use]
     pub fn without_payloads(mut self) -> Self {
         for step in &mut self.steps {
             step.output = None;
+            step.progress = None;
         }
         self
     }

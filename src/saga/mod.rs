@@ -9,6 +9,7 @@ mod closures;
 mod faults;
 mod fingerprint;
 mod graph;
+mod heartbeat;
 mod outline;
 mod part;
 mod wiring;

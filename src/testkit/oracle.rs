@@ -293,6 +293,7 @@ impl<'a> Watched<'a> {
             | Event::Commanded { .. }
             | Event::InputEdited { .. }
             | Event::UndosRetried { .. }
+            | Event::Progress { .. }
             | Event::Probed { .. }
             | Event::Resolved { .. }
             | Event::UndoFailed { .. }

@@ -10,7 +10,7 @@ use crate::coordinator::attempt::{Call, CallEnd, Came};
 use crate::coordinator::spans::within;
 use crate::journal::VerbName;
 use crate::machine::{AttemptResult, EffectNow};
-use crate::step::{CallKind, ContextParts, Effect, Keys, StepContext, StepIx};
+use crate::step::{CallKind, ContextParts, Effect, Keys, Pulse, StepContext, StepIx};
 
 impl Driver {
     /// Makes the calls that were announced, now that this is durable.
@@ -76,6 +76,7 @@ impl Driver {
             step,
             came: came(AttemptResult::NotStarted),
             took: Duration::ZERO,
+            progress: None,
         });
     }
 
@@ -93,6 +94,12 @@ impl Driver {
         } else {
             definition.timeout
         };
+        let heartbeat = match kind {
+            CallKind::Execute => definition.heartbeat,
+            CallKind::Compensate => definition.undo_heartbeat,
+            CallKind::Probe => None,
+        };
+        let pulse = Pulse::new(step, heartbeat, &self.unwritten.reports);
         let cx = StepContext::new(ContextParts {
             run: self.slot.run.clone(),
             trace: self.trace.clone(),
@@ -115,10 +122,14 @@ impl Driver {
             } else {
                 Arc::clone(&self.stop)
             },
+            pulse: Arc::clone(&pulse),
+            progress: node.progress.clone(),
         });
         let call = Call {
             step,
             timeout,
+            heartbeat,
+            pulse,
             classifier: Arc::clone(&self.shared.classifier),
             atomic: definition.atomic,
             encodes: !self.shared.store.keeps_values(),

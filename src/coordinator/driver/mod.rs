@@ -6,6 +6,7 @@
 
 mod append;
 mod launch;
+mod progress;
 mod rest;
 mod turn;
 
@@ -58,6 +59,7 @@ pub(super) struct Driver {
     /// Permits that were asked for, and those that came.
     asked: FuturesUnordered<BoxFuture<(StepIx, Option<Permits>)>>,
     granted: Vec<(StepIx, Permits)>,
+    unwritten: Unwritten,
     stop: Arc<StopSignal>,
     /// When attempts that were told to stop are dropped.
     drop_at: Option<Instant>,
@@ -68,6 +70,8 @@ pub(super) struct Driver {
     _permit: RunPermit,
     _guard: DriverGuard,
 }
+
+use progress::Unwritten;
 
 enum Launch {
     Execute {
@@ -133,6 +137,7 @@ impl Driver {
             over: Vec::new(),
             asked: FuturesUnordered::new(),
             granted: Vec::new(),
+            unwritten: Unwritten::default(),
             stop: Arc::default(),
             drop_at: None,
             until: None,
@@ -192,6 +197,7 @@ impl Driver {
                 self.take_up_policies();
                 self.take_commands();
                 self.turn();
+                self.note_news();
                 if !self.batch.is_empty()
                     && let Err(gone) = self.append().await
                 {
@@ -214,6 +220,7 @@ impl Driver {
                 continue;
             }
             if self.wait().await.is_err() {
+                self.last_words().await;
                 return Over::Gone(Gone::Closed);
             }
             self.take_in();
@@ -320,6 +327,9 @@ impl Driver {
         self.take_up_policies();
         let now = self.shared.clock.now();
         for end in std::mem::take(&mut self.over) {
+            if let Some(progress) = end.progress {
+                self.note_progress(end.step, progress, now);
+            }
             let event = match end.came {
                 Came::Execute(result) => {
                     self.state
@@ -343,14 +353,12 @@ impl Driver {
     async fn wait(&mut self) -> Result<(), ()> {
         let now = self.shared.clock.now();
         let timer = self.until.map(|until| Instant::now() + until.since(now));
-        let wake_at = match (timer, self.drop_at) {
-            (Some(one), Some(two)) => Some(one.min(two)),
-            (one, two) => one.or(two),
-        };
+        let mut wake_at = timer.into_iter().chain(self.drop_at).min();
         let mut sleep: Option<Pin<Box<Sleep>>> =
             wake_at.map(|at| Box::pin(tokio::time::sleep_until(at)));
         poll_fn(|cx| {
             self.slot.waker.register(cx.waker());
+            self.unwritten.reports.waker.register(cx.waker());
             let nothing_runs = self.calls.is_empty();
             if self.shared.is_aborting() || (self.shared.is_closing() && nothing_runs) {
                 return Poll::Ready(Err(()));
@@ -363,6 +371,12 @@ impl Driver {
             }
             if !self.over.is_empty() || self.granted.len() > granted || self.slot.has_commands() {
                 return Poll::Ready(Ok(()));
+            }
+            if let Some(due) = self.unwritten.listen()
+                && wake_at.is_none_or(|at| due < at)
+            {
+                wake_at = Some(due);
+                sleep = Some(Box::pin(tokio::time::sleep_until(due)));
             }
             if let Some(sleep) = &mut sleep
                 && sleep.as_mut().poll(cx).is_ready()

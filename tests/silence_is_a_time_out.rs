@@ -250,7 +250,7 @@ fn a_limit_that_nothing_could_keep_is_a_fault_of_the_definition() {
         step_fn(
             "a",
             async |_: &StepContext, (): &()| Ok(()),
-            async |_, _, _| Ok(()),
+            async |_, (), _| Ok(()),
         )
     };
     let send = irreversible_fn("b", async |_: &StepContext, (): &()| Ok(()));

@@ -7,7 +7,7 @@ mod common;
 
 use std::sync::{Arc, Mutex};
 
-use amends::journal::ParkReason;
+use amends::journal::{Command, InputEdit, ParkReason, Verb};
 use amends::step::PayloadError;
 use amends::*;
 use common::*;
@@ -173,6 +173,45 @@ fn what_was_undone_is_forgotten() {
             "do a from nothing"
         ]
     );
+}
+
+#[test]
+fn a_step_with_an_edited_input_begins_from_nothing() {
+    let (world, diary) = (World::new(), Diary::default());
+    let step = step_with(
+        "a",
+        diary.clone(),
+        async |diary, cx: &StepContext, n: &u32| {
+            diary.reads("do", cx);
+            cx.report_progress(5_u64);
+            if *n == 0 {
+                Err(StepError::rejected("nothing to do"))
+            } else {
+                Ok(1)
+            }
+        },
+        async |_, _, _, _| Ok(()),
+    );
+    let saga = only(step, always(RecoveryStrategy::Manual));
+    assert_eq!(world.run_to_rest(&saga, 0).word(), "parked");
+    world.life(&saga, async |coordinator| {
+        let run = coordinator
+            .attach(&saga, &"r".into())
+            .await
+            .unwrap()
+            .unwrap();
+        let retry = Verb::Retry {
+            strategy: Some(RecoveryStrategy::RetryFailed),
+            edits: vec![InputEdit {
+                step: "a".to_owned(),
+                input: Value::typed(Arc::new(1_u32)),
+            }],
+        };
+        let retry = Command::new("r", retry).by("ada").reason("typo").token("t");
+        coordinator.command(&retry).await.unwrap();
+        assert_eq!(run.ended().await.unwrap().completed(), Some(1));
+    });
+    assert_eq!(diary.lines(), ["do a from nothing", "do a from nothing"]);
 }
 
 #[test]

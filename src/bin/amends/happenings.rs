@@ -78,9 +78,7 @@ pub(crate) fn told(event: &Event<String>, payloads: bool) -> (Hue, String) {
             Hue::Yellow,
             format!("‖ {step} interrupted after {}", took(*took_us)),
         ),
-        Event::Progress { step, value } => {
-            (Hue::Dim, format!("… {step} comes on{}", told(value)))
-        }
+        Event::Progress { step, value } => (Hue::Dim, format!("… {step} comes on{}", told(value))),
         Event::StepNotStarted { step } => (Hue::Dim, format!("· {step} was not called")),
         Event::Probed {
             step,

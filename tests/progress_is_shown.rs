@@ -1,0 +1,152 @@
+//! How far a step has come is in the partial result and in what the command line shows, hidden as payloads are.
+
+// The helpers of this file aren't test functions.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod common;
+
+use std::sync::Arc;
+
+use amends::*;
+use common::*;
+
+/// A first step that reports and is done, a second that reports a secret and fails.
+fn saga(policy: RecoveryStrategy) -> Saga<u64, u64> {
+    let copies = step_fn(
+        "copy",
+        async |cx: &StepContext, n: &u64| {
+            cx.report_progress(*n);
+            Ok(*n)
+        },
+        async |_, _, _| Ok(()),
+    );
+    let mails = step_fn(
+        "mail",
+        async |cx: &StepContext, _: &u64| {
+            cx.report_progress(("ada@example.org".to_owned(), 3_u8));
+            Err::<u64, _>(StepError::rejected("no such address"))
+        },
+        async |_, _, _| Ok(()),
+    );
+    let mut saga = Saga::builder::<u64>("news").policy(RecoveryPolicy::new("p", policy));
+    let n = saga.input();
+    let copied = saga.add(copies, n);
+    let mailed = saga.add(mails, copied);
+    saga.returns(mailed).unwrap()
+}
+
+fn progress(partial: &PartialResult, step: &str) -> Option<String> {
+    let progress = partial.step(step).unwrap().progress.as_ref()?;
+    Some(progress.to_json().unwrap().get().to_owned())
+}
+
+#[test]
+fn the_partial_result_has_the_last_progress_of_each_step_and_leaves_it_out_where_there_is_none() {
+    let world = World::new();
+    let partial = world
+        .run_to_rest(&saga(RecoveryStrategy::Manual), 12)
+        .partial();
+    assert_eq!(progress(&partial, "copy").as_deref(), Some("12"));
+    assert_eq!(
+        progress(&partial, "mail").as_deref(),
+        Some(r#"["ada@example.org",3]"#)
+    );
+    let json = serde_json::to_string(&partial).unwrap();
+    assert!(json.contains(r#""progress":12"#), "{json}");
+    let read: PartialResult = serde_json::from_str(&json).unwrap();
+    assert_eq!(read, partial);
+
+    let hidden = partial.without_payloads();
+    assert_eq!(progress(&hidden, "copy"), None);
+    let json = serde_json::to_string(&hidden).unwrap();
+    assert!(!json.contains(r#""progress""#), "{json}");
+    assert!(!json.contains("ada@"), "{json}");
+}
+
+#[test]
+fn what_was_undone_has_come_no_way() {
+    let world = World::new();
+    let outcome = world.run_to_rest(&saga(RecoveryStrategy::Compensate), 12);
+    assert_eq!(outcome.word(), "compensated");
+    let partial = outcome.partial();
+    assert_eq!(progress(&partial, "copy"), None);
+    // What refused did nothing, and nothing was undone: how far it came is still to be seen.
+    assert!(progress(&partial, "mail").is_some());
+}
+
+#[test]
+fn a_reader_of_the_journal_sees_what_the_run_sees() {
+    let world = World::new();
+    let live = world
+        .run_to_rest(&saga(RecoveryStrategy::Manual), 12)
+        .partial();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let view = runtime.block_on(async {
+        let operator = amends::operator::Operator::new(Arc::clone(&world.store) as _);
+        operator.view(&"r".into()).await.unwrap().unwrap()
+    });
+    assert_eq!(progress(&view.partial(), "mail"), progress(&live, "mail"));
+}
+
+#[test]
+fn an_events_progress_is_hidden_with_its_length() {
+    use amends::journal::Event;
+    use amends::operator::hide_payloads;
+
+    let value = Value::typed(Arc::new("ada@example.org".to_owned()));
+    let step = "mail".to_owned();
+    let hidden = hide_payloads(Event::Progress { step, value });
+    assert_eq!(
+        serde_json::to_string(&hidden).unwrap(),
+        r#"{"progress":{"step":"mail","value":"(hidden: 17 bytes)"}}"#
+    );
+}
+
+#[cfg(feature = "cli")]
+#[tokio::test]
+async fn the_command_line_shows_progress_where_payloads_are_asked_for() {
+    use amends::store::SqliteStore;
+
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("sagas.db");
+    let saga = saga(RecoveryStrategy::Manual);
+    let coordinator = Coordinator::builder(SqliteStore::open(&file).unwrap())
+        .register(&saga)
+        .build()
+        .await
+        .unwrap();
+    let run = coordinator.start(&saga, "r", 12).await.unwrap();
+    run.outcome().await.unwrap();
+    coordinator.shutdown().await;
+
+    let says = |arguments: &[&str]| {
+        let told = std::process::Command::new(env!("CARGO_BIN_EXE_amends"))
+            .args(arguments)
+            .env_clear()
+            .env("AMENDS_STORE", format!("sqlite:{}", file.display()))
+            .output()
+            .unwrap();
+        assert!(told.status.success(), "{told:?}");
+        String::from_utf8(told.stdout).unwrap()
+    };
+    let shown = says(&["show", "r", "--payloads"]);
+    let part = shown
+        .split("\n\n")
+        .find(|part| part.starts_with("Progress"));
+    assert_eq!(
+        part,
+        Some("Progress\ncopy  12\nmail  [\"ada@example.org\",3]")
+    );
+    for arguments in [
+        &["show", "r"][..],
+        &["show", "r", "--json"],
+        &["journal", "r"],
+    ] {
+        let hidden = says(arguments);
+        assert!(!hidden.contains("ada@"), "{arguments:?}: {hidden}");
+        assert!(!hidden.contains("Progress"), "{arguments:?}: {hidden}");
+    }
+    let journal = says(&["journal", "r", "--payloads"]);
+    assert!(journal.contains("… copy comes on: 12\n"), "{journal}");
+    assert!(says(&["journal", "r"]).contains("… copy comes on\n"));
+}

@@ -6,6 +6,7 @@
 mod common;
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use amends::journal::{Command, InputEdit, ParkReason, Verb};
 use amends::step::PayloadError;
@@ -140,6 +141,8 @@ fn an_undo_reads_how_far_execute_got_and_its_own_reports_change_nothing() {
             assert!(matches!(effect, Effect::InDoubt));
             diary.reads("undo", cx);
             cx.report_progress(1_000_u64);
+            // Long enough that it would be written.
+            tokio::time::sleep(20 * SECOND).await;
             if cx.attempt() == 1 {
                 Err(lost())
             } else {
@@ -351,7 +354,7 @@ fn what_an_attempt_left_behind_reports_is_nobodys_progress() {
                 });
                 return Err(lost());
             }
-            // The other one reports in the time between.
+            // The other one reports meanwhile, and all that is to be written is.
             tokio::time::sleep(30 * SECOND).await;
             if cx.attempt() == 2 {
                 Err(lost())
@@ -361,7 +364,8 @@ fn what_an_attempt_left_behind_reports_is_nobodys_progress() {
         },
         async |_, _, _, _| Ok(()),
     );
-    let step = step.retry(calls(3)).timeout(60 * SECOND);
+    let soon = Retry::constant().initial(Duration::from_millis(1));
+    let step = step.retry(soon).timeout(60 * SECOND);
     let saga = only(step, always(RecoveryStrategy::Compensate));
     assert_eq!(world.run_to_rest(&saga, 1).completed(), Some(1));
     assert_eq!(

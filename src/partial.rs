@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::failure::{Failure, FailureMode};
+use crate::failure::{Failure, FailureMode, PartialSuccess};
 use crate::ids::{RunId, Timestamp};
 use crate::journal::{CancelTold, Cause, End, Parking, Standing, VerbName};
 use crate::machine::{Call, CallEnded, EffectNow, Moment, NodeState, State, Status, UndoStatus};
@@ -240,6 +240,9 @@ pub struct StepReport {
     /// How far its `execute` came in this round, by the last report that was written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Value>,
+    /// What it says of itself, if it did a part of its work.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partial: Option<PartialSuccess>,
     /// When its last attempt was announced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Timestamp>,
@@ -509,8 +512,8 @@ impl PartialResult {
         let failing = decision.and_then(|decision| decision.failed.first().copied());
         let failing = failing.or_else(|| first_failed(state));
         let failure_mode = failing
-            .and_then(|step| state.nodes.get(step.0 as usize)?.failure.as_ref())
-            .map(|failure| failure.mode.clone())
+            .and_then(|step| state.nodes.get(step.0 as usize)?.went_wrong())
+            .cloned()
             .or_else(|| {
                 decision
                     .and_then(|decision| decision.why.first())
@@ -704,6 +707,7 @@ fn step_report(name: &str, node: &NodeState) -> StepReport {
         attempts: node.attempts,
         output: node.output.clone(),
         progress: node.progress.clone(),
+        partial: node.in_part().cloned(),
         started_at: node.started_at,
         ended_at: node.ended_at,
         took_us: u64::try_from(node.took.as_micros()).unwrap_or(u64::MAX),

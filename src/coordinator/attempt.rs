@@ -140,14 +140,19 @@ impl Call {
         permits: Permits,
     ) -> CallEnd {
         let began = Instant::now();
-        let result = match guard(&self, future, stop.as_deref()).await {
+        let ended = guard(&self, future, stop.as_deref()).await;
+        let last = self.pulse.end();
+        let result = match ended {
             Guarded::Returned(Ok(mut output)) => match self.encodes.then(|| output.encode()) {
                 // The effect is there, but can't be told: in doubt, and no retry would help.
                 Some(Err(error)) => AttemptResult::Failed(Failure::new(
                     FailureMode::StepContract,
                     error.to_string(),
                 )),
-                Some(Ok(())) | None => AttemptResult::Done(output),
+                Some(Ok(())) | None => match last.part {
+                    Some(part) => AttemptResult::DoneInPart(output, Box::new(part)),
+                    None => AttemptResult::Done(output),
+                },
             },
             Guarded::Returned(Err(error)) => match error.kind() {
                 ErrorKind::Stop(reason) => AttemptResult::Stopped(reason.clone()),
@@ -165,7 +170,7 @@ impl Call {
             step: self.step,
             came: Came::Execute(result),
             took: began.elapsed(),
-            progress: self.pulse.end(),
+            progress: last.progress,
         }
     }
 

@@ -25,6 +25,7 @@ mod failure;
 mod http;
 pub(crate) mod millis;
 mod mode;
+mod partial_success;
 #[cfg(feature = "http")]
 mod retry_after;
 mod words;
@@ -36,4 +37,5 @@ pub use failure::{FailedEffect, Failure};
 #[cfg(feature = "http")]
 pub use http::HttpFailure;
 pub use mode::FailureMode;
+pub use partial_success::PartialSuccess;
 pub use words::WordRules;

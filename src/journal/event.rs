@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::failure::Failure;
+use crate::failure::{FailedEffect, Failure, PartialSuccess};
 use crate::ids::Timestamp;
 use crate::journal::SkippedEffect;
 use crate::policy::{Explanation, GiveUp, RecoveryStrategy};
@@ -53,6 +53,12 @@ pub enum Event<S = StepIx> {
         step: S,
         /// Its output.
         output: Value,
+        /// What it says of itself where it did a part of its work.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        partial: Option<Box<PartialSuccess>>,
+        /// Whether the policy has an answer to that, so that all comes to rest and a decision is made.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        asks: bool,
         /// How long the call took.
         took_us: u64,
     },
@@ -442,6 +448,17 @@ impl<S> Event<S> {
     /// The first version of the written form that has this event.
     pub(super) fn form(&self) -> u32 {
         match self {
+            Event::StepDone {
+                partial: Some(_), ..
+            } => 3,
+            Event::Decided(decision)
+                if decision
+                    .why
+                    .iter()
+                    .any(|why| why.saw.effect == FailedEffect::Done) =>
+            {
+                3
+            }
             Event::RunStarted(_)
             | Event::Claimed { .. }
             | Event::StepStarted { .. }
@@ -497,10 +514,14 @@ impl<S> Event<S> {
             Event::StepDone {
                 step,
                 output,
+                partial,
+                asks,
                 took_us,
             } => Event::StepDone {
                 step: name(step),
                 output,
+                partial,
+                asks,
                 took_us,
             },
             Event::StepFailed {

@@ -43,10 +43,15 @@ impl State {
             Event::StepDone {
                 step,
                 output,
+                partial,
+                asks,
                 took_us,
             } => {
                 self.attempt_over(*step, CallEnded::Done, *took_us, at);
                 self.now_done(graph, *step, output.clone());
+                if let Some(part) = partial {
+                    self.did_part(graph, *step, part, *asks);
+                }
             }
             Event::StepFailed {
                 step,

@@ -18,6 +18,7 @@ mod decide;
 mod forward;
 mod kept;
 mod recovery;
+mod part;
 mod progress;
 mod replay;
 mod state;

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::failure::{FailedEffect, FailureMode};
 use crate::ids::Timestamp;
-use crate::journal::{Cause, Decision, ParkReason, Parking};
+use crate::journal::{Cause, Decision, ParkReason, Parking, what_happened};
+use crate::machine::part::simply_goes_on;
 use crate::machine::state::{Direction, EffectNow, Phase, State, Status, UndoStatus};
 use crate::policy::{Explanation, RecoveryStrategy, Situation};
 use crate::saga::{Graph, StepKind, UndoRule};
@@ -36,9 +37,11 @@ impl State {
             .map(|why| why.says)
             .max()
             .unwrap_or(RecoveryStrategy::Manual);
+        let goes_on = simply_goes_on(&why, strictest);
         let unavailable = self
             .unavailable(graph, strictest, AskedBy::Policy)
-            .or_else(|| self.used_up(graph, strictest));
+            .or_else(|| self.used_up(graph, strictest))
+            .filter(|_| !goes_on);
         let strategy = match unavailable {
             None => strictest,
             Some(because) => {
@@ -48,12 +51,13 @@ impl State {
                 RecoveryStrategy::Manual
             }
         };
-        let retries = matches!(
-            strategy,
-            RecoveryStrategy::RetryFailed
-                | RecoveryStrategy::RetryFromCheckpoint
-                | RecoveryStrategy::RetryAll
-        );
+        let retries = !goes_on
+            && matches!(
+                strategy,
+                RecoveryStrategy::RetryFailed
+                    | RecoveryStrategy::RetryFromCheckpoint
+                    | RecoveryStrategy::RetryAll
+            );
         let recovery = if retries { self.recoveries + 1 } else { 0 };
         let resume_at = retries.then(|| {
             let step = self.failures.first().copied().unwrap_or(StepIx(0));
@@ -79,6 +83,9 @@ impl State {
     fn situation_of(&self, graph: &Graph, step: StepIx, now: Timestamp) -> Situation {
         let node = self.seen(step);
         let name = graph.step(step).name.to_string();
+        if let Some(part) = node.in_part() {
+            return self.situation_in_part(graph, step, part, now);
+        }
         let Some(failure) = &node.failure else {
             return self.situation(graph, name, FailureMode::StepLogic, now);
         };
@@ -91,7 +98,7 @@ impl State {
         saw
     }
 
-    fn situation(
+    pub(super) fn situation(
         &self,
         graph: &Graph,
         step: String,
@@ -312,7 +319,7 @@ fn manual_message(graph: &Graph, decision: &Decision<StepIx>) -> String {
     let failed = if failed.is_empty() {
         "the run's time is up".to_owned()
     } else {
-        format!("{} failed", failed.join(", "))
+        what_happened(&failed, &decision.why, ", ")
     };
     match decision
         .why

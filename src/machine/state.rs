@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, BinaryHeap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::failure::Failure;
+use crate::failure::{Failure, PartialSuccess};
 use crate::ids::Timestamp;
 use crate::journal::{CancelTold, Decision, End, Parking, RunStarted, Standing};
 use crate::machine::kept::{Call, Moment};
@@ -182,6 +182,8 @@ pub(crate) struct NodeState {
     pub(crate) output: Option<Value>,
     /// How far the round's `execute` came, by its own word.
     pub(crate) progress: Option<Value>,
+    /// What the step says that is done in part.
+    pub(super) partial: Option<Box<PartialSuccess>>,
     pub(crate) failure: Option<Box<Failure>>,
     /// Its place in the order of completions; larger is later.
     pub(super) completed: u64,
@@ -430,6 +432,7 @@ impl NodeState {
             skipped: false,
             output: None,
             progress: None,
+            partial: None,
             failure: None,
             completed: 0,
             started_at: None,

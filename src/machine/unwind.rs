@@ -28,6 +28,7 @@ impl NodeState {
         self.skipped = false;
         self.output = None;
         self.progress = None;
+        self.partial = None;
     }
 }
 

@@ -17,7 +17,7 @@ use crate::step::{Probed, Value};
 /// use std::sync::Arc;
 ///
 /// let output = Value::typed(Arc::new("secret".to_owned()));
-/// let done = Event::StepDone { step: "charge".to_owned(), output, took_us: 5 };
+/// let done = Event::StepDone { step: "charge".to_owned(), output, partial: None, asks: false, took_us: 5 };
 /// let shown = serde_json::to_string(&hide_payloads(done))?;
 /// assert_eq!(shown, r#"{"step_done":{"step":"charge","output":"(hidden: 8 bytes)","took_us":5}}"#);
 /// # Ok::<(), serde_json::Error>(())
@@ -50,10 +50,14 @@ pub fn hide_payloads<S>(event: Event<S>) -> Event<S> {
         Event::StepDone {
             step,
             output,
+            partial,
+            asks,
             took_us,
         } => Event::StepDone {
             step,
             output: hidden(&output),
+            partial,
+            asks,
             took_us,
         },
         Event::Probed {

@@ -1,4 +1,4 @@
-//! Signs of life from a call, and how far it has come.
+//! What a call tells besides its result: that it lives, how far it has come, that it did a part.
 //!
 //! A report is a value in a cell: a newer one replaces it, so that reports can neither wait nor pile up.
 //! Whoever drives the run takes it from there when it writes.
@@ -11,6 +11,7 @@ use std::time::Duration;
 use futures_util::task::AtomicWaker;
 use tokio::time::Instant;
 
+use crate::failure::PartialSuccess;
 use crate::step::{CallKind, Payload, PayloadError, StepContext, StepIx, Value};
 
 /// So long passes between two records of one step's progress, however much it reports.
@@ -84,6 +85,50 @@ impl StepContext {
         }
     }
 
+    /// Tells that this `execute` did a part of its items only, and returns an output all the same.
+    ///
+    /// The step is done: its output goes to its dependents, and its effect is undone like any other. The note
+    /// is journalled with it and shown, and the run goes on, unless a rule of the recovery policy names it (by
+    /// its mode or by `effect = "done"`) and says something other than `retry_failed`. The last note of a call
+    /// counts; one that lacks nothing, one of a call that fails, and one of an undo or a probe say nothing.
+    ///
+    /// ```
+    /// # use amends::store::MemoryStore;
+    /// # use amends::{Coordinator, Saga, StepContext, step_fn};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use amends::failure::PartialSuccess;
+    ///
+    /// let reserve = step_fn(
+    ///     "reserve",
+    ///     async |cx: &StepContext, lines: &Vec<u32>| {
+    ///         let there: Vec<u32> = lines.iter().copied().filter(|line| *line < 100).collect();
+    ///         let (done, of) = (there.len() as u64, lines.len() as u64);
+    ///         cx.did_part(PartialSuccess::new(done, of, "the others are out of stock"));
+    ///         Ok(there)
+    ///     },
+    ///     async |_cx, _lines, _effect| Ok(()),
+    /// );
+    /// # let mut saga = Saga::builder::<Vec<u32>>("order");
+    /// # let lines = saga.input();
+    /// # let reserved = saga.add(reserve, lines);
+    /// # let saga = saga.returns(reserved)?;
+    /// # let coordinator = Coordinator::builder(MemoryStore::new()).register(&saga).build().await?;
+    /// # let run = coordinator.start(&saga, "order-7", vec![1, 2, 300]).await?;
+    /// let outcome = run.outcome().await?;
+    /// let partial = outcome.partial();
+    /// let note = partial.step("reserve").and_then(|step| step.partial.as_ref()).unwrap();
+    /// assert_eq!((note.done, note.of), (2, 3));
+    /// assert_eq!(outcome.completed(), Some(vec![1, 2]));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn did_part(&self, part: PartialSuccess) {
+        if self.parts.call == CallKind::Execute {
+            self.parts.pulse.told().part = Some(part);
+        }
+    }
+
     /// How far this step had come in this round when the call was made, by the last report that was
     /// written. In `compensate` and in a probe: how far `execute` had come.
     ///
@@ -115,6 +160,7 @@ struct Told {
     /// The newest report, until it is written.
     news: Option<Value>,
     written_at: Instant,
+    part: Option<PartialSuccess>,
     /// Whether the call has ended: what a task that it left behind reports is nobody's progress.
     over: bool,
 }
@@ -131,6 +177,7 @@ impl Pulse {
             told: Mutex::new(Told {
                 news: None,
                 written_at: made,
+                part: None,
                 over: false,
             }),
             reports: Arc::downgrade(reports),
@@ -182,11 +229,14 @@ impl Pulse {
         }
     }
 
-    /// The call has ended; this is the last that it told, unless it is written already.
-    pub(crate) fn end(&self) -> Option<Value> {
+    /// The call has ended; this is the last that it told.
+    pub(crate) fn end(&self) -> LastWords {
         let mut told = self.told();
         told.over = true;
-        told.news.take()
+        LastWords {
+            progress: told.news.take(),
+            part: told.part.take().filter(PartialSuccess::lacks_something),
+        }
     }
 
     /// When there is news: from when on it may be written with something else, and when for its own sake.
@@ -213,6 +263,14 @@ impl fmt::Debug for Pulse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Pulse")
     }
+}
+
+/// What a call told last.
+pub(crate) struct LastWords {
+    /// How far it came, if that is not written yet.
+    pub(crate) progress: Option<Value>,
+    /// That it did a part only.
+    pub(crate) part: Option<PartialSuccess>,
 }
 
 /// Where the calls of one driver say that they have news.

@@ -47,11 +47,19 @@ pub(crate) fn told(event: &Event<String>, payloads: bool) -> (Hue, String) {
         Event::StepDone {
             step,
             output,
+            partial,
             took_us,
-        } => (
-            Hue::Green,
-            format!("✓ {step} done after {}{}", took(*took_us), told(output)),
-        ),
+            ..
+        } => {
+            let part = partial
+                .as_ref()
+                .map_or(String::new(), |part| format!(", in part, {part}"));
+            let (took, output) = (took(*took_us), told(output));
+            (
+                Hue::Green,
+                format!("✓ {step} done after {took}{part}{output}"),
+            )
+        }
         Event::StepFailed {
             step,
             failure,

@@ -136,8 +136,7 @@ impl State {
             return TroubleChange::Gone;
         }
         let failed = decision.failed.first().map(|&step| {
-            let failure = self.nodes[step.at()].failure.as_ref();
-            let mode = failure.map(|failure| failure.mode.to_string());
+            let mode = self.nodes[step.at()].went_wrong().map(ToString::to_string);
             Trouble::new(&*graph.step(step).name, mode.unwrap_or_default())
         });
         let of_the_run = || {

@@ -1,8 +1,8 @@
 //! Events in words, one line each: what `journal` and `watch` print.
 
-use amends::failure::Failure;
+use amends::failure::{FailedEffect, Failure};
 use amends::journal::{CancelTold, Cause, Decision, End, Event, SkippedEffect};
-use amends::policy::GiveUp;
+use amends::policy::{Explanation, GiveUp};
 use amends::{Probed, Timestamp, Value};
 
 use crate::instants::to_the_second;
@@ -244,7 +244,7 @@ fn ended(end: &End, told: &impl Fn(&Value) -> String) -> (Hue, String) {
 
 /// One decision in a line.
 pub(crate) fn decided(decision: &Decision<String>) -> String {
-    let cause = cause(&decision.cause);
+    let cause = cause(decision);
     let what = if decision.stop {
         "keep what is done"
     } else {
@@ -260,8 +260,12 @@ pub(crate) fn decided(decision: &Decision<String>) -> String {
     format!("decided {what}{which}, because {cause}{then}")
 }
 
-fn cause(cause: &Cause) -> String {
-    match cause {
+fn cause(decision: &Decision<String>) -> String {
+    let in_part = |why: &Explanation| why.saw.effect == FailedEffect::Done;
+    match &decision.cause {
+        Cause::Failures if !decision.why.is_empty() && decision.why.iter().all(in_part) => {
+            "of what is done in part".to_owned()
+        }
         Cause::Failures => "of what failed".to_owned(),
         Cause::Cancel => "the run was cancelled".to_owned(),
         Cause::Stop { reason } => format!("a step asked to stop: {reason}"),

@@ -67,6 +67,7 @@ pub(crate) async fn run(args: &Args, session: &Session) -> Result<Exit, CliError
     heading(out, &view)?;
     about(out, &partial)?;
     steps(out, &partial)?;
+    parts(out, &partial)?;
     payloads(out, "Outputs", &partial, |step| step.output.as_ref())?;
     payloads(out, "Progress", &partial, |step| step.progress.as_ref())?;
     failures(out, &partial)?;
@@ -222,6 +223,22 @@ fn duration(step: &StepReport) -> String {
     } else {
         span::format(step.duration())
     }
+}
+
+fn parts(out: &Output, partial: &PartialResult) -> Result<(), CliError> {
+    let in_part: Vec<String> = partial
+        .steps
+        .iter()
+        .filter_map(|step| Some(format!("{}: {}", step.name, step.partial.as_ref()?)))
+        .collect();
+    if in_part.is_empty() {
+        return Ok(());
+    }
+    title(out, "Done in part")?;
+    for text in in_part {
+        out.line(wrapped(out, 0, &text))?;
+    }
+    Ok(())
 }
 
 /// Only where payloads are shown is there any.

@@ -1,4 +1,5 @@
-//! How far a step has come is in the partial result and in what the command line shows, hidden as payloads are.
+//! How far a step has come, and that it did a part, are in the partial result and in what the command line shows;
+//! progress is hidden as payloads are.
 
 // The helpers of this file aren't test functions.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
@@ -149,4 +150,70 @@ async fn the_command_line_shows_progress_where_payloads_are_asked_for() {
     let journal = says(&["journal", "r", "--payloads"]);
     assert!(journal.contains("… copy comes on: 12\n"), "{journal}");
     assert!(says(&["journal", "r"]).contains("… copy comes on\n"));
+}
+
+#[cfg(feature = "cli")]
+#[tokio::test]
+async fn the_command_line_says_which_steps_are_done_in_part_and_why_that_was_acted_on() {
+    use amends::failure::{FailedEffect, PartialSuccess};
+    use amends::policy::{Condition, Rule};
+    use amends::store::SqliteStore;
+
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("sagas.db");
+    let rule = Rule::new("half is none", RecoveryStrategy::Manual)
+        .when(Condition::Effect(FailedEffect::Done));
+    let reserve = step_fn(
+        "reserve",
+        async |cx: &StepContext, n: &u64| {
+            cx.did_part(PartialSuccess::new(7, 10, "3 lines are out of stock"));
+            Ok(*n)
+        },
+        async |_, _, _| Ok(()),
+    );
+    let mut saga = Saga::builder::<u64>("order").policy(RecoveryPolicy::saga().first(rule));
+    let n = saga.input();
+    let reserved = saga.add(reserve, n);
+    let saga = saga.returns(reserved).unwrap();
+    let coordinator = Coordinator::builder(SqliteStore::open(&file).unwrap())
+        .register(&saga)
+        .build()
+        .await
+        .unwrap();
+    let run = coordinator.start(&saga, "r", 12).await.unwrap();
+    assert_eq!(run.outcome().await.unwrap().word(), "parked");
+    coordinator.shutdown().await;
+
+    let says = |arguments: &[&str]| {
+        let told = std::process::Command::new(env!("CARGO_BIN_EXE_amends"))
+            .args(arguments)
+            .env_clear()
+            .env("AMENDS_STORE", format!("sqlite:{}", file.display()))
+            .env("COLUMNS", "200")
+            .output()
+            .unwrap();
+        assert!(told.status.success(), "{told:?}");
+        String::from_utf8(told.stdout).unwrap()
+    };
+    let note = "7 of 10: 3 lines are out of stock (partial_step_failures)";
+    let shown = says(&["show", "r"]);
+    assert!(
+        shown.contains(&format!("Done in part\nreserve: {note}\n")),
+        "{shown}"
+    );
+    let journal = says(&["journal", "r"]);
+    // A long line is wrapped.
+    let journal = journal.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(journal.contains(&format!(", in part, {note}")), "{journal}");
+    let decided = "decided manual, because of what is done in part";
+    assert!(journal.contains(decided), "{journal}");
+    let why = says(&["why", "r"]);
+    for line in [
+        "Decided: manual, because `reserve` is done in part.",
+        "Step `reserve` is done in part, with partial_step_failures",
+        "effect done.",
+        "by the rule `half is none`",
+    ] {
+        assert!(why.contains(line), "{line}: {why}");
+    }
 }

@@ -13,7 +13,7 @@ use common::*;
 
 /// A first step that reports and is done, a second that reports a secret and fails.
 fn saga(policy: RecoveryStrategy) -> Saga<u64, u64> {
-    let copies = step_fn(
+    let copy = step_fn(
         "copy",
         async |cx: &StepContext, n: &u64| {
             cx.report_progress(*n);
@@ -21,7 +21,7 @@ fn saga(policy: RecoveryStrategy) -> Saga<u64, u64> {
         },
         async |_, _, _| Ok(()),
     );
-    let mails = step_fn(
+    let mail = step_fn(
         "mail",
         async |cx: &StepContext, _: &u64| {
             cx.report_progress(("ada@example.org".to_owned(), 3_u8));
@@ -31,8 +31,8 @@ fn saga(policy: RecoveryStrategy) -> Saga<u64, u64> {
     );
     let mut saga = Saga::builder::<u64>("news").policy(RecoveryPolicy::new("p", policy));
     let n = saga.input();
-    let copied = saga.add(copies, n);
-    let mailed = saga.add(mails, copied);
+    let copied = saga.add(copy, n);
+    let mailed = saga.add(mail, copied);
     saga.returns(mailed).unwrap()
 }
 

@@ -448,7 +448,8 @@ impl<S> Event<S> {
     /// The first version of the written form that has this event.
     pub(super) fn form(&self) -> u32 {
         match self {
-            Event::StepDone {
+            Event::Progress { .. }
+            | Event::StepDone {
                 partial: Some(_), ..
             } => 3,
             Event::Decided(decision)
@@ -487,7 +488,6 @@ impl<S> Event<S> {
             | Event::Paused { .. }
             | Event::Resumed { .. }
             | Event::AbandonRequested { .. } => 2,
-            Event::Progress { .. } => 3,
         }
     }
 

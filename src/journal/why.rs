@@ -88,7 +88,7 @@ pub(crate) fn what_happened(names: &[String], why: &[Explanation], and: &str) ->
         match why.get(index).map(|why| why.saw.effect) {
             Some(FailedEffect::Done) => in_part.push(name.as_str()),
             Some(FailedEffect::NotDone | FailedEffect::InDoubt) | None => {
-                failed.push(name.as_str())
+                failed.push(name.as_str());
             }
         }
     }

@@ -9,6 +9,7 @@ mod common;
 use amends::failure::{FailedEffect, PartialSuccess};
 use amends::journal::{Cause, Command, Event, Verb, form_of};
 use amends::policy::{Condition, PolicySet, Rule};
+use amends::store::Store as _;
 use amends::*;
 use common::*;
 
@@ -211,7 +212,40 @@ fn a_rule_that_says_retry_all_begins_again_in_new_rounds() {
             "done c, ended completed"
         ]
     );
-    assert_eq!(outcome.partial().recoveries, 1);
+    let partial = outcome.partial();
+    assert_eq!(partial.recoveries, 1);
+    // Its second round did all of it.
+    assert_eq!(partial.step("b").unwrap().partial, None);
+}
+
+#[test]
+fn what_the_run_is_parked_for_is_the_part_and_not_an_earlier_failure_of_the_step() {
+    let world = World::new();
+    let step = step_fn(
+        "b",
+        async |cx: &StepContext, n: &u64| {
+            if cx.attempt() == 1 {
+                return Err(StepError::not_done("busy").with_mode(FailureMode::SystemNetwork));
+            }
+            cx.did_part(PartialSuccess::new(0, 2, NOTE));
+            Ok(*n)
+        },
+        async |_, _, _| Ok(()),
+    );
+    let mut saga = Saga::builder::<u64>("order").policy(names_it(RecoveryStrategy::Manual));
+    let n = saga.input();
+    let b = saga.add(step.retry(calls(2)), n);
+    let saga = saga.returns(b).unwrap();
+    let partial = world.run_to_rest(&saga, 1).partial();
+    assert_eq!(partial.failing_step.as_deref(), Some("b"));
+    assert_eq!(partial.failure_mode, Some(FailureMode::PartialStepFailures));
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let entry = runtime.block_on(world.store.find(&"r".into()));
+    let trouble = entry.unwrap().unwrap().trouble.unwrap();
+    assert_eq!(
+        (&*trouble.step, &*trouble.mode),
+        ("b", "partial_step_failures")
+    );
 }
 
 #[test]
@@ -356,7 +390,7 @@ fn the_note_is_written_with_the_end_of_the_step_in_form_3() {
     let world = World::new();
     world.run_to_rest(&saga(&world, names_it(RecoveryStrategy::Manual)), 1);
     let done = world.journal()[2].clone();
-    assert_eq!(form_of(&done), 3);
+    assert_eq!(form_of(&done[..1]), 3);
     // A decision about it says what was seen in a word that older readers don't know.
     let Event::Decided(_) = &done[1] else {
         panic!("{done:?}")

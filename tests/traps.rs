@@ -176,7 +176,7 @@ fn one_unreadable_run_among_a_thousand_parks_alone() {
             [(
                 RunId::new("run 500"),
                 "record 2 of run `run 500` can't be read: the record has form \
-                 version 99, and this build reads versions up to 2"
+                 version 99, and this build reads versions up to 3"
                     .to_owned()
             )]
         );

@@ -48,12 +48,13 @@
 //!
 //! Where things are: [`mod@step`] is what users write, [`saga`] the definition, [`failure`] and [`policy`] what
 //! can go wrong and what is done about it, [`journal`] the events, [`machine`] what they mean, [`store`] where
-//! they live. The names used most are here at the root.
+//! they live; [`isolation`] helps runs that share rows. The names used most are here at the root.
 
 mod coordinator;
 pub mod diagram;
 pub mod failure;
 mod ids;
+pub mod isolation;
 pub mod journal;
 pub mod machine;
 mod observe;
@@ -83,9 +84,10 @@ pub use partial::{
 };
 pub use policy::{RecoveryPolicy, RecoveryStrategy, Retry};
 pub use saga::{
-    Fault, Graph, GraphStep, Inputs, Mapped, Node, OnStop, Outline, OutlineStep, Part, Saga,
-    SagaBuilder, SagaError, Siblings, SomeNode, StepKind, StepSpec, UndoOrder, UndoRule,
-    irreversible, irreversible_fn, read_only, read_only_fn, step, step_fn, step_with,
+    AsStep, Choice, Fault, ForEach, Graph, GraphStep, Inputs, Mapped, Node, NodeIx, OnStop,
+    Outline, OutlineForm, OutlineStep, Part, Saga, SagaBuilder, SagaError, Siblings, SomeNode,
+    StepKind, StepSpec, UndoOrder, UndoRule, first_of, irreversible, irreversible_fn, read_only,
+    read_only_fn, step, step_fn, step_with,
 };
 pub use step::{
     Action, Effect, Payload, Probe, Probed, ResultExt, Step, StepContext, StepError, StepIx, Value,

@@ -9,9 +9,11 @@ use serde::{Deserialize, Serialize};
 use crate::failure::{Failure, FailureMode, PartialSuccess};
 use crate::ids::{RunId, Timestamp};
 use crate::journal::{CancelTold, Cause, End, Parking, Standing, VerbName};
-use crate::machine::{Call, CallEnded, EffectNow, Moment, NodeState, State, Status, UndoStatus};
+use crate::machine::{
+    Call, CallEnded, EffectNow, Moment, NodeState, ScopeIx, State, Status, UndoStatus,
+};
 use crate::policy::{Explanation, RecoveryStrategy};
-use crate::saga::Graph;
+use crate::saga::{Gathering, Graph, NodeIx, StepKind};
 use crate::step::{Payload, PayloadError, StepIx, Value};
 
 /// How a run ended, or that it waits for somebody.
@@ -206,6 +208,8 @@ pub enum StepStatus {
     UndoFailed,
     /// An operator took it as done, without its being called.
     Skipped,
+    /// Its condition didn't hold: it counts as neither done nor remaining.
+    PassedOver,
 }
 
 /// What a step's round has left in the world.
@@ -468,22 +472,19 @@ impl PartialResult {
     /// What a state says.
     #[must_use]
     pub(crate) fn of(run: &RunId, state: &State, graph: &Graph) -> Self {
-        let name = |step: StepIx| {
-            graph
-                .steps()
-                .get(step.0 as usize)
-                .map_or("?", |step| step.name())
-                .to_owned()
-        };
-        let steps: Vec<StepReport> = graph
-            .steps()
-            .iter()
-            .zip(&state.nodes)
-            .map(|(step, node)| step_report(step.name(), node))
-            .collect();
-        let count = |wanted: fn(StepStatus) -> bool| {
-            u32::try_from(steps.iter().filter(|step| wanted(step.status)).count())
-                .unwrap_or(u32::MAX)
+        let name = |step: StepIx| state.table.name(step).to_string();
+        let mut told = Told::default();
+        told.scope(state, graph, ScopeIx::ROOT);
+        let Told {
+            steps,
+            outstanding,
+            assumed_absent,
+        } = told;
+        // What a saga counts are its own steps; what is inside one is that step's affair (rule D3).
+        let own = state.root().nodes.iter().map(status);
+        let own: Vec<StepStatus> = own.collect();
+        let count = |wanted: fn(&StepStatus) -> bool| {
+            u32::try_from(own.iter().filter(|status| wanted(status)).count()).unwrap_or(u32::MAX)
         };
         let completed = count(|status| matches!(status, StepStatus::Done | StepStatus::Skipped));
         let remaining = count(|status| {
@@ -495,30 +496,28 @@ impl PartialResult {
                     | StepStatus::Interrupted
             )
         });
-        let outstanding = graph
-            .steps()
-            .iter()
-            .zip(&state.nodes)
-            .filter(|_| !matches!(state.end, Some(End::Completed { .. })))
-            .filter(|(_, node)| node.effect != EffectNow::NotDone)
-            .filter(|(step, _)| step.kind() != crate::saga::StepKind::ReadOnly)
-            .map(|(step, node)| Outstanding {
-                step: step.name().to_owned(),
-                effect: node.effect.into(),
-                key: node.key.as_ref().map(ToString::to_string),
-            })
-            .collect();
-        let decision = state.last_decision.as_deref();
+        let total = count(|status| *status != StepStatus::PassedOver);
+        let decision = state.last_decision();
         let failing = decision.and_then(|decision| decision.failed.first().copied());
         let failing = failing.or_else(|| first_failed(state));
+        let failure = failing.and_then(|step| state.node(step).failure.as_deref());
         let failure_mode = failing
-            .and_then(|step| state.nodes.get(step.0 as usize)?.went_wrong())
+            .and_then(|step| state.node(step).went_wrong())
             .cloned()
             .or_else(|| {
                 decision
                     .and_then(|decision| decision.why.first())
                     .map(|why| why.saw.mode.clone())
             });
+        // A step may have failed because of one inside it.
+        let failing_step = failing.map(|step| match failure {
+            Some(failure) if !failure.step.is_empty() => failure.step.clone(),
+            _ => name(step),
+        });
+        let outstanding = match state.end {
+            Some(End::Completed { .. }) => Vec::new(),
+            _ => outstanding,
+        };
         PartialResult {
             schema: PartialResult::SCHEMA,
             run: run.clone(),
@@ -526,10 +525,10 @@ impl PartialResult {
             version: graph.version(),
             trace_id: state.header.trace_id.clone(),
             standing: state.standing(None),
-            total: u32::try_from(steps.len()).unwrap_or(u32::MAX),
+            total,
             completed,
             remaining,
-            failing_step: failing.map(name),
+            failing_step,
             failure_mode,
             strategy: decision.map(|decision| decision.strategy),
             cause: decision.map(|decision| decision.cause.clone()),
@@ -552,13 +551,7 @@ impl PartialResult {
                 })
                 .collect(),
             outstanding,
-            assumed_absent: graph
-                .steps()
-                .iter()
-                .zip(&state.nodes)
-                .filter(|(_, node)| node.assumed_absent)
-                .map(|(step, _)| step.name().to_owned())
-                .collect(),
+            assumed_absent,
             parked: state.parked.clone(),
             paused: state.paused.as_ref().map(|paused| PauseReport {
                 by: paused.by.clone(),
@@ -669,20 +662,69 @@ impl PartialResult {
     }
 }
 
-/// The failure that was recorded first, where no decision was made about it.
-fn first_failed(state: &State) -> Option<StepIx> {
-    let failed = state
-        .nodes
-        .iter()
-        .enumerate()
-        .filter(|(_, node)| node.status == Status::Failed);
-    failed
-        .min_by_key(|(_, node)| node.ended_at)
-        .map(|(index, _)| StepIx(u32::try_from(index).unwrap_or(u32::MAX)))
+/// What is told of all steps of a run, those inside steps right after them.
+#[derive(Default)]
+struct Told {
+    steps: Vec<StepReport>,
+    outstanding: Vec<Outstanding>,
+    assumed_absent: Vec<String>,
 }
 
-fn step_report(name: &str, node: &NodeState) -> StepReport {
-    let status = match (node.undo, node.status) {
+impl Told {
+    fn scope(&mut self, state: &State, root: &Graph, ix: ScopeIx) {
+        let (graph, scope) = (state.graph_of(root, ix), state.scope(ix));
+        for step in scope.steps() {
+            let (name, node) = (state.table.name(scope.number(step)), scope.seen(step));
+            let definition = graph.step(step);
+            self.steps.push(step_report(&name, node));
+            if let Some(inside) = definition.inside() {
+                match node.child {
+                    Some(child) => self.scope(state, root, child),
+                    None => self.pending(inside, &name),
+                }
+                continue;
+            }
+            if node.effect != EffectNow::NotDone && definition.kind() != StepKind::ReadOnly {
+                self.outstanding.push(Outstanding {
+                    step: name.to_string(),
+                    effect: node.effect.into(),
+                    key: node.key.as_ref().map(ToString::to_string),
+                });
+            }
+            if node.assumed_absent {
+                self.assumed_absent.push(name.to_string());
+            }
+        }
+    }
+
+    /// Steps inside one that hasn't begun. The items of a list aren't known yet.
+    fn pending(&mut self, graph: &Graph, around: &str) {
+        if let Gathering::Each { .. } = graph.gathers {
+            return;
+        }
+        for (index, step) in graph.steps().iter().enumerate() {
+            let name = graph.path(around, NodeIx::new(index));
+            self.steps.push(step_report(&name, &NodeState::new(0)));
+            if let Some(inside) = step.inside() {
+                self.pending(inside, &name);
+            }
+        }
+    }
+}
+
+/// The failure that was recorded first, where no decision was made about it.
+fn first_failed(state: &State) -> Option<StepIx> {
+    let root = state.root();
+    let failed = root
+        .steps()
+        .filter(|&step| root.seen(step).status == Status::Failed);
+    failed
+        .min_by_key(|&step| root.seen(step).ended_at)
+        .map(|step| root.number(step))
+}
+
+fn status(node: &NodeState) -> StepStatus {
+    match (node.undo, node.status) {
         (UndoStatus::Failed, _) => StepStatus::UndoFailed,
         (UndoStatus::Ready | UndoStatus::Running | UndoStatus::Sleeping { .. }, _) => {
             StepStatus::Undoing
@@ -693,19 +735,25 @@ fn step_report(name: &str, node: &NodeState) -> StepReport {
             Status::Sleeping { .. } => StepStatus::Retrying,
             Status::Dropped => StepStatus::Interrupted,
             Status::Done if node.skipped => StepStatus::Skipped,
+            Status::Done if node.passed_over => StepStatus::PassedOver,
             Status::Done => StepStatus::Done,
-            Status::Failed => StepStatus::Failed,
+            // Whoever lost a race has not failed.
+            Status::Absorbed if node.failure.is_none() => StepStatus::Undone,
+            Status::Failed | Status::Absorbed => StepStatus::Failed,
             Status::Stopped => StepStatus::Stopped,
             Status::Undone => StepStatus::Undone,
         },
-    };
+    }
+}
+
+fn step_report(name: &str, node: &NodeState) -> StepReport {
     StepReport {
         name: name.to_owned(),
-        status,
+        status: status(node),
         effect: node.effect.into(),
         round: node.round,
         attempts: node.attempts,
-        output: node.output.clone(),
+        output: node.output.clone().filter(|_| !node.passed_over),
         progress: node.progress.clone(),
         partial: node.in_part().cloned(),
         started_at: node.started_at,

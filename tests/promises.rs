@@ -52,7 +52,7 @@ impl Suspicious {
         let mut done = Vec::new();
         let mut announced = false;
         for event in journal.records.into_iter().flat_map(|record| record.events) {
-            match event.map_step(|step| steps.name(step).to_owned()) {
+            match event.map_step(|step| steps.name(step).to_string()) {
                 Event::StepStarted {
                     step, attempt, key, ..
                 } if !undo => {

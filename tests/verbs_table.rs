@@ -379,7 +379,7 @@ impl Held {
         let journal = self.store.load(&self.run).await.unwrap().unwrap();
         let steps = journal.steps;
         let records = journal.records.into_iter().map(|record| {
-            let name = |step| steps.name(step).to_owned();
+            let name = |step| steps.name(step).to_string();
             let mut line = format!("{} {} {:?}", record.seq, record.at, record.append_id);
             for event in record.events {
                 let event = event.map_step(name);

@@ -141,9 +141,9 @@ impl CoordinatorBuilder {
             let limit =
                 |most: Option<u32>| most.map(|most| Arc::new(Semaphore::new(most as usize)));
             let limits = graph
-                .steps
+                .all_steps()
                 .iter()
-                .map(|step| limit(step.max_in_flight))
+                .map(|(_, step)| limit(step.max_in_flight))
                 .collect();
             let version = graph.version;
             let meters = meters.definition(graph);

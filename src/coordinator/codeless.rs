@@ -150,7 +150,7 @@ impl Shared {
         for event in &events {
             state.apply(&run.graph, event, now);
             if let Some(counts) = &mut counts {
-                counts.note(event);
+                counts.note(event, |step| state.place_in_definition(&run.graph, step));
             }
         }
         let record = Record {
@@ -160,7 +160,7 @@ impl Shared {
             events,
         };
         let standing = state.standing(None);
-        let append = Append::new(slot.run.clone(), record, run.graph.table.clone(), standing);
+        let append = Append::new(slot.run.clone(), record, state.table.clone(), standing);
         self.store.append(append).await?;
         if let Some(counts) = &mut counts {
             counts.durable(state.is_parked());

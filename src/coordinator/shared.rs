@@ -49,6 +49,7 @@ pub(crate) struct Shared {
 /// A definition with the permits of its steps, and the policies that it has now.
 pub(crate) struct Registered {
     pub(crate) definition: Arc<Definition>,
+    /// By their places among all steps of the definition.
     pub(crate) limits: Vec<Option<Arc<Semaphore>>>,
     pub(crate) meters: DefinitionMeters,
     /// Counts replacements, so that drivers look at a number and take no lock.
@@ -106,7 +107,10 @@ pub(crate) fn replace_policies(
     let mut faults = policies.faults();
     faults.extend(policies.unknown_steps(&|name| {
         let mut graphs = versions.values().map(|version| &version.definition.graph);
-        graphs.any(|graph| graph.step_named(name).is_some())
+        graphs.any(|graph| {
+            let mut steps = graph.all_steps().into_iter();
+            steps.any(|(path, _)| path.replace("[]", "") == name)
+        })
     }));
     if !faults.is_empty() {
         return Err(PoliciesError::Faulty {

@@ -177,7 +177,7 @@ impl Spans {
         if self.run.is_disabled() {
             return;
         }
-        let decision = state.last_decision.as_deref();
+        let decision = state.last_decision();
         let (end, error) = match (&state.end, &state.parked) {
             (Some(End::Completed { .. }), _) => ("completed", None),
             (Some(End::Compensated), _) => {

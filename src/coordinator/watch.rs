@@ -85,7 +85,7 @@ impl Watch {
                 self.seen = record.seq;
                 for event in record.events {
                     self.over |= matches!(event, Event::Ended(_));
-                    let event = event.map_step(|step| steps.name(step).to_owned());
+                    let event = event.map_step(|step| steps.name(step).to_string());
                     self.queue.push_back(WatchedEvent {
                         seq: record.seq,
                         at: record.at,

@@ -51,7 +51,7 @@ fn look((fill, line): (&'static str, &'static str), sign: char, shape: &'static 
     }
 }
 
-pub(super) const STATUSES: [StepStatus; 11] = [
+pub(super) const STATUSES: [StepStatus; 12] = [
     StepStatus::Done,
     StepStatus::Skipped,
     StepStatus::Running,
@@ -63,6 +63,7 @@ pub(super) const STATUSES: [StepStatus; 11] = [
     StepStatus::Undoing,
     StepStatus::Undone,
     StepStatus::UndoFailed,
+    StepStatus::PassedOver,
 ];
 
 pub(super) fn of_step(status: StepStatus) -> Look {
@@ -78,6 +79,7 @@ pub(super) fn of_step(status: StepStatus) -> Look {
         StepStatus::Undoing => look(PURPLE, '◀', PLAY_BACK),
         StepStatus::Undone => look(PURPLE, '↶', BACK),
         StepStatus::UndoFailed => look(RED, '⊘', BARRED),
+        StepStatus::PassedOver => look(PALE, '»', SKIP),
     }
 }
 
@@ -94,6 +96,7 @@ pub(super) fn step_word(status: StepStatus) -> &'static str {
         StepStatus::Undoing => "undoing",
         StepStatus::Undone => "undone",
         StepStatus::UndoFailed => "undo failed",
+        StepStatus::PassedOver => "passed over",
     }
 }
 
@@ -111,6 +114,7 @@ pub(super) fn class(status: StepStatus) -> &'static str {
         StepStatus::Undoing => "undoing",
         StepStatus::Undone => "undone",
         StepStatus::UndoFailed => "undo_failed",
+        StepStatus::PassedOver => "passed_over",
     }
 }
 

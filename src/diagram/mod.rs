@@ -115,8 +115,11 @@ mod tests {
             dependencies: vec![after.to_owned()],
             pivot: false,
             checkpoint: false,
+            conditional: false,
+            inside: None,
         };
         let outline = Outline {
+            gathers: Default::default(),
             saga: "s\u{1b}[2J".to_owned(),
             version: 1,
             fingerprint: String::new(),
@@ -140,6 +143,7 @@ mod tests {
     fn a_foreign_run_neither_commands_the_terminal_nor_breaks_a_document() {
         let bad = "\u{1b}]0;\u{7}\r\n\u{9b}<&\"%%{";
         let outline = Outline {
+            gathers: Default::default(),
             saga: bad.to_owned(),
             version: 1,
             fingerprint: String::new(),
@@ -150,6 +154,8 @@ mod tests {
                 dependencies: Vec::new(),
                 pivot: false,
                 checkpoint: false,
+                conditional: false,
+                inside: None,
             }],
         };
         let graph = outline.to_graph();

@@ -23,6 +23,7 @@ mod custom;
 mod failure;
 #[cfg(feature = "http")]
 mod http;
+pub(crate) mod isolation;
 pub(crate) mod millis;
 mod mode;
 mod partial_success;

@@ -22,9 +22,14 @@ pub(crate) fn digest(value: &Value) -> Result<String, PayloadError> {
         type_name: "JSON",
         message: error.to_string(),
     })?;
+    Ok(digest_of(&parsed))
+}
+
+/// The same of JSON that is parsed already.
+pub(crate) fn digest_of(json: &Json) -> String {
     let mut text = String::new();
-    canonical(&parsed, &mut text);
-    Ok(hex(&Sha256::digest(text.as_bytes())))
+    canonical(json, &mut text);
+    hex(&Sha256::digest(text.as_bytes()))
 }
 
 fn canonical(json: &Json, out: &mut String) {

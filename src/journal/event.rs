@@ -46,6 +46,9 @@ pub enum Event<S = StepIx> {
         /// What `map`s made of earlier outputs for this input, in wiring order.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         mapped: Vec<Value>,
+        /// How many items a fan-out has: its list is known only now (rule K3).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        items: Option<u32>,
     },
     /// The `execute` succeeded.
     StepDone {
@@ -95,6 +98,11 @@ pub enum Event<S = StepIx> {
     },
     /// The announced `execute` was never called.
     StepNotStarted {
+        /// The step.
+        step: S,
+    },
+    /// The step's condition does not hold: it is passed over (rule K3).
+    PassedOver {
         /// The step.
         step: S,
     },
@@ -310,6 +318,9 @@ pub enum Cause {
         /// Its reason.
         reason: String,
     },
+    /// What failed is one of several ways, or of items of which some may fail: the run goes on without it,
+    /// and what it may have left is undone first (rule E7).
+    Absorbed,
     /// An operator said so.
     Operator {
         /// Who.
@@ -319,12 +330,19 @@ pub enum Cause {
     },
 }
 
+fn none<S>() -> Option<S> {
+    None
+}
+
 /// One decision: what is done now, and why.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Decision<S = StepIx> {
     /// What made it necessary.
     pub cause: Cause,
+    /// The step inside which it was made, where it is not about the whole saga.
+    #[serde(default = "none", skip_serializing_if = "Option::is_none")]
+    pub scope: Option<S>,
     /// What is done. For a [`Cause::Stop`] that keeps what is done, `retry_failed` stands for keeping: see `stop`.
     pub strategy: RecoveryStrategy,
     /// Whether the run ends `Stopped` once doubts are settled.
@@ -448,15 +466,19 @@ impl<S> Event<S> {
     /// The first version of the written form that has this event.
     pub(super) fn form(&self) -> u32 {
         match self {
-            Event::Progress { .. }
+            Event::StepStarted { items: Some(_), .. }
             | Event::StepDone {
                 partial: Some(_), ..
-            } => 3,
+            }
+            | Event::PassedOver { .. }
+            | Event::Progress { .. } => 3,
             Event::Decided(decision)
-                if decision
-                    .why
-                    .iter()
-                    .any(|why| why.saw.effect == FailedEffect::Done) =>
+                if decision.scope.is_some()
+                    || decision.cause == Cause::Absorbed
+                    || decision
+                        .why
+                        .iter()
+                        .any(|why| why.saw.effect == FailedEffect::Done) =>
             {
                 3
             }
@@ -491,6 +513,45 @@ impl<S> Event<S> {
         }
     }
 
+    /// The step that the event is about, where it is about one.
+    pub fn step(&self) -> Option<S>
+    where
+        S: Copy,
+    {
+        match self {
+            Event::StepStarted { step, .. }
+            | Event::StepDone { step, .. }
+            | Event::StepFailed { step, .. }
+            | Event::StepStopped { step, .. }
+            | Event::StepInterrupted { step, .. }
+            | Event::StepNotStarted { step }
+            | Event::Progress { step, .. }
+            | Event::PassedOver { step }
+            | Event::Probed { step, .. }
+            | Event::UndoStarted { step, .. }
+            | Event::Undone { step, .. }
+            | Event::UndoFailed { step, .. }
+            | Event::UndoNotStarted { step }
+            | Event::Resolved { step, .. }
+            | Event::InputEdited { step, .. }
+            | Event::Skipped { step, .. }
+            | Event::MarkedCompensated { step, .. } => Some(*step),
+            Event::RunStarted(_)
+            | Event::Claimed { .. }
+            | Event::Decided(_)
+            | Event::CancelRequested { .. }
+            | Event::CancelTooLate
+            | Event::DeadlinePassed { .. }
+            | Event::Commanded { .. }
+            | Event::UndosRetried { .. }
+            | Event::Paused { .. }
+            | Event::Resumed { .. }
+            | Event::AbandonRequested { .. }
+            | Event::Parked(_)
+            | Event::Ended(_) => None,
+        }
+    }
+
     /// The same event with its steps named otherwise.
     pub fn map_step<T>(self, mut name: impl FnMut(S) -> T) -> Event<T> {
         match self {
@@ -503,6 +564,7 @@ impl<S> Event<S> {
                 key,
                 fed_by,
                 mapped,
+                items,
             } => Event::StepStarted {
                 step: name(step),
                 round,
@@ -510,6 +572,7 @@ impl<S> Event<S> {
                 key,
                 fed_by,
                 mapped,
+                items,
             },
             Event::StepDone {
                 step,
@@ -551,6 +614,7 @@ impl<S> Event<S> {
                 took_us,
             },
             Event::StepNotStarted { step } => Event::StepNotStarted { step: name(step) },
+            Event::PassedOver { step } => Event::PassedOver { step: name(step) },
             Event::Probed {
                 step,
                 answer,
@@ -563,6 +627,7 @@ impl<S> Event<S> {
             Event::Decided(decision) => {
                 let Decision {
                     cause,
+                    scope,
                     strategy,
                     stop,
                     failed,
@@ -570,9 +635,11 @@ impl<S> Event<S> {
                     recovery,
                     resume_at,
                 } = *decision;
+                let scope = scope.map(&mut name);
                 let failed = failed.into_iter().map(name).collect();
                 Event::Decided(Box::new(Decision {
                     cause,
+                    scope,
                     strategy,
                     stop,
                     failed,

@@ -42,7 +42,7 @@ pub enum FormError {
 ///
 /// [`FormError::Encode`] where a payload can't be written.
 pub fn encode_events(events: &[Event<StepIx>], steps: &StepTable) -> Result<String, FormError> {
-    let named: Vec<Event<&str>> = events
+    let named: Vec<Event<Arc<str>>> = events
         .iter()
         .map(|event| event.clone().map_step(|step| steps.name(step)))
         .collect();
@@ -120,6 +120,7 @@ mod tests {
                 key: "u/charge/1".into(),
                 fed_by: vec![2],
                 mapped: vec![Value::typed(Arc::new("x".to_owned()))],
+                items: None,
             },
         ];
         let text = encode_events(&events, &steps).unwrap();
@@ -130,8 +131,8 @@ mod tests {
         let mut names = Interner::default();
         assert_eq!(decode_events(1, &text, &mut names).unwrap(), events);
         assert_eq!(
-            names.into_table().names().collect::<Vec<_>>(),
-            ["reserve", "charge"]
+            names.into_table().names(),
+            ["reserve", "charge"].map(Arc::<str>::from)
         );
     }
 

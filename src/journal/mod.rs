@@ -16,7 +16,7 @@ pub use crate::ids::{RunId, Timestamp};
 pub use command::{
     Command, CommandAnswer, InputEdit, ResolvedEffect, SkippedEffect, Verb, VerbName,
 };
-pub(crate) use digest::digest;
+pub(crate) use digest::{digest, digest_of};
 pub use event::{CancelTold, Cause, Decision, End, Event, ParkReason, Parking, RunStarted};
 pub use form::{FORM_VERSION, FormError, Interner, decode_events, encode_events, form_of};
 pub use record::{AppendId, Journal, Record, Standing};

@@ -43,6 +43,11 @@ impl<S> Decision<S> {
         };
         match &self.cause {
             Cause::Failures => write!(out, "Decided: {}, because {}", self.strategy, failed())?,
+            Cause::Absorbed => write!(
+                out,
+                "Decided: to go on without, because {}, and is not needed; no policy is asked about that",
+                failed()
+            )?,
             Cause::Cancel => write!(
                 out,
                 "Decided: {}, because the run was cancelled; no policy is asked about that",

@@ -6,8 +6,11 @@ use crate::failure::{FailedEffect, Failure};
 use crate::ids::Timestamp;
 use crate::journal::{CancelTold, Event, ParkReason, Parking};
 use crate::machine::kept::CallEnded;
-use crate::machine::state::{Cancel, EffectNow, Paused, Phase, State, Status, UndoStatus};
-use crate::saga::{Graph, StepKind};
+use crate::machine::scope::{
+    Direction, EffectNow, Phase, Scope, ScopeIx, Status, Told, UndoStatus,
+};
+use crate::machine::state::{Cancel, Paused, Place, State};
+use crate::saga::{Graph, NodeIx, StepKind};
 use crate::step::{Probed, StepIx, Value};
 
 /// So many interruptions of one step in a row park the run (rule F3).
@@ -19,42 +22,71 @@ impl State {
     /// Events have to be those that [`decide`](Self::decide) and the like produced, in their order. What a
     /// journal of another graph would do is undefined but safe: nothing panics.
     pub fn apply(&mut self, graph: &Graph, event: &Event<StepIx>, at: Timestamp) {
-        self.keep_moment(graph, event, at);
-        match event {
-            // The state began with it.
-            Event::RunStarted(_) => {}
-            Event::Claimed { fence, worker } => {
-                self.worker.clone_from(worker);
-                self.claimed(graph, *fence, at);
+        self.keep_moment(event, at);
+        let scope = match event.step() {
+            Some(step) => {
+                let place = self.place(graph, step);
+                self.apply_to_step(graph, place, event, at);
+                if let Some(child) = self.scope(place.scope).seen(place.step).child {
+                    // What it tells depends on the step around it.
+                    self.account(graph, child);
+                }
+                place.scope
             }
+            None => self.apply_to_run(graph, event, at),
+        };
+        self.after(graph, scope);
+    }
+
+    /// Folds an event that is about one step.
+    fn apply_to_step(
+        &mut self,
+        root: &Graph,
+        place: Place<'_>,
+        event: &Event<StepIx>,
+        at: Timestamp,
+    ) {
+        let Place {
+            scope: ix,
+            step,
+            graph,
+        } = place;
+        let scope = &mut self.scopes[ix.at()];
+        match event {
             Event::StepStarted {
-                step,
                 round,
                 key,
                 mapped,
+                items,
                 ..
             } => {
-                let node = self.node(*step);
+                let node = scope.node(step);
                 node.round = *round;
                 node.key = Some(key.clone());
                 node.mapped.clone_from(mapped);
-                self.step_started(*step, at);
+                match graph.step(step).inside() {
+                    None => scope.step_started(step, at),
+                    Some(inside) => {
+                        scope.opened(step, at);
+                        self.open(root, place, inside, *items);
+                    }
+                }
             }
             Event::StepDone {
-                step,
                 output,
                 partial,
                 asks,
                 took_us,
+                ..
             } => {
-                self.attempt_over(*step, CallEnded::Done, *took_us, at);
-                self.now_done(graph, *step, output.clone());
+                scope.attempt_over(graph, step, CallEnded::Done, *took_us, at);
+                scope.now_done(graph, step, output.clone());
                 if let Some(part) = partial {
-                    self.did_part(graph, *step, part, *asks);
+                    scope.did_part(graph, step, part, *asks);
                 }
+                self.close(ix, step);
             }
             Event::StepFailed {
-                step,
                 failure,
                 retry_at,
                 took_us,
@@ -64,69 +96,100 @@ impl State {
                     failure: failure.clone(),
                     retry_at: *retry_at,
                 };
-                self.attempt_over(*step, end, *took_us, at);
-                self.step_failed(graph, *step, failure, *retry_at, at);
+                scope.attempt_over(graph, step, end, *took_us, at);
+                if let Some(inside) = graph.step(step).inside()
+                    && !self.leaves_the_decision(ix, step, inside)
+                {
+                    // It has undone itself, and is one failed step (rule N1).
+                    self.scopes[ix.at()].undone_inside(step);
+                    self.close(ix, step);
+                }
+                self.scopes[ix.at()].step_failed(graph, step, failure, *retry_at, at);
             }
             Event::StepStopped {
-                step,
-                reason,
-                took_us,
+                reason, took_us, ..
             } => {
-                self.attempt_over(*step, CallEnded::Stopped, *took_us, at);
+                scope.attempt_over(graph, step, CallEnded::Stopped, *took_us, at);
                 // An end like any other: an earlier doubt is undone by when its round came to an end.
-                self.completions += 1;
-                let completed = self.completions;
-                let node = self.node(*step);
-                node.completed = completed;
+                scope.completions += 1;
+                let completed = scope.completions;
+                scope.node(step).completed = completed;
                 // An operator may let the run go on all the same.
-                self.set_idle(*step, Status::Stopped);
+                scope.set_idle(step, Status::Stopped);
+                scope.in_doubt_again(graph, step);
+                scope.drain(graph);
                 self.stop.get_or_insert_with(|| reason.clone());
-                self.in_doubt_again(graph, *step);
-                self.drain(graph);
+                self.drain_root(root);
             }
-            Event::StepInterrupted { step, took_us } => {
-                self.attempt_over(*step, CallEnded::Interrupted, *took_us, at);
-                self.interrupted(graph, *step);
+            Event::StepInterrupted { took_us, .. } => {
+                scope.attempt_over(graph, step, CallEnded::Interrupted, *took_us, at);
+                scope.interrupted(graph, step);
             }
-            Event::Progress { step, value } => self.node(*step).progressed(value),
-            Event::StepNotStarted { step } => self.step_not_started(graph, *step),
-            Event::Probed { step, answer, .. } => {
-                if std::mem::take(&mut self.node(*step).probing) {
-                    self.probes -= 1;
+            Event::Progress { value, .. } => scope.node(step).progressed(value),
+            Event::StepNotStarted { .. } => scope.step_not_started(graph, step),
+            Event::PassedOver { .. } => scope.pass_over(graph, step),
+            Event::Probed { answer, .. } => {
+                if std::mem::take(&mut scope.node(step).probing) {
+                    scope.probes -= 1;
                 }
-                self.probed(graph, *step, answer);
+                scope.probed(graph, step, answer);
+                self.go_on_if_nothing_is_wrong(graph, ix);
             }
-            Event::Decided(decision) => self.decided(graph, decision, at),
-            Event::UndoStarted { step, key, .. } => {
-                self.node(*step).undo_key = Some(key.clone());
-                self.undo_started(*step, at);
+            Event::UndoStarted { key, .. } => {
+                scope.node(step).undo_key = Some(key.clone());
+                let inside = graph.step(step).inside();
+                scope.undo_started(step, inside.is_some(), at);
+                if let (Some(inside), Some(child)) = (inside, scope.seen(step).child) {
+                    let all = |_: &Scope, _: NodeIx| true;
+                    let then = Direction::Compensated;
+                    self.scopes[child.at()].unwind_region(inside, all, then);
+                    self.after(root, child);
+                }
             }
-            Event::Undone { step, took_us } => {
-                self.undone(graph, *step, Duration::from_micros(*took_us), at);
+            Event::Undone { took_us, .. } => {
+                let took = Duration::from_micros(*took_us);
+                let record = scope.undone(graph, step, took, at);
+                self.compensations.push(record);
+                self.close(ix, step);
             }
             Event::UndoFailed {
-                step,
                 failure,
                 retry_at,
                 took_us,
                 ..
             } => {
-                self.undo_failed(
-                    *step,
-                    failure,
-                    *retry_at,
-                    Duration::from_micros(*took_us),
-                    at,
-                );
+                let took = Duration::from_micros(*took_us);
+                let record = scope.undo_failed(graph, step, failure, *retry_at, took, at);
+                self.compensations.extend(record);
             }
-            Event::UndoNotStarted { step } => {
-                let node = self.node(*step);
+            Event::UndoNotStarted { .. } => {
+                let node = scope.node(step);
                 node.undo_attempts = node.undo_attempts.saturating_sub(1);
                 node.undo_charged = node.undo_charged.saturating_sub(1);
                 node.call_forgotten();
-                self.undo_over(*step);
-                self.undo_ready(graph, *step);
+                scope.undo_over(graph, step);
+                scope.undo_ready(graph, step);
             }
+            Event::Resolved { answer, .. } => scope.resolved(graph, step, answer),
+            Event::InputEdited { round, input, .. } => scope.input_edited(step, *round, input),
+            Event::Skipped { effect, output, .. } => scope.skipped(graph, step, *effect, output),
+            Event::MarkedCompensated { by, .. } => {
+                let record = scope.undone_by_hand(graph, step, by, at);
+                self.compensations.push(record);
+            }
+            // The others are about no step.
+            _ => {}
+        }
+    }
+
+    /// Folds an event that is about the run, or about one of its scopes; says which.
+    fn apply_to_run(&mut self, graph: &Graph, event: &Event<StepIx>, at: Timestamp) -> ScopeIx {
+        match event {
+            Event::Claimed { fence, worker } => {
+                self.worker.clone_from(worker);
+                self.claimed(graph, *fence, at);
+            }
+            Event::Decided(decision) => return self.decided(graph, decision, at),
             Event::CancelRequested { by, reason, told } => {
                 self.cancel_requested(graph, by, reason, *told, at);
             }
@@ -135,33 +198,22 @@ impl State {
                     cancel.told = CancelTold::TooLate;
                     cancel.pending = false;
                 }
-                self.go_on_if_nothing_is_wrong(graph);
+                self.go_on_if_nothing_is_wrong(graph, ScopeIx::ROOT);
             }
             Event::DeadlinePassed { past_pivot } => {
                 self.deadline_reported = true;
                 self.time_is_up = !past_pivot;
                 if *past_pivot {
-                    self.go_on_if_nothing_is_wrong(graph);
+                    self.go_on_if_nothing_is_wrong(graph, ScopeIx::ROOT);
                 } else {
-                    self.drain(graph);
+                    self.drain_root(graph);
                 }
             }
-            Event::Resolved { step, answer, .. } => self.resolved(graph, *step, answer),
             Event::Commanded { token } => self.tokens.push(token.clone()),
-            Event::InputEdited {
-                step, round, input, ..
-            } => self.input_edited(*step, *round, input),
-            Event::Skipped {
-                step,
-                effect,
-                output,
-                ..
-            } => self.skipped(graph, *step, *effect, output),
-            Event::MarkedCompensated { step, by, .. } => self.undone_by_hand(graph, *step, by, at),
             Event::UndosRetried { .. } => {
                 // An operator's retry resets the count of recoveries (rule D6).
                 self.recoveries = 0;
-                self.retry_undos(graph);
+                self.retry_all_undos(graph);
             }
             Event::Paused { by, reason } => {
                 self.paused = Some(Paused {
@@ -178,41 +230,249 @@ impl State {
             Event::Parked(parking) => {
                 // Parked is more than paused: whoever lets the run go on ends both.
                 self.leave_pause(at);
-                self.park_wanted = None;
                 self.parked = Some((**parking).clone());
                 self.parked_at = at;
-                self.phase = Phase::Parked;
+                self.root_mut().park_wanted = None;
+                self.root_mut().phase = Phase::Parked;
             }
             Event::Ended(end) => {
                 self.end = Some(end.clone());
                 self.ended_at = Some(at);
-                self.phase = Phase::Ended;
+                self.root_mut().phase = Phase::Ended;
             }
+            // The state began with the start; the others are about a step.
+            _ => {}
         }
-        self.skip_stale();
+        ScopeIx::ROOT
+    }
+
+    pub(super) fn root_mut(&mut self) -> &mut Scope {
+        &mut self.scopes[0]
+    }
+
+    /// What every change of a scope means for those around it.
+    pub(super) fn after(&mut self, root: &Graph, ix: ScopeIx) {
+        let graph = self.graph_of(root, ix);
+        if self.scope(ix).phase == Phase::Unwinding && self.scope(ix).unwind.remaining == 0 {
+            self.after_unwinding(graph, ix);
+        }
+        if ix != ScopeIx::ROOT {
+            if let Some(parking) = self.scopes[ix.at()].park_wanted.take() {
+                self.want_parked(root, parking);
+            } else if self.scope(ix).is_stuck() && !self.is_undone_from_outside(ix) {
+                let parking = self.scope(ix).stuck_unwinding(graph);
+                self.want_parked(root, parking);
+            }
+            self.tell_beyond(root, ix);
+        }
+        self.scopes[ix.at()].skip_stale();
+        self.account(root, ix);
+        let around: Vec<ScopeIx> = self.around(ix).map(|(around, _)| around).collect();
+        for around in around.into_iter().rev() {
+            self.stir(around);
+        }
+        self.stir(ix);
+    }
+
+    /// Has a scope asked what it wants.
+    pub(super) fn stir(&mut self, ix: ScopeIx) {
+        if !std::mem::replace(&mut self.scopes[ix.at()].stirred, true) {
+            self.stirred.push(ix);
+        }
+    }
+
+    /// Has all scopes asked: what held them may be gone.
+    pub(super) fn stir_all(&mut self) {
+        for ix in 1..self.scopes.len() {
+            self.stir(ScopeIx(u32::try_from(ix).unwrap_or(u32::MAX)));
+        }
+    }
+
+    /// Whether the scope is undone because the step that it is the inside of is undone.
+    pub(super) fn is_undone_from_outside(&self, ix: ScopeIx) -> bool {
+        self.scope(ix)
+            .inside
+            .is_some_and(|(around, step)| self.scope(around).seen(step).undo == UndoStatus::Running)
+    }
+
+    /// Keeps the counts of the scopes around this one, so that none has to be searched.
+    pub(super) fn account(&mut self, root: &Graph, ix: ScopeIx) {
+        let Some((around, _)) = self.scope(ix).inside else {
+            return;
+        };
+        let unsettled = u32::from(self.is_unsettled(root, ix));
+        let scope = &mut self.scopes[ix.at()];
+        let told = Told {
+            calls: scope.calls() + scope.below.calls,
+            unsettled: unsettled + scope.below.unsettled,
+        };
+        let before = std::mem::replace(&mut scope.told, told);
+        if before != told {
+            let below = &mut self.scopes[around.at()].below;
+            below.calls = below.calls + told.calls - before.calls;
+            below.unsettled = below.unsettled + told.unsettled - before.unsettled;
+            self.account(root, around);
+        }
+    }
+
+    /// Whether the scope has something to decide, to undo or to complete before anything around it is decided.
+    fn is_unsettled(&self, root: &Graph, ix: ScopeIx) -> bool {
+        let scope = self.scope(ix);
+        match scope.phase {
+            // Its output is still to be made.
+            Phase::Forward { .. } => scope.is_complete(self.graph_of(root, ix)),
+            // A fan-out that has told its failure leaves the decision to the saga around it.
+            Phase::Draining => !scope.failures.is_empty() && !self.has_told_its_failure(ix),
+            Phase::Unwinding => {
+                scope.unwind.remaining > 0 || scope.unwind.then != Direction::Stopped
+            }
+            Phase::Parked | Phase::Ended => false,
+        }
+    }
+
+    /// Whether the step that the scope is the inside of has failed because of it.
+    pub(super) fn has_told_its_failure(&self, ix: ScopeIx) -> bool {
+        self.scope(ix)
+            .inside
+            .is_some_and(|(around, step)| self.scope(around).seen(step).status == Status::Failed)
+    }
+
+    /// Whether a step with steps inside has failed with all that they did still there: the saga around it
+    /// decides what becomes of them.
+    fn leaves_the_decision(&self, ix: ScopeIx, step: NodeIx, inside: &Graph) -> bool {
+        let child = self.scope(ix).seen(step).child;
+        !inside.is_saga() && child.is_some_and(|child| self.scope(child).phase == Phase::Draining)
+    }
+
+    /// Tells the step around the scope whether what happened inside can't be taken back any more.
+    fn tell_beyond(&mut self, root: &Graph, ix: ScopeIx) {
+        let graph = self.graph_of(root, ix);
+        let Some((around, step)) = self.scope(ix).inside else {
+            return;
+        };
+        let beyond = if graph.is_saga() {
+            self.scope(ix).pivot_effect(graph)
+        } else if self.graph_of(root, around).step(step).kind == StepKind::Irreversible {
+            self.scope(around).seen(step).effect
+        } else {
+            return;
+        };
+        self.scopes[around.at()].node(step).beyond = beyond;
+        self.tell_beyond(root, around);
+    }
+
+    /// The scope inside a step has come to an end.
+    fn close(&mut self, around: ScopeIx, step: NodeIx) {
+        if let Some(child) = self.scope(around).seen(step).child {
+            self.scopes[child.at()].phase = Phase::Ended;
+            self.scopes[child.at()].timers.clear();
+        }
     }
 
     /// All that was in flight is interrupted: the process that drove it is gone (rule F3).
-    fn claimed(&mut self, graph: &Graph, fence: u64, at: Timestamp) {
+    fn claimed(&mut self, root: &Graph, fence: u64, at: Timestamp) {
         self.fence = fence;
-        for index in 0..self.nodes.len() {
-            let step = StepIx::new(index);
-            if self.node(step).status == Status::Running {
-                self.attempt_over(step, CallEnded::Lost, 0, at);
+        for index in 0..self.scopes.len() {
+            let ix = ScopeIx(u32::try_from(index).unwrap_or(u32::MAX));
+            let graph = self.graph_of(root, ix);
+            self.scopes[index].claimed(graph, at);
+            if index > 0 {
+                self.after(root, ix);
+            }
+        }
+    }
+
+    /// A failure that a probe cancelled, a cancel that came too late: where nothing else is wrong, the
+    /// run goes forward, and the retries that were dropped are taken up again.
+    fn go_on_if_nothing_is_wrong(&mut self, graph: &Graph, ix: ScopeIx) {
+        let of_the_run = self.time_is_up || self.stop.is_some() || self.is_cancelled();
+        let scope = &mut self.scopes[ix.at()];
+        let wrong = !scope.failures.is_empty()
+            || scope.park_wanted.is_some()
+            || (ix == ScopeIx::ROOT && of_the_run);
+        if scope.phase == Phase::Draining && !wrong {
+            scope.go_forward(graph, None);
+            self.stir_all();
+        }
+    }
+
+    fn cancel_requested(
+        &mut self,
+        graph: &Graph,
+        by: &str,
+        reason: &str,
+        told: CancelTold,
+        at: Timestamp,
+    ) {
+        let pending = told != CancelTold::TooLate;
+        self.cancel = Some(Cancel {
+            by: by.to_owned(),
+            reason: reason.to_owned(),
+            told,
+            pending,
+        });
+        if pending && self.is_parked() {
+            self.leave_parking(at);
+            self.root_mut().phase = Phase::Draining;
+        } else if pending {
+            self.drain_root(graph);
+        }
+    }
+
+    /// Deadlines stand still while a run is parked (rule I4).
+    pub(super) fn leave_parking(&mut self, at: Timestamp) {
+        if self.parked.take().is_some() {
+            let stood = at.since(self.parked_at);
+            self.stood += stood;
+            self.deadline = self.deadline.map(|deadline| deadline.after(stood));
+        }
+    }
+
+    /// They stand still while it is paused, too.
+    fn leave_pause(&mut self, at: Timestamp) {
+        if let Some(paused) = self.paused.take() {
+            let stood = at.since(paused.at);
+            self.stood += stood;
+            self.deadline = self.deadline.map(|deadline| deadline.after(stood));
+            self.stir_all();
+        }
+    }
+
+    pub(super) fn want_parked(&mut self, root: &Graph, parking: Parking) {
+        self.root_mut().park_wanted.get_or_insert(parking);
+        self.drain_root(root);
+        self.stir(ScopeIx::ROOT);
+    }
+
+    fn drain_root(&mut self, root: &Graph) {
+        self.root_mut().drain(root);
+    }
+}
+
+impl Scope {
+    /// All that was in flight here is interrupted (rule F3).
+    fn claimed(&mut self, graph: &Graph, at: Timestamp) {
+        for step in self.steps() {
+            if graph.step(step).inside().is_some() {
+                // What is inside is interrupted, and nothing else.
+                continue;
+            }
+            if self.seen(step).status == Status::Running {
+                self.attempt_over(graph, step, CallEnded::Lost, 0, at);
                 self.node(step).interruptions += 1;
                 self.interrupted(graph, step);
             }
-            if self.node(step).undo == UndoStatus::Running {
+            if self.seen(step).undo == UndoStatus::Running {
                 self.node(step).interruptions += 1;
                 let charged = &mut self.node(step).undo_charged;
                 *charged = charged.saturating_sub(1);
-                self.undo_over(step);
+                self.undo_over(graph, step);
                 self.node(step).call_ends(CallEnded::Lost, 0, at);
                 // The same key again (rule U4).
                 self.undo_ready(graph, step);
             }
-            if self.node(step).interruptions >= INTERRUPTIONS && self.park_wanted.is_none() {
-                let name = &graph.step(step).name;
+            if self.seen(step).interruptions >= INTERRUPTIONS && self.park_wanted.is_none() {
+                let name = self.name(graph, step);
                 let message = format!(
                     "step `{name}` was interrupted {INTERRUPTIONS} times in a row without progress: \
                      it may be what brings the process down"
@@ -222,7 +482,43 @@ impl State {
         }
     }
 
-    fn step_started(&mut self, step: StepIx, at: Timestamp) {
+    /// What people call the step here.
+    pub(super) fn name(&self, graph: &Graph, step: NodeIx) -> String {
+        graph.path(&self.path, step)
+    }
+
+    /// The step is done without having been called: those behind it may start.
+    fn pass_over(&mut self, graph: &Graph, step: NodeIx) {
+        self.now_done(graph, step, Value::null());
+        self.passed_over += 1;
+        let node = self.node(step);
+        node.passed_over = true;
+        node.effect = EffectNow::NotDone;
+    }
+
+    /// The steps inside a step begin, or go on.
+    fn opened(&mut self, step: NodeIx, at: Timestamp) {
+        let node = self.node(step);
+        node.status = Status::Running;
+        node.withheld = false;
+        node.attempts += 1;
+        node.round_attempts += 1;
+        node.started_at = Some(at);
+        node.effect = node.effect.max(EffectNow::InDoubt);
+        node.call_begins(false, at);
+        self.open += 1;
+    }
+
+    /// All that was done inside a step is undone, and it was not done itself.
+    fn undone_inside(&mut self, step: NodeIx) {
+        let node = self.node(step);
+        node.effect = EffectNow::NotDone;
+        node.beyond = EffectNow::NotDone;
+        // Its next try is a new one, with inputs made anew.
+        node.next_round();
+    }
+
+    fn step_started(&mut self, step: NodeIx, at: Timestamp) {
         if let Status::Sleeping { until } = self.seen(step).status {
             self.timers.remove(&(until, step));
         }
@@ -240,21 +536,36 @@ impl State {
     }
 
     /// An attempt has come to an end, whatever it was.
-    fn attempt_over(&mut self, step: StepIx, end: CallEnded, took_us: u64, at: Timestamp) {
+    fn attempt_over(
+        &mut self,
+        graph: &Graph,
+        step: NodeIx,
+        end: CallEnded,
+        took_us: u64,
+        at: Timestamp,
+    ) {
         let node = self.node(step);
         node.call_ends(end, took_us, at);
         node.took = Duration::from_micros(took_us);
         node.ended_at = Some(at);
-        self.in_flight = self.in_flight.saturating_sub(1);
+        let under_way = if graph.step(step).inside().is_some() {
+            &mut self.open
+        } else {
+            &mut self.in_flight
+        };
+        *under_way = under_way.saturating_sub(1);
     }
 
     /// The effect is there, by the step's word or by a probe's.
-    pub(super) fn now_done(&mut self, graph: &Graph, step: StepIx, output: Value) {
+    pub(super) fn now_done(&mut self, graph: &Graph, step: NodeIx, output: Value) {
         self.completions += 1;
         let completed = self.completions;
-        let node = self.node(step);
-        if let Status::Sleeping { until } = node.status {
-            self.timers.remove(&(until, step));
+        match self.seen(step).status {
+            Status::Sleeping { until } => {
+                self.timers.remove(&(until, step));
+            }
+            Status::Absorbed => self.absorbed -= 1,
+            _ => {}
         }
         let node = self.node(step);
         node.status = Status::Done;
@@ -281,7 +592,7 @@ impl State {
     fn step_failed(
         &mut self,
         graph: &Graph,
-        step: StepIx,
+        step: NodeIx,
         failure: &Failure,
         retry_at: Option<Timestamp>,
         at: Timestamp,
@@ -306,6 +617,10 @@ impl State {
             }
             // A retry that would sleep now is dropped, its doubt stays (rule D1).
             (Some(_), _) => self.set_idle(step, Status::Dropped),
+            (None, _) if self.absorbs(graph) => {
+                self.node(step).status = Status::Absorbed;
+                self.absorbed += 1;
+            }
             (None, _) => {
                 self.set_idle(step, Status::Failed);
                 self.failures.push(step);
@@ -318,7 +633,7 @@ impl State {
     }
 
     /// Neither success nor failure: the future is gone, and nobody knows (rules F2, F3).
-    fn interrupted(&mut self, graph: &Graph, step: StepIx) {
+    fn interrupted(&mut self, graph: &Graph, step: NodeIx) {
         let read_only = graph.step(step).kind == StepKind::ReadOnly;
         self.completions += 1;
         let completed = self.completions;
@@ -338,7 +653,7 @@ impl State {
         self.in_doubt_again(graph, step);
     }
 
-    fn step_not_started(&mut self, graph: &Graph, step: StepIx) {
+    fn step_not_started(&mut self, graph: &Graph, step: NodeIx) {
         self.in_flight = self.in_flight.saturating_sub(1);
         let forward = matches!(self.phase, Phase::Forward { .. });
         let node = self.node(step);
@@ -358,7 +673,7 @@ impl State {
     }
 
     /// The step isn't in flight any more: it is probed if that could help, started again if it may be.
-    pub(super) fn in_doubt_again(&mut self, graph: &Graph, step: StepIx) {
+    pub(super) fn in_doubt_again(&mut self, graph: &Graph, step: NodeIx) {
         let (node, definition) = (self.seen(step), graph.step(step));
         if node.effect == EffectNow::InDoubt {
             if definition.probed && !node.probed {
@@ -369,7 +684,7 @@ impl State {
             if definition.at_most_once && forward && node.status == Status::Ready {
                 let message = format!(
                     "step `{}` must run at most once and nobody knows whether it did: say what became of it",
-                    definition.name
+                    self.name(graph, step)
                 );
                 self.want_parked(graph, Parking::new(ParkReason::AtMostOnceInDoubt, message));
                 return;
@@ -380,7 +695,7 @@ impl State {
         }
     }
 
-    pub(super) fn probed(&mut self, graph: &Graph, step: StepIx, answer: &Probed<Value>) {
+    pub(super) fn probed(&mut self, graph: &Graph, step: NodeIx, answer: &Probed<Value>) {
         self.node(step).probed = true;
         if self.seen(step).effect != EffectNow::InDoubt {
             return;
@@ -397,7 +712,6 @@ impl State {
             Probed::Done(output) => {
                 self.failures.retain(|&failed| failed != step);
                 self.now_done(graph, step, output.clone());
-                self.go_on_if_nothing_is_wrong(graph);
             }
             Probed::Never => {
                 self.node(step).effect = EffectNow::NotDone;
@@ -409,60 +723,6 @@ impl State {
             }
             Probed::Unknown if unwinding => self.undo_ready(graph, step),
             Probed::Unknown => self.in_doubt_again(graph, step),
-        }
-    }
-
-    /// A failure that a probe cancelled, a cancel that came too late: where nothing else is wrong, the
-    /// run goes forward, and the retries that were dropped are taken up again.
-    fn go_on_if_nothing_is_wrong(&mut self, graph: &Graph) {
-        let wrong = !self.failures.is_empty()
-            || self.time_is_up
-            || self.stop.is_some()
-            || self.park_wanted.is_some()
-            || self.cancel.as_ref().is_some_and(|cancel| cancel.pending);
-        if self.phase == Phase::Draining && !wrong {
-            self.go_forward(graph, None);
-        }
-    }
-
-    fn cancel_requested(
-        &mut self,
-        graph: &Graph,
-        by: &str,
-        reason: &str,
-        told: CancelTold,
-        at: Timestamp,
-    ) {
-        let pending = told != CancelTold::TooLate;
-        self.cancel = Some(Cancel {
-            by: by.to_owned(),
-            reason: reason.to_owned(),
-            told,
-            pending,
-        });
-        if pending && self.phase == Phase::Parked {
-            self.leave_parking(at);
-            self.phase = Phase::Draining;
-        } else if pending {
-            self.drain(graph);
-        }
-    }
-
-    /// Deadlines stand still while a run is parked (rule I4).
-    pub(super) fn leave_parking(&mut self, at: Timestamp) {
-        if self.parked.take().is_some() {
-            let stood = at.since(self.parked_at);
-            self.stood += stood;
-            self.deadline = self.deadline.map(|deadline| deadline.after(stood));
-        }
-    }
-
-    /// They stand still while it is paused, too.
-    fn leave_pause(&mut self, at: Timestamp) {
-        if let Some(paused) = self.paused.take() {
-            let stood = at.since(paused.at);
-            self.stood += stood;
-            self.deadline = self.deadline.map(|deadline| deadline.after(stood));
         }
     }
 
@@ -484,7 +744,7 @@ impl State {
     }
 
     /// The step rests until the run goes forward again.
-    pub(super) fn set_idle(&mut self, step: StepIx, status: Status) {
+    pub(super) fn set_idle(&mut self, step: NodeIx, status: Status) {
         self.node(step).status = status;
         self.idle.push(step);
     }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use crate::failure::{FailedEffect, Failure, PartialSuccess};
 use crate::ids::Timestamp;
 use crate::journal::Event;
-use crate::machine::state::{EffectNow, State};
+use crate::machine::scope::EffectNow;
+use crate::machine::state::State;
 use crate::policy::{GiveUp, Retry, RetryVerdict};
 use crate::saga::{Graph, StepKind};
 use crate::step::{StepIx, Value};
@@ -66,8 +67,9 @@ impl State {
             }
             AttemptResult::NotStarted => Event::StepNotStarted { step },
             AttemptResult::Failed(failure) => {
-                let (node, definition) = (self.seen(step), graph.step(step));
-                let mut failure = failure.at(&*definition.name, node.round, node.attempts);
+                let place = self.place(graph, step);
+                let (node, definition) = (self.node(step), place.graph.step(place.step));
+                let mut failure = failure.at(&*self.table.name(step), node.round, node.attempts);
                 if definition.kind == StepKind::ReadOnly {
                     // Never in doubt (rule E6).
                     failure = failure.effect(FailedEffect::NotDone);
@@ -79,10 +81,13 @@ impl State {
                     since: node.charged_since,
                     delay: node.last_delay,
                 };
-                let verdict = if definition.at_most_once && in_doubt {
+                let verdict = if definition.inside().is_some() {
+                    // What tries again is inside, or a recovery (rule N2).
+                    RetryVerdict::GiveUp(GiveUp::NotRetryable)
+                } else if definition.at_most_once && in_doubt {
                     RetryVerdict::GiveUp(GiveUp::AtMostOnce)
                 } else {
-                    charge.verdict(&definition.retry, &failure, now, self.seed(graph, step))
+                    charge.verdict(&definition.retry, &failure, now, self.seed(step))
                 };
                 let (retry_at, gave_up) = outcome(verdict, now);
                 Event::StepFailed {
@@ -107,7 +112,8 @@ impl State {
         now: Timestamp,
     ) -> Event<StepIx> {
         let took_us = micros(took);
-        let (node, definition) = (self.seen(step), graph.step(step));
+        let place = self.place(graph, step);
+        let (node, definition) = (self.node(step), place.graph.step(place.step));
         let failure = match result {
             AttemptResult::Undone => return Event::Undone { step, took_us },
             AttemptResult::NotStarted | AttemptResult::Interrupted => {
@@ -121,13 +127,13 @@ impl State {
                 "a compensation can only succeed or fail",
             ),
         };
-        let failure = failure.at(&*definition.name, node.round, node.undo_attempts);
+        let failure = failure.at(&*self.table.name(step), node.round, node.undo_attempts);
         let charge = Charge {
             calls: node.undo_charged,
             since: node.undo_since,
             delay: node.undo_delay,
         };
-        let seed = self.seed(graph, step).rotate_left(32);
+        let seed = self.seed(step).rotate_left(32);
         let (retry_at, gave_up) = outcome(
             charge.verdict(&definition.undo_retry, &failure, now, seed),
             now,

@@ -77,7 +77,7 @@ impl JournalFold {
         journal: &Journal,
         event: &Event<StepIx>,
     ) -> Result<(), String> {
-        let name = |step: &StepIx| journal.steps.name(*step).to_owned();
+        let name = |step: &StepIx| journal.steps.name(*step).to_string();
         let sequential = graph.undo_order == UndoOrder::Sequential;
         match event {
             Event::RunStarted(_) if std::mem::replace(&mut self.begun, true) => {
@@ -178,6 +178,7 @@ impl JournalFold {
             | Event::StepStopped { .. }
             | Event::StepNotStarted { .. }
             | Event::Progress { .. }
+            | Event::PassedOver { .. }
             | Event::Probed { .. }
             | Event::CancelRequested { .. }
             | Event::CancelTooLate

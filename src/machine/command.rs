@@ -8,10 +8,11 @@ use crate::journal::{
 };
 use crate::machine::decide::UNSETTLED_STOP;
 use crate::machine::recovery::AskedBy;
-use crate::machine::state::{Direction, EffectNow, Phase, State, Status};
+use crate::machine::scope::{Direction, EffectNow, Phase, Scope, ScopeIx, Status};
+use crate::machine::state::{Place, State};
 use crate::machine::verbs::{Stage, Verdict, verdict};
 use crate::policy::RecoveryStrategy;
-use crate::saga::{Graph, StepKind};
+use crate::saga::{Graph, NodeIx, StepKind};
 use crate::step::{Probed, StepIx, Value};
 
 /// Why a run's state does not allow a command. Nothing was changed by it.
@@ -146,7 +147,7 @@ impl State {
             }
             Verb::Compensate => {
                 let back = RecoveryStrategy::Compensate;
-                if let Some(why) = self.unavailable(graph, back, AskedBy::Operator) {
+                if let Some(why) = self.unavailable(graph, ScopeIx::ROOT, back, AskedBy::Operator) {
                     return Err(Refused::Unavailable(why));
                 }
                 events.push(self.plain_decision(asked.cause(), back, false));
@@ -170,14 +171,14 @@ impl State {
                 let step = self.markable(graph, step)?;
                 events.push(Event::MarkedCompensated {
                     step,
-                    round: self.seen(step).round,
+                    round: self.node(step).round,
                     by,
                     reason,
                 });
             }
             Verb::Resolve { step, effect } => {
                 let answer = self.resolvable(graph, stage, step, effect)?;
-                let step = named(graph, step)?;
+                let step = self.named(graph, step)?;
                 events.push(Event::Resolved {
                     step,
                     answer,
@@ -212,22 +213,18 @@ impl State {
                 ways.into_iter()
                     .any(|way| self.retry_event(graph, stage, way, nobody).is_ok())
             }
-            VerbName::Compensate => self
-                .unavailable(graph, RecoveryStrategy::Compensate, AskedBy::Operator)
-                .is_none(),
-            VerbName::Skip => graph
-                .steps
-                .iter()
-                .any(|step| self.skippable(graph, &step.name).is_ok()),
+            VerbName::Compensate => {
+                let back = RecoveryStrategy::Compensate;
+                let unavailable = self.unavailable(graph, ScopeIx::ROOT, back, AskedBy::Operator);
+                unavailable.is_none()
+            }
+            VerbName::Skip => self.any(graph, |place| self.skippable_at(place, "").is_ok()),
             // Of all that stand one is the last, on which nothing else that stands depends.
-            VerbName::MarkCompensated => {
-                let mut steps = (0..self.nodes.len()).map(StepIx::new);
-                steps.any(|step| self.stands(graph, step))
-            }
-            VerbName::Resolve => {
-                let mut nodes = self.nodes.iter();
-                nodes.any(|node| node.effect == EffectNow::InDoubt)
-            }
+            VerbName::MarkCompensated => self.any(graph, |place| {
+                let inside = place.graph.step(place.step).inside().is_some();
+                !inside && self.scope(place.scope).stands(place.graph, place.step)
+            }),
+            VerbName::Resolve => self.any(graph, |place| self.is_in_doubt(place)),
             VerbName::Cancel
             | VerbName::Signal
             | VerbName::Pause
@@ -236,22 +233,56 @@ impl State {
         }
     }
 
+    /// Whether some step of the run, wherever it is, is one of these.
+    fn any(&self, root: &Graph, wanted: impl Fn(Place<'_>) -> bool) -> bool {
+        (0..self.scopes.len()).any(|index| {
+            let scope = ScopeIx(u32::try_from(index).unwrap_or(u32::MAX));
+            let graph = self.graph_of(root, scope);
+            let mut steps = self.scopes[index].steps();
+            steps.any(|step| wanted(Place { scope, step, graph }))
+        })
+    }
+
+    /// Whether a call of the step left a doubt. What is inside a step has doubts of its own.
+    fn is_in_doubt(&self, place: Place<'_>) -> bool {
+        let node = self.scope(place.scope).seen(place.step);
+        place.graph.step(place.step).inside().is_none() && node.effect == EffectNow::InDoubt
+    }
+
+    fn named(&self, graph: &Graph, path: &str) -> Result<StepIx, Refused> {
+        self.step_named(graph, path)
+            .ok_or_else(|| Refused::NoSuchStep(path.to_owned()))
+    }
+
     /// What a cancel is told now (rule C1).
     fn cancel_event(&self, graph: &Graph, asked: Asked<'_>) -> Event<StepIx> {
-        let mut no_return = self.no_return(graph);
-        let told = match self.pivot_effect(graph) {
-            _ if self.phase == Phase::Unwinding && self.unwind.then == Direction::Compensated => {
+        let root = self.root();
+        let told = match root.pivot_effect(graph) {
+            _ if root.phase == Phase::Unwinding && root.unwind.then == Direction::Compensated => {
                 CancelTold::Accepted
             }
             EffectNow::Done => CancelTold::TooLate,
             EffectNow::InDoubt => CancelTold::Pending,
-            EffectNow::NotDone if no_return.any(|node| node.status == Status::Running) => {
+            EffectNow::NotDone if self.is_pivot_running(graph, ScopeIx::ROOT) => {
                 CancelTold::Pending
             }
             EffectNow::NotDone => CancelTold::Accepted,
         };
         let (by, reason) = asked.into_owned();
         Event::CancelRequested { by, reason, told }
+    }
+
+    /// Whether a call is under way behind which nothing goes back.
+    fn is_pivot_running(&self, root: &Graph, ix: ScopeIx) -> bool {
+        let scope = self.scope(ix);
+        let graph = self.graph_of(root, ix);
+        let mut running = scope
+            .no_return(graph)
+            .filter(|node| node.status == Status::Running);
+        running.any(|node| match node.child {
+            Some(child) => self.is_pivot_running(root, child),
+            None => true,
+        })
     }
 
     /// What the last cancel was told, as far as it is known by now.
@@ -305,22 +336,22 @@ impl State {
             (None, true)
                 if self.is_cancelled()
                     && self
-                        .unavailable(graph, Compensate, AskedBy::Operator)
+                        .unavailable(graph, ScopeIx::ROOT, Compensate, AskedBy::Operator)
                         .is_none() =>
             {
                 (Compensate, false)
             }
             // The undoing goes on to where it was going.
-            (None, true) => match &self.last_decision {
+            (None, true) => match &self.root().last_decision {
                 Some(last) => (last.strategy, last.stop),
                 None => (Compensate, false),
             },
         };
-        let goes_to = match self.unwind.then {
+        let goes_to = match self.root().unwind.then {
             _ if stage != Stage::Undoing => None,
             Direction::Compensated => None,
             Direction::Stopped => Some("ends, as a step asked,"),
-            Direction::Forward { .. } => Some("goes forward again"),
+            Direction::Forward { .. } | Direction::Without => Some("goes forward again"),
         };
         if let Some(goes_to) = goes_to {
             return unavailable(format!(
@@ -328,15 +359,16 @@ impl State {
             ));
         }
         // Whoever stops executes nothing again.
-        let unavailable_now = self.unavailable(graph, strategy, AskedBy::Operator);
+        let unavailable_now = self.unavailable(graph, ScopeIx::ROOT, strategy, AskedBy::Operator);
         if let Some(why) = unavailable_now.filter(|_| !stop) {
             return unavailable(why);
         }
         Ok(Event::Decided(Box::new(Decision {
             cause: asked.cause(),
+            scope: None,
             strategy,
             stop,
-            failed: self.failures.clone(),
+            failed: self.failed_in(ScopeIx::ROOT),
             why: Vec::new(),
             recovery: 0,
             resume_at: None,
@@ -350,16 +382,18 @@ impl State {
         edit: &InputEdit,
         asked: Asked<'_>,
     ) -> Result<Event<StepIx>, Refused> {
-        let step = named(graph, &edit.step)?;
-        let node = self.seen(step);
-        self.must_be_settled(graph, step)?;
+        let step = self.named(graph, &edit.step)?;
+        let place = self.place(graph, step);
+        let node = self.node(step);
+        self.must_be_settled(place, &edit.step)?;
+        self.must_be_reached(place, &edit.step)?;
         if node.status == Status::Done {
             return Err(Refused::OutOfOrder {
                 step: edit.step.clone(),
                 why: "it is done, and is not called again".to_owned(),
             });
         }
-        if self.wants_undo(graph, step) {
+        if self.scope(place.scope).wants_undo(place.graph, place.step) {
             return Err(Refused::NotSettled {
                 step: edit.step.clone(),
                 effect: "to be undone whatever its calls said",
@@ -376,72 +410,94 @@ impl State {
         })
     }
 
-    fn must_be_settled(&self, graph: &Graph, step: StepIx) -> Result<(), Refused> {
-        if graph.step(step).kind == StepKind::ReadOnly {
+    fn must_be_settled(&self, place: Place<'_>, path: &str) -> Result<(), Refused> {
+        let step = place.graph.step(place.step);
+        if step.kind == StepKind::ReadOnly {
             return Ok(());
         }
-        let (effect, help) = match self.seen(step).effect {
+        let (effect, help) = match self.scope(place.scope).seen(place.step).effect {
             EffectNow::NotDone => return Ok(()),
+            EffectNow::InDoubt if step.inside().is_some() => {
+                ("begun", "name the steps inside it, or have it undone first")
+            }
             EffectNow::InDoubt => (
                 "in doubt",
                 "`resolve` says what became of it, `mark-compensated` that it was undone",
             ),
             EffectNow::Done => ("done", "it has to be undone first"),
         };
-        let step = graph.step(step).name.to_string();
+        let step = path.to_owned();
         Err(Refused::NotSettled { step, effect, help })
     }
 
-    fn skippable(&self, graph: &Graph, name: &str) -> Result<StepIx, Refused> {
-        let step = named(graph, name)?;
-        self.must_be_settled(graph, step)?;
+    /// What is inside a step can be told about only while that step is under way.
+    fn must_be_reached(&self, place: Place<'_>, path: &str) -> Result<(), Refused> {
+        for (around, step) in self.around(place.scope) {
+            let node = self.scope(around).seen(step);
+            if !matches!(node.status, Status::Running | Status::Failed) {
+                return Err(Refused::OutOfOrder {
+                    step: path.to_owned(),
+                    why: "the step that it is inside of is not under way".to_owned(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn skippable(&self, graph: &Graph, path: &str) -> Result<StepIx, Refused> {
+        let step = self.named(graph, path)?;
+        self.skippable_at(self.place(graph, step), path)?;
+        Ok(step)
+    }
+
+    fn skippable_at(&self, place: Place<'_>, path: &str) -> Result<(), Refused> {
+        let (graph, scope) = (place.graph, self.scope(place.scope));
+        self.must_be_settled(place, path)?;
+        self.must_be_reached(place, path)?;
         let out_of_order = |why: String| Refused::OutOfOrder {
-            step: name.to_owned(),
+            step: path.to_owned(),
             why,
         };
-        if self.seen(step).status == Status::Done {
+        if scope.seen(place.step).status == Status::Done {
             return Err(out_of_order("it is done".to_owned()));
         }
-        let waits_for = graph
-            .step(step)
-            .dependencies
-            .iter()
-            .find(|&&before| self.seen(before).status != Status::Done);
-        match waits_for {
+        let mut before = graph.step(place.step).dependencies.iter();
+        match before.find(|&&before| scope.seen(before).status != Status::Done) {
             // Nothing may be done whose ancestors are still to be called (rule S3).
             Some(&before) => Err(out_of_order(format!(
                 "it waits for `{}`, which is not done",
-                graph.step(before).name
+                scope.name(graph, before)
             ))),
-            None => Ok(step),
+            None => Ok(()),
         }
     }
 
     /// Nothing is undone before what depended on it, by hand neither (rule U1).
-    fn markable(&self, graph: &Graph, name: &str) -> Result<StepIx, Refused> {
-        let step = named(graph, name)?;
+    fn markable(&self, root: &Graph, path: &str) -> Result<StepIx, Refused> {
+        let step = self.named(root, path)?;
+        let place = self.place(root, step);
         let out_of_order = |why: String| Refused::OutOfOrder {
-            step: name.to_owned(),
+            step: path.to_owned(),
             why,
         };
-        if !self.stands(graph, step) {
+        if place.graph.step(place.step).inside().is_some() {
+            return Err(out_of_order("name the steps inside it".to_owned()));
+        }
+        if !self.scope(place.scope).stands(place.graph, place.step) {
             return Err(out_of_order("there is nothing to undo".to_owned()));
         }
-        let mut after = self.descendants(graph, step).into_iter();
-        let stands = after.find(|&after| self.stands(graph, after));
-        match stands {
-            Some(after) => Err(out_of_order(format!(
-                "`{}` depends on it, and has to be undone first",
-                graph.step(after).name
-            ))),
-            None => Ok(step),
+        let here = [(place.scope, place.step)].into_iter();
+        for (ix, step) in here.chain(self.around(place.scope)) {
+            let (graph, scope) = (self.graph_of(root, ix), self.scope(ix));
+            let mut after = scope.descendants(graph, step).into_iter();
+            if let Some(after) = after.find(|&after| scope.stands(graph, after)) {
+                return Err(out_of_order(format!(
+                    "`{}` depends on it, and has to be undone first",
+                    scope.name(graph, after)
+                )));
+            }
         }
-    }
-
-    /// Whether the step has, or may have, left something, or is to be undone whatever its calls said.
-    fn stands(&self, graph: &Graph, step: StepIx) -> bool {
-        graph.step(step).kind != StepKind::ReadOnly
-            && (self.seen(step).effect != EffectNow::NotDone || self.wants_undo(graph, step))
+        Ok(step)
     }
 
     fn resolvable(
@@ -451,8 +507,8 @@ impl State {
         name: &str,
         effect: &ResolvedEffect,
     ) -> Result<Probed<Value>, Refused> {
-        let step = named(graph, name)?;
-        if self.seen(step).effect != EffectNow::InDoubt {
+        let step = self.named(graph, name)?;
+        if !self.is_in_doubt(self.place(graph, step)) {
             return Err(Refused::NotInDoubt(name.to_owned()));
         }
         match effect {
@@ -465,9 +521,17 @@ impl State {
             ))),
         }
     }
+}
+
+impl Scope {
+    /// Whether the step has, or may have, left something, or is to be undone whatever its calls said.
+    fn stands(&self, graph: &Graph, step: NodeIx) -> bool {
+        graph.step(step).kind != StepKind::ReadOnly
+            && (self.seen(step).effect != EffectNow::NotDone || self.wants_undo(graph, step))
+    }
 
     /// All steps that depend on this one, by data or by order, directly or not.
-    pub(super) fn descendants(&self, graph: &Graph, step: StepIx) -> Vec<StepIx> {
+    pub(super) fn descendants(&self, graph: &Graph, step: NodeIx) -> Vec<NodeIx> {
         let mut seen = vec![false; self.nodes.len()];
         let mut found = Vec::new();
         let mut open = vec![step];
@@ -483,7 +547,7 @@ impl State {
     }
 
     /// Folds an edited input: the step's next call is in a new round (rules K2, K4).
-    pub(super) fn input_edited(&mut self, step: StepIx, round: u32, input: &Value) {
+    pub(super) fn input_edited(&mut self, step: NodeIx, round: u32, input: &Value) {
         let node = self.node(step);
         node.next_round();
         node.round = round;
@@ -494,7 +558,7 @@ impl State {
     pub(super) fn skipped(
         &mut self,
         graph: &Graph,
-        step: StepIx,
+        step: NodeIx,
         effect: SkippedEffect,
         output: &Value,
     ) {
@@ -508,10 +572,4 @@ impl State {
             node.round_attempts = 0;
         }
     }
-}
-
-fn named(graph: &Graph, step: &str) -> Result<StepIx, Refused> {
-    graph
-        .step_named(step)
-        .ok_or_else(|| Refused::NoSuchStep(step.to_owned()))
 }

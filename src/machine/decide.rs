@@ -1,10 +1,13 @@
 //! What is to be done next.
 
+use crate::failure::{FailedEffect, Failure, FailureMode};
 use crate::ids::Timestamp;
 use crate::journal::{Cause, Decision, End, Event, ParkReason, Parking};
-use crate::machine::state::{Direction, EffectNow, Phase, State, UndoStatus};
+use crate::machine::part::undone_for_a_part;
+use crate::machine::scope::{Direction, EffectNow, Phase, Scope, ScopeIx, Status, UndoStatus};
+use crate::machine::state::State;
 use crate::policy::RecoveryStrategy;
-use crate::saga::{Graph, OnStop, Siblings};
+use crate::saga::{Gathering, Graph, NodeIx, OnStop, Siblings};
 use crate::step::StepIx;
 
 /// The next thing to do. Whoever drives the machine does it, applies the events that belong to it, and
@@ -21,6 +24,8 @@ pub enum Todo {
     Append(Event<StepIx>),
     /// Make the saga's output and append the end.
     Complete,
+    /// Make the output of this step, out of what is inside it, and append that it is done.
+    Gather(StepIx),
     /// Wait for what is in flight, or until this instant.
     Wait {
         /// When there is something to do even if nothing happens.
@@ -36,8 +41,10 @@ pub(super) const UNSETTLED_STOP: &str =
 
 impl State {
     /// What is to be done at `now`.
+    ///
+    /// It changes nothing but what the state remembers about who was asked already.
     #[must_use]
-    pub fn decide(&self, graph: &Graph, now: Timestamp) -> Todo {
+    pub fn decide(&mut self, graph: &Graph, now: Timestamp) -> Todo {
         if let Some((by, reason)) = self.abandon.as_ref().filter(|_| !self.is_ended()) {
             return if self.has_in_flight() {
                 Todo::Wait { until: None }
@@ -46,26 +53,83 @@ impl State {
                 Todo::Append(Event::Ended(End::Abandoned { by, reason }))
             };
         }
-        let todo = match self.phase {
-            Phase::Forward { hold } => self.decide_forward(graph, hold, now),
-            Phase::Draining => self.decide_drained(graph, now),
-            Phase::Unwinding => self.decide_unwinding(graph, now),
-            Phase::Parked | Phase::Ended => Todo::Rest,
+        if matches!(self.root().phase, Phase::Parked | Phase::Ended) {
+            return Todo::Rest;
+        }
+        while let Some(&(at, ix)) = self.alarms.first()
+            && at <= now
+        {
+            self.silence(ix);
+            self.stir(ix);
+        }
+        while let Some(&ix) = self.stirred.last() {
+            match self.decide_in(graph, ix, now) {
+                Todo::Start(_) | Todo::Undo(_) | Todo::Probe(_) if self.is_paused() => {}
+                Todo::Wait { until } => self.wake_at(ix, until),
+                todo => return todo,
+            }
+            self.stirred.pop();
+            self.scopes[ix.at()].stirred = false;
+        }
+        let until = self.alarms.first().map(|(at, _)| *at);
+        Todo::Wait {
+            until: until.filter(|_| !self.is_paused()),
+        }
+    }
+
+    fn silence(&mut self, ix: ScopeIx) {
+        if let Some(alarm) = self.scopes[ix.at()].alarm.take() {
+            self.alarms.remove(&(alarm, ix));
+        }
+    }
+
+    fn wake_at(&mut self, ix: ScopeIx, until: Option<Timestamp>) {
+        self.silence(ix);
+        self.scopes[ix.at()].alarm = until;
+        self.alarms.extend(until.map(|until| (until, ix)));
+    }
+
+    fn decide_in(&self, root: &Graph, ix: ScopeIx, now: Timestamp) -> Todo {
+        let scope = self.scope(ix);
+        // The run is to be parked: what is in flight is awaited, and nothing else is done.
+        if ix != ScopeIx::ROOT && self.root().park_wanted.is_some() {
+            return Todo::Wait { until: None };
+        }
+        let todo = match scope.phase {
+            Phase::Forward { hold } => self.decide_forward(root, ix, hold, now),
+            Phase::Draining => self.decide_drained(root, ix, now),
+            Phase::Unwinding => self.decide_unwinding(root, ix, now),
+            Phase::Parked | Phase::Ended => Next::Wait(None),
         };
         match todo {
-            Todo::Start(_) | Todo::Undo(_) | Todo::Probe(_) | Todo::Wait { .. }
-                if self.is_paused() =>
-            {
-                Todo::Wait { until: None }
-            }
-            todo => todo,
+            Next::Start(step) => Todo::Start(scope.number(step)),
+            Next::Undo(step) => Todo::Undo(scope.number(step)),
+            Next::Probe(step) => Todo::Probe(scope.number(step)),
+            Next::Append(event) => Todo::Append(event),
+            Next::Complete => match self.inside_of(ix) {
+                None => Todo::Complete,
+                Some(step) => Todo::Gather(step),
+            },
+            Next::Wait(until) => Todo::Wait { until },
         }
+    }
+
+    /// Since when a scope may start something, as far as those around it are asked; nothing if it may not.
+    fn allowed_from(&self, ix: ScopeIx) -> Option<Option<Timestamp>> {
+        let mut from = None;
+        for (around, _) in self.around(ix) {
+            let Phase::Forward { hold } = self.scope(around).phase else {
+                return None;
+            };
+            from = from.max(hold);
+        }
+        Some(from)
     }
 
     /// Whether attempts in flight are to be told to stop, and how long they have.
     #[must_use]
     pub fn stops_siblings(&self, graph: &Graph) -> Option<std::time::Duration> {
-        match (graph.siblings, self.phase) {
+        match (graph.siblings, self.root().phase) {
             (Siblings::Stop { grace }, Phase::Draining) => Some(grace),
             _ => None,
         }
@@ -83,111 +147,233 @@ impl State {
         self.is_cancelled() || self.abandon.is_some()
     }
 
-    fn decide_forward(&self, graph: &Graph, hold: Option<Timestamp>, now: Timestamp) -> Todo {
-        if self.is_cancelled() && self.is_pivot_done(graph) {
+    fn decide_forward(
+        &self,
+        root: &Graph,
+        ix: ScopeIx,
+        hold: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Next {
+        let (graph, scope) = (self.graph_of(root, ix), self.scope(ix));
+        let is_root = ix == ScopeIx::ROOT;
+        if is_root && self.is_cancelled() && scope.is_pivot_done(graph) {
             // An operator, or an undo that ended, let the run go on: whoever cancelled it is told.
-            return Todo::Append(Event::CancelTooLate);
+            return Next::Append(Event::CancelTooLate);
         }
-        let counts = !self.deadline_reported && !self.is_paused();
+        let counts = is_root && !self.deadline_reported && !self.is_paused();
         let deadline = self.deadline.filter(|_| counts);
         if deadline.is_some_and(|deadline| deadline <= now) {
-            return Todo::Append(Event::DeadlinePassed {
-                past_pivot: self.is_past_pivot(graph),
+            return Next::Append(Event::DeadlinePassed {
+                past_pivot: scope.is_past_pivot(graph),
             });
         }
-        if let Some(hold) = hold.filter(|&hold| hold > now) {
-            return Todo::Wait {
-                until: earliest(Some(hold), deadline),
-            };
+        if scope.is_complete(graph) {
+            return self.complete(graph, ix);
         }
-        if let Some(step) = self.next_to_probe() {
-            return Todo::Probe(step);
+        let one_is_enough = matches!(graph.gathers, Gathering::Fallback | Gathering::Race);
+        if one_is_enough && scope.done > 0 {
+            return Next::Wait(None);
+        }
+        let Some(from) = self.allowed_from(ix) else {
+            return Next::Wait(None);
+        };
+        if let Some(hold) = hold.max(from).filter(|&hold| hold > now) {
+            return Next::Wait(earliest(Some(hold), deadline));
+        }
+        if let Some(step) = scope.next_to_probe() {
+            return Next::Probe(step);
         }
         // A timer that is due but whose probe is being asked is in flight, not due.
-        let due = self.timers.iter().take_while(|(until, _)| *until <= now);
+        let due = scope.timers.iter().take_while(|(until, _)| *until <= now);
         for &(_, step) in due {
-            let node = self.seen(step);
-            if graph.step(step).probed && self.wants_probe(step) {
-                return Todo::Probe(step);
+            let node = scope.seen(step);
+            if graph.step(step).probed && scope.wants_probe(step) {
+                return Next::Probe(step);
             }
             if !node.probing {
-                return Todo::Start(step);
+                return Next::Start(step);
             }
         }
-        if let Some(step) = self.next_ready() {
-            return Todo::Start(step);
+        if let Some(step) = scope.next_ready().filter(|_| !scope.is_full(graph)) {
+            return Next::Start(step);
         }
-        if self.done as usize == self.nodes.len() && !self.has_in_flight() {
-            return Todo::Complete;
+        Next::Wait(earliest(scope.next_timer(now), deadline))
+    }
+
+    /// All that is needed is done. What failed on the way, and may have left something, is undone before the
+    /// output is made (rule E7).
+    fn complete(&self, graph: &Graph, ix: ScopeIx) -> Next {
+        let scope = self.scope(ix);
+        let chosen = scope.chosen();
+        let left = |step: &NodeIx| match graph.gathers {
+            Gathering::Saga => false,
+            Gathering::Each { .. } | Gathering::Fallback => {
+                scope.seen(*step).status == Status::Absorbed && scope.wants_undo(graph, *step)
+            }
+            Gathering::Race => Some(*step) != chosen && scope.wants_undo(graph, *step),
+        };
+        let absorbed = scope.absorbed > 0 || graph.gathers == Gathering::Race;
+        let left: Vec<StepIx> = match absorbed {
+            true => scope
+                .steps()
+                .filter(left)
+                .map(|step| scope.number(step))
+                .collect(),
+            false => Vec::new(),
+        };
+        if left.is_empty() {
+            return Next::Complete;
         }
-        let timer = self
-            .timers
-            .iter()
-            .map(|(until, _)| *until)
-            .find(|until| *until > now);
-        Todo::Wait {
-            until: earliest(timer, deadline),
-        }
+        Next::Append(self.without(ix, left))
+    }
+
+    /// The decision to go on without steps.
+    fn without(&self, ix: ScopeIx, failed: Vec<StepIx>) -> Event<StepIx> {
+        Event::Decided(Box::new(Decision {
+            cause: Cause::Absorbed,
+            scope: self.inside_of(ix),
+            strategy: RecoveryStrategy::RetryFailed,
+            stop: false,
+            failed,
+            why: Vec::new(),
+            recovery: 0,
+            resume_at: None,
+        }))
     }
 
     /// Rule D1: all attempts have come in, then all doubts are probed, then one decision is made.
-    fn decide_drained(&self, graph: &Graph, now: Timestamp) -> Todo {
-        if self.in_flight > 0 {
-            return Todo::Wait { until: None };
+    fn decide_drained(&self, root: &Graph, ix: ScopeIx, now: Timestamp) -> Next {
+        let (graph, scope) = (self.graph_of(root, ix), self.scope(ix));
+        match graph.gathers {
+            Gathering::Saga => {}
+            Gathering::Fallback | Gathering::Race | Gathering::Each { .. }
+                if self.has_told_its_failure(ix) =>
+            {
+                return Next::Wait(None);
+            }
+            // The saga around it decides, and begins to wait for what is in flight at once.
+            Gathering::Each { .. } | Gathering::Race => return self.tell_failure(graph, ix),
+            Gathering::Fallback => {}
         }
-        if let Some(step) = self.next_to_probe() {
-            return Todo::Probe(step);
+        if scope.in_flight + scope.below.calls > 0 {
+            return Next::Wait(None);
         }
-        if self.probes > 0 {
-            return Todo::Wait { until: None };
+        if let Some(step) = scope.next_to_probe() {
+            return Next::Probe(step);
         }
-        if self.cancel.as_ref().is_some_and(|cancel| cancel.pending) {
-            return self.carry_out_cancel(graph);
+        if scope.probes > 0 || scope.below.unsettled > 0 && scope.park_wanted.is_none() {
+            return Next::Wait(None);
         }
-        if let Some(reason) = &self.stop {
-            let Some((strategy, stop)) = self.way_to_stop(graph) else {
-                return Todo::Append(Event::Parked(Box::new(Parking::new(
-                    ParkReason::Unsettled,
-                    UNSETTLED_STOP,
-                ))));
+        if graph.gathers == Gathering::Fallback {
+            let next = scope
+                .steps()
+                .any(|step| scope.seen(step).status == Status::Waiting);
+            return match next {
+                true => Next::Append(self.without(ix, self.failed_in(ix))),
+                false => self.tell_failure(graph, ix),
             };
-            let cause = Cause::Stop {
-                reason: reason.clone(),
-            };
-            return Todo::Append(self.plain_decision(cause, strategy, stop));
         }
-        if let Some(parking) = &self.park_wanted {
-            return Todo::Append(Event::Parked(Box::new(parking.clone())));
+        if ix == ScopeIx::ROOT {
+            if self.cancel.as_ref().is_some_and(|cancel| cancel.pending) {
+                return self.carry_out_cancel(graph);
+            }
+            if let Some(reason) = &self.stop {
+                let Some((strategy, stop)) = self.way_to_stop(graph) else {
+                    return Next::Append(Event::Parked(Box::new(Parking::new(
+                        ParkReason::Unsettled,
+                        UNSETTLED_STOP,
+                    ))));
+                };
+                let cause = Cause::Stop {
+                    reason: reason.clone(),
+                };
+                return Next::Append(self.plain_decision(cause, strategy, stop));
+            }
+            if let Some(parking) = &scope.park_wanted {
+                return Next::Append(Event::Parked(Box::new(parking.clone())));
+            }
+            if self.time_is_up && scope.is_past_pivot(graph) {
+                return Next::Append(Event::DeadlinePassed { past_pivot: true });
+            }
+        } else if scope.failures.is_empty() {
+            // A step inside asked to end the run, which is the whole run's affair.
+            return Next::Wait(None);
         }
-        if self.time_is_up && self.is_past_pivot(graph) {
-            return Todo::Append(Event::DeadlinePassed { past_pivot: true });
+        Next::Append(Event::Decided(Box::new(self.ask_policy(root, ix, now))))
+    }
+
+    /// A step with steps inside has failed because of them.
+    fn tell_failure(&self, graph: &Graph, ix: ScopeIx) -> Next {
+        let scope = self.scope(ix);
+        let (Some(step), Some(&first)) = (self.inside_of(ix), scope.failures.first()) else {
+            return Next::Wait(None);
+        };
+        let Some(first) = scope.seen(first).failure.as_deref() else {
+            return Next::Wait(None);
+        };
+        let failure = match graph.gathers {
+            Gathering::Each {
+                tolerate: Some(tolerate),
+                ..
+            } => {
+                let (failed, items) = (
+                    scope.absorbed as usize + scope.failures.len(),
+                    scope.nodes.len(),
+                );
+                let most = tolerate.of(items);
+                let message = format!(
+                    "{failed} of {items} items failed, and at most {most} may: the last one said: {}",
+                    first.message
+                );
+                Failure::new(FailureMode::PartialStepFailures, message)
+                    .causes(first.causes.clone())
+                    .effect(FailedEffect::InDoubt)
+            }
+            _ => first.clone(),
+        };
+        Next::Append(self.composite_failed(step, failure))
+    }
+
+    /// The event for the failure of a step with steps inside; it takes no retry (rule N2).
+    fn composite_failed(&self, step: StepIx, failure: Failure) -> Event<StepIx> {
+        let node = self.node(step);
+        let failure = match failure.step.is_empty() {
+            true => failure.at(&*self.table.name(step), node.round, node.attempts),
+            false => failure,
+        };
+        Event::StepFailed {
+            step,
+            failure: Box::new(failure),
+            retry_at: None,
+            gave_up: None,
+            took_us: 0,
         }
-        Todo::Append(Event::Decided(Box::new(self.ask_policy(graph, now))))
     }
 
     /// How a run ends that a step asked to end (rule F5). Past the pivot nothing goes back, and a stop starts
     /// nothing: a pivot in doubt leaves no way.
     pub(super) fn way_to_stop(&self, graph: &Graph) -> Option<(RecoveryStrategy, bool)> {
-        if !self.is_past_pivot(graph) && graph.on_stop == OnStop::Compensate {
+        let root = self.root();
+        if !root.is_past_pivot(graph) && graph.on_stop == OnStop::Compensate {
             return Some((RecoveryStrategy::Compensate, false));
         }
-        let settled = !self.is_past_pivot(graph) || self.is_pivot_done(graph);
+        let settled = !root.is_past_pivot(graph) || root.is_pivot_done(graph);
         settled.then_some((RecoveryStrategy::RetryFailed, true))
     }
 
     /// Rule C1, once nothing is in flight.
-    fn carry_out_cancel(&self, graph: &Graph) -> Todo {
-        match self.pivot_effect(graph) {
-            EffectNow::Done => Todo::Append(Event::CancelTooLate),
+    fn carry_out_cancel(&self, graph: &Graph) -> Next {
+        match self.root().pivot_effect(graph) {
+            EffectNow::Done => Next::Append(Event::CancelTooLate),
             EffectNow::InDoubt => {
                 let message =
                     "the run was cancelled, and nobody knows whether its pivot took effect";
-                Todo::Append(Event::Parked(Box::new(Parking::new(
+                Next::Append(Event::Parked(Box::new(Parking::new(
                     ParkReason::Unsettled,
                     message,
                 ))))
             }
-            EffectNow::NotDone => Todo::Append(self.plain_decision(
+            EffectNow::NotDone => Next::Append(self.plain_decision(
                 Cause::Cancel,
                 RecoveryStrategy::Compensate,
                 false,
@@ -202,9 +388,10 @@ impl State {
         strategy: RecoveryStrategy,
         stop: bool,
     ) -> Event<StepIx> {
-        let failed = self.failures.clone();
+        let failed = self.failed_in(ScopeIx::ROOT);
         Event::Decided(Box::new(Decision {
             cause,
+            scope: None,
             strategy,
             stop,
             failed,
@@ -214,71 +401,150 @@ impl State {
         }))
     }
 
-    fn decide_unwinding(&self, graph: &Graph, now: Timestamp) -> Todo {
-        if let Some(parking) = &self.park_wanted {
-            if self.has_in_flight() {
-                return Todo::Wait { until: None };
+    fn decide_unwinding(&self, root: &Graph, ix: ScopeIx, now: Timestamp) -> Next {
+        let (graph, scope) = (self.graph_of(root, ix), self.scope(ix));
+        if let Some(parking) = &scope.park_wanted {
+            if scope.has_in_flight() {
+                return Next::Wait(None);
             }
-            return Todo::Append(Event::Parked(Box::new(parking.clone())));
+            return Next::Append(Event::Parked(Box::new(parking.clone())));
         }
-        let next = self.next_undo(graph, now);
-        if let Some(step) = next {
-            return if graph.step(step).probed && self.wants_probe(step) {
-                Todo::Probe(step)
+        if let Some(step) = scope.next_undo(graph, now) {
+            return if graph.step(step).probed && scope.wants_probe(step) {
+                Next::Probe(step)
             } else {
-                Todo::Undo(step)
+                Next::Undo(step)
             };
         }
-        if self.unwind.remaining == 0 && !self.has_in_flight() {
-            return self.unwound(graph);
+        if scope.unwind.remaining == 0 && !scope.has_in_flight() {
+            return self.unwound(graph, ix);
         }
-        let timer = self
-            .timers
+        if scope.is_stuck() {
+            let parking = scope.stuck_unwinding(graph);
+            return match self.inside_of(ix) {
+                None => Next::Append(Event::Parked(Box::new(parking))),
+                // The undo of the step that it is the inside of has failed: the undos beside it go on (rule U3).
+                Some(step) if self.is_undone_from_outside(ix) => {
+                    Next::Append(self.undo_failed_inside(step, ix, &parking))
+                }
+                // The run is to be parked because of it.
+                Some(_) => Next::Wait(None),
+            };
+        }
+        Next::Wait(scope.next_timer(now))
+    }
+
+    fn undo_failed_inside(&self, step: StepIx, ix: ScopeIx, parking: &Parking) -> Event<StepIx> {
+        let scope = self.scope(ix);
+        let inner = scope
+            .nodes
             .iter()
-            .map(|(until, _)| *until)
-            .find(|until| *until > now);
-        if !self.has_in_flight() && timer.is_none() {
-            return Todo::Append(Event::Parked(Box::new(self.stuck_unwinding(graph))));
+            .find_map(|node| node.undo_failure.as_deref());
+        let mode = inner.map_or(FailureMode::StepState, |failure| failure.mode.clone());
+        let node = self.node(step);
+        let failure = Failure::new(mode, parking.message.clone())
+            .retryable(false)
+            .at(&*self.table.name(step), node.round, node.undo_attempts);
+        Event::UndoFailed {
+            step,
+            failure: Box::new(failure),
+            retry_at: None,
+            gave_up: None,
+            took_us: 0,
         }
-        Todo::Wait { until: timer }
     }
 
     /// All that was to be undone is undone.
-    fn unwound(&self, graph: &Graph) -> Todo {
+    fn unwound(&self, graph: &Graph, ix: ScopeIx) -> Next {
+        let scope = self.scope(ix);
+        if let Some(step) = self.inside_of(ix) {
+            return match scope.unwind.then {
+                Direction::Compensated if self.is_undone_from_outside(ix) => {
+                    Next::Append(Event::Undone { step, took_us: 0 })
+                }
+                Direction::Compensated => Next::Append(self.undone_by_itself(graph, step, ix)),
+                // The whole run stops.
+                Direction::Stopped => Next::Wait(None),
+                // Going forward is part of the last undo's event; this is never seen.
+                Direction::Forward { .. } | Direction::Without => Next::Wait(None),
+            };
+        }
         let cancelled = self.cancel.as_ref().is_some_and(|cancel| cancel.pending);
-        match self.unwind.then {
-            Direction::Compensated => Todo::Append(Event::Ended(End::Compensated)),
+        match scope.unwind.then {
+            Direction::Compensated => Next::Append(Event::Ended(End::Compensated)),
             // A cancel that came meanwhile: what was to be kept is undone too.
             Direction::Stopped | Direction::Forward { .. } if cancelled => {
                 self.carry_out_cancel(graph)
             }
-            Direction::Stopped => Todo::Append(Event::Ended(End::Stopped {
+            Direction::Stopped if scope.below.unsettled > 0 => Next::Wait(None),
+            Direction::Stopped => Next::Append(Event::Ended(End::Stopped {
                 reason: self.stop.clone().unwrap_or_default(),
             })),
             // Going forward is part of the last undo's event; this is never seen.
-            Direction::Forward { .. } => Todo::Wait { until: None },
+            Direction::Forward { .. } | Direction::Without => Next::Wait(None),
         }
     }
 
-    fn stuck_unwinding(&self, graph: &Graph) -> Parking {
-        let failed: Vec<String> = graph
-            .steps
-            .iter()
-            .zip(&self.nodes)
-            .filter(|(_, node)| node.undo == UndoStatus::Failed)
-            .map(|(step, node)| match &node.undo_failure {
-                Some(failure) => format!("`{}` ({})", step.name, failure.message),
-                None => format!("`{}`", step.name),
+    /// A sub-saga has undone itself: it is one failed step of the saga around it, with the mode of what
+    /// failed in it (rule N1).
+    fn undone_by_itself(&self, graph: &Graph, step: StepIx, ix: ScopeIx) -> Event<StepIx> {
+        let decision = self.scope(ix).last_decision.as_deref();
+        if let Some(failure) = decision.and_then(|why| undone_for_a_part(&graph.saga, why)) {
+            return self.composite_failed(step, failure.effect(FailedEffect::NotDone));
+        }
+        let failed = decision.and_then(|decision| decision.failed.first());
+        let failure = failed.and_then(|&failed| self.node(failed).failure.as_deref());
+        let failure = match failure {
+            Some(failure) => Failure::new(
+                failure.mode.clone(),
+                format!(
+                    "`{}` failed and was undone: {}",
+                    graph.saga, failure.message
+                ),
+            )
+            .causes(failure.causes.clone())
+            .retryable(failure.retryable),
+            None => Failure::new(
+                FailureMode::StepLogic,
+                format!("`{}` was undone", graph.saga),
+            ),
+        };
+        self.composite_failed(step, failure.effect(FailedEffect::NotDone))
+    }
+}
+
+/// What a scope wants next, its steps by its own numbers.
+enum Next {
+    Start(NodeIx),
+    Undo(NodeIx),
+    Probe(NodeIx),
+    Append(Event<StepIx>),
+    Complete,
+    Wait(Option<Timestamp>),
+}
+
+impl Scope {
+    fn next_timer(&self, now: Timestamp) -> Option<Timestamp> {
+        let mut timers = self.timers.iter().map(|(until, _)| *until);
+        timers.find(|until| *until > now)
+    }
+
+    pub(super) fn stuck_unwinding(&self, graph: &Graph) -> Parking {
+        let named = |step: NodeIx| format!("`{}`", self.name(graph, step));
+        let failed: Vec<String> = self
+            .steps()
+            .filter(|&step| self.seen(step).undo == UndoStatus::Failed)
+            .map(|step| match &self.seen(step).undo_failure {
+                Some(failure) => format!("{} ({})", named(step), failure.message),
+                None => named(step),
             })
             .collect();
         if failed.is_empty() {
-            let doubts: Vec<String> = graph
-                .steps
-                .iter()
-                .zip(&self.nodes)
-                .filter(|(_, node)| node.in_region && node.effect == EffectNow::InDoubt)
-                .map(|(step, _)| format!("`{}`", step.name))
-                .collect();
+            let in_doubt = |step: &NodeIx| {
+                let node = self.seen(*step);
+                node.in_region && node.effect == EffectNow::InDoubt
+            };
+            let doubts: Vec<String> = self.steps().filter(in_doubt).map(named).collect();
             let message = format!(
                 "nobody knows what became of {}, and it can't be undone",
                 doubts.join(", ")

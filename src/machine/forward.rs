@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use crate::ids::Timestamp;
 use crate::journal::Event;
-use crate::machine::state::{EffectNow, Phase, State, Status, UndoStatus};
-use crate::saga::Graph;
+use crate::machine::scope::{EffectNow, Phase, Scope, ScopeIx, Status, UndoStatus};
+use crate::machine::state::State;
+use crate::saga::{Gathering, Graph, NodeIx};
 use crate::step::{StepIx, Value};
 
-impl State {
+impl Scope {
     /// Takes up what was left, from `hold` on.
     pub(super) fn go_forward(&mut self, graph: &Graph, hold: Option<Timestamp>) {
         self.phase = Phase::Forward { hold };
@@ -31,56 +32,6 @@ impl State {
         }
     }
 
-    /// The key of the round's effect: made once and kept (rules K1, K2). One that was skipped has it, too, for
-    /// its undo.
-    pub(crate) fn effect_key(&self, graph: &Graph, step: StepIx) -> Arc<str> {
-        let node = self.seen(step);
-        node.key.clone().unwrap_or_else(|| {
-            let uid = &self.header.uid;
-            Arc::from(format!("{uid}/{}/{}", graph.step(step).escaped, node.round))
-        })
-    }
-
-    /// The event that announces the next `execute` of a step.
-    #[must_use]
-    pub fn start_event(&self, graph: &Graph, step: StepIx, mapped: Vec<Value>) -> Event<StepIx> {
-        let node = self.seen(step);
-        let key = self.effect_key(graph, step);
-        let before = &graph.step(step).dependencies;
-        let fed_by = if before.iter().all(|before| self.seen(*before).round == 1) {
-            Vec::new()
-        } else {
-            before
-                .iter()
-                .map(|before| self.seen(*before).round)
-                .collect()
-        };
-        Event::StepStarted {
-            step,
-            round: node.round,
-            attempt: node.attempts + 1,
-            key,
-            fed_by,
-            mapped,
-        }
-    }
-
-    /// The event that announces the next `compensate` of a step.
-    #[must_use]
-    pub fn undo_event(&self, graph: &Graph, step: StepIx) -> Event<StepIx> {
-        let node = self.seen(step);
-        let key = node
-            .undo_key
-            .clone()
-            .unwrap_or_else(|| Arc::from(format!("{}/undo", self.effect_key(graph, step))));
-        Event::UndoStarted {
-            step,
-            round: node.round,
-            attempt: node.undo_attempts + 1,
-            key,
-        }
-    }
-
     /// Drops queue entries whose step has moved on, so that the front is always true.
     pub(super) fn skip_stale(&mut self) {
         while let Some(&step) = self.ready.front()
@@ -95,66 +46,160 @@ impl State {
         }
     }
 
-    fn may_start(&self, step: StepIx) -> bool {
+    fn may_start(&self, step: NodeIx) -> bool {
         let node = self.seen(step);
         node.status == Status::Ready && !node.withheld
     }
 
-    pub(super) fn next_ready(&self) -> Option<StepIx> {
+    pub(super) fn next_ready(&self) -> Option<NodeIx> {
         self.ready
             .iter()
             .copied()
             .find(|&step| self.may_start(step))
     }
 
-    pub(super) fn next_to_probe(&self) -> Option<StepIx> {
+    pub(super) fn next_to_probe(&self) -> Option<NodeIx> {
         self.to_probe
             .iter()
             .copied()
             .find(|&step| self.wants_probe(step))
     }
 
-    pub(super) fn wants_probe(&self, step: StepIx) -> bool {
+    pub(super) fn wants_probe(&self, step: NodeIx) -> bool {
         let node = self.seen(step);
         node.effect == EffectNow::InDoubt
             && !node.probed
             && !node.probing
             && node.status != Status::Running
     }
+}
+
+impl State {
+    /// The key of the round's effect: made once and kept (rules K1, K2). One that was skipped has it, too, for
+    /// its undo.
+    pub(crate) fn effect_key(&self, graph: &Graph, step: StepIx) -> Arc<str> {
+        let node = self.node(step);
+        node.key.clone().unwrap_or_else(|| {
+            let uid = &self.header.uid;
+            Arc::from(format!(
+                "{uid}/{}/{}",
+                self.escaped(graph, step),
+                node.round
+            ))
+        })
+    }
+
+    /// The event that announces the next `execute` of a step.
+    #[must_use]
+    pub fn start_event(
+        &self,
+        graph: &Graph,
+        step: StepIx,
+        mapped: Vec<Value>,
+        items: Option<u32>,
+    ) -> Event<StepIx> {
+        let node = self.node(step);
+        let key = self.effect_key(graph, step);
+        let place = self.place(graph, step);
+        let scope = self.scope(place.scope);
+        let before = &place.graph.step(place.step).dependencies;
+        let rounds = before.iter().map(|before| scope.seen(*before).round);
+        let fed_by = if rounds.clone().all(|round| round == 1) {
+            Vec::new()
+        } else {
+            rounds.collect()
+        };
+        Event::StepStarted {
+            step,
+            round: node.round,
+            attempt: node.attempts + 1,
+            key,
+            fed_by,
+            mapped,
+            items,
+        }
+    }
+
+    /// The event that announces the next `compensate` of a step.
+    #[must_use]
+    pub fn undo_event(&self, graph: &Graph, step: StepIx) -> Event<StepIx> {
+        let node = self.node(step);
+        let key = node
+            .undo_key
+            .clone()
+            .unwrap_or_else(|| Arc::from(format!("{}/undo", self.effect_key(graph, step))));
+        Event::UndoStarted {
+            step,
+            round: node.round,
+            attempt: node.undo_attempts + 1,
+            key,
+        }
+    }
+
+    /// A step's path as it stands in keys.
+    fn escaped(&self, root: &Graph, step: StepIx) -> String {
+        let place = self.place(root, step);
+        self.escaped_at(root, place.scope, place.step)
+    }
+
+    fn escaped_at(&self, root: &Graph, ix: ScopeIx, step: NodeIx) -> String {
+        let graph = self.graph_of(root, ix);
+        let name = &graph.step(step).escaped;
+        match self.scope(ix).inside {
+            None => name.clone(),
+            Some((around, outer)) => {
+                let around = self.escaped_at(root, around, outer);
+                match graph.gathers {
+                    Gathering::Each { .. } => format!("{around}[{}]", step.0),
+                    _ => format!("{around}/{name}"),
+                }
+            }
+        }
+    }
 
     /// The coordinator asks the probe now. Not an event: a crash just asks again.
-    pub fn begin_probe(&mut self, step: StepIx) {
-        if self.phase == Phase::Unwinding {
-            self.undo_taken(step);
-            self.node(step).undo = UndoStatus::Idle;
+    pub fn begin_probe(&mut self, graph: &Graph, step: StepIx) {
+        let (ix, step) = self.whereabouts(step);
+        let scope = &mut self.scopes[ix.at()];
+        if scope.phase == Phase::Unwinding {
+            scope.undo_taken(step);
+            scope.node(step).undo = UndoStatus::Idle;
         }
-        self.node(step).probing = true;
-        self.probes += 1;
-        self.skip_stale();
+        scope.node(step).probing = true;
+        scope.probes += 1;
+        scope.skip_stale();
+        self.account(graph, ix);
+        self.stir(ix);
     }
 
     /// The coordinator has no permit for this step (rule F1): it isn't offered until
     /// [`release`](Self::release). Not an event.
     pub fn withhold(&mut self, step: StepIx) {
-        if let Status::Sleeping { until } = self.seen(step).status {
-            self.timers.remove(&(until, step));
-            self.node(step).status = Status::Ready;
+        let (ix, step) = self.whereabouts(step);
+        let scope = &mut self.scopes[ix.at()];
+        if let Status::Sleeping { until } = scope.seen(step).status {
+            scope.timers.remove(&(until, step));
+            scope.node(step).status = Status::Ready;
         }
-        self.node(step).withheld = true;
-        self.skip_stale();
+        scope.node(step).withheld = true;
+        scope.skip_stale();
+        self.stir(ix);
     }
 
     /// The coordinator has a permit for this step now: it is offered next, if it still may start.
     pub fn release(&mut self, step: StepIx) {
-        if std::mem::take(&mut self.node(step).withheld) && self.seen(step).status == Status::Ready
-        {
-            self.ready.push_front(step);
+        let (ix, step) = self.whereabouts(step);
+        let scope = &mut self.scopes[ix.at()];
+        let withheld = std::mem::take(&mut scope.node(step).withheld);
+        if withheld && scope.seen(step).status == Status::Ready {
+            scope.ready.push_front(step);
         }
+        self.stir(ix);
     }
 
     /// Whether the step is waiting for a permit that it still wants.
     #[must_use]
     pub fn is_withheld(&self, step: StepIx) -> bool {
-        self.seen(step).withheld
+        self.node(step).withheld
     }
 }

@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 use crate::failure::Failure;
 use crate::ids::Timestamp;
 use crate::journal::{CancelTold, Cause, Decision, Event};
-use crate::machine::state::{NodeState, State};
+use crate::machine::scope::NodeState;
+use crate::machine::state::State;
 use crate::policy::RecoveryStrategy;
-use crate::saga::Graph;
 use crate::step::{Probed, StepIx, Value};
 
 /// So many calls are kept of each step, and so many moments of the run: the latest.
@@ -264,11 +264,8 @@ impl NodeState {
 
 impl State {
     /// Keeps an event that concerns the run as a whole.
-    pub(super) fn keep_moment(&mut self, graph: &Graph, event: &Event<StepIx>, at: Timestamp) {
-        let name = |step: StepIx| {
-            let step = graph.steps.get(step.at());
-            step.map_or_else(|| "?".to_owned(), |step| step.name.to_string())
-        };
+    pub(super) fn keep_moment(&mut self, event: &Event<StepIx>, at: Timestamp) {
+        let name = |step: StepIx| self.table.name(step).to_string();
         let what = match event {
             Event::Claimed { fence, .. } => Happened::Claimed { fence: *fence },
             Event::Decided(decision) => decided(decision, name),
@@ -346,6 +343,7 @@ impl State {
             | Event::StepInterrupted { .. }
             | Event::StepNotStarted { .. }
             | Event::Progress { .. }
+            | Event::PassedOver { .. }
             | Event::UndoStarted { .. }
             | Event::Undone { .. }
             | Event::UndoFailed { .. }
@@ -383,12 +381,13 @@ mod tests {
     use super::*;
     use crate::FailureMode;
     use crate::partial::PartialResult;
-    use crate::saga::{Outline, OutlineStep, StepKind};
+    use crate::saga::{Graph, Outline, OutlineStep, StepKind};
 
     const A: StepIx = StepIx(0);
 
     fn one_step() -> (Graph, State) {
         let outline = Outline {
+            gathers: Default::default(),
             saga: "s".to_owned(),
             version: 1,
             fingerprint: String::new(),
@@ -399,6 +398,8 @@ mod tests {
                 dependencies: Vec::new(),
                 pivot: false,
                 checkpoint: false,
+                conditional: false,
+                inside: None,
             }],
         };
         let started = serde_json::json!({
@@ -419,6 +420,7 @@ mod tests {
             key: Arc::from("k"),
             fed_by: Vec::new(),
             mapped: Vec::new(),
+            items: None,
         }
     }
 
@@ -427,9 +429,9 @@ mod tests {
         let (graph, mut state) = one_step();
         let at = Timestamp::from_micros;
         state.apply(&graph, &started(1), at(10));
-        assert_eq!(state.nodes[0].calls.len(), 1);
+        assert_eq!(state.node(A).calls.len(), 1);
         state.apply(&graph, &Event::StepNotStarted { step: A }, at(20));
-        assert_eq!(state.nodes[0].calls.len(), 0);
+        assert_eq!(state.node(A).calls.len(), 0);
         let undo = Event::UndoStarted {
             step: A,
             round: 1,
@@ -437,9 +439,9 @@ mod tests {
             key: Arc::from("k"),
         };
         state.apply(&graph, &undo, at(30));
-        assert!(state.nodes[0].calls[0].undo);
+        assert!(state.node(A).calls[0].undo);
         state.apply(&graph, &Event::UndoNotStarted { step: A }, at(40));
-        assert_eq!(state.nodes[0].calls.len(), 0);
+        assert_eq!(state.node(A).calls.len(), 0);
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! Steps that are done in part: noted, and put to the policy where a rule names that.
 
-use crate::failure::{FailedEffect, FailureMode, PartialSuccess};
+use crate::failure::{FailedEffect, Failure, FailureMode, PartialSuccess};
 use crate::ids::Timestamp;
-use crate::machine::state::{NodeState, State, Status};
+use crate::journal::Decision;
+use crate::machine::scope::{NodeState, Scope, ScopeIx, Status};
+use crate::machine::state::State;
 use crate::policy::{Explanation, RecoveryStrategy, Situation};
-use crate::saga::Graph;
+use crate::saga::{Graph, NodeIx};
 use crate::step::StepIx;
 
 impl NodeState {
@@ -23,39 +25,46 @@ impl NodeState {
 
 impl State {
     /// Whether the policy has an answer to a step that ends so. It is asked again when all has come to rest.
+    ///
+    /// Only sagas have policies: of a part of a fan-out or a choice it is a note and nothing more.
     pub(super) fn asks_about(
         &self,
-        graph: &Graph,
+        root: &Graph,
         step: StepIx,
         part: &PartialSuccess,
         now: Timestamp,
     ) -> bool {
-        let mut saw = self.situation_in_part(graph, step, part, now);
+        let place = self.place(root, step);
+        let graph = place.graph;
+        let mut saw = self.situation_in_part(graph, place.scope, place.step, part, now);
         // It is not folded yet.
         saw.completed += 1;
-        saw.past_pivot |= graph.step(step).pivot;
-        graph.policy.decide(&saw).says != RecoveryStrategy::RetryFailed
+        saw.past_pivot |= graph.step(place.step).pivot;
+        graph.is_saga() && graph.policy.decide(&saw).says != RecoveryStrategy::RetryFailed
     }
 
     pub(super) fn situation_in_part(
         &self,
         graph: &Graph,
-        step: StepIx,
+        ix: ScopeIx,
+        step: NodeIx,
         part: &PartialSuccess,
         now: Timestamp,
     ) -> Situation {
-        let name = graph.step(step).name.to_string();
-        let mut saw = self.situation(graph, name, part.mode.clone(), now);
+        let name = self.scope(ix).name(graph, step);
+        let mut saw = self.situation(graph, ix, name, part.mode.clone(), now);
         saw.effect = FailedEffect::Done;
         saw
     }
+}
 
+impl Scope {
     /// Folds what a step says that is done. Where the policy has an answer, all comes to rest for it as for a
     /// failure (rule D1), though the step stays done.
     pub(super) fn did_part(
         &mut self,
         graph: &Graph,
-        step: StepIx,
+        step: NodeIx,
         part: &PartialSuccess,
         asks: bool,
     ) {
@@ -73,4 +82,13 @@ pub(super) fn simply_goes_on(why: &[Explanation], strictest: RecoveryStrategy) -
     strictest == RecoveryStrategy::RetryFailed
         && !why.is_empty()
         && all.all(|why| why.saw.effect == FailedEffect::Done)
+}
+
+/// The failure of a sub-saga that has undone itself because a step of it was done in part, if that is why.
+pub(super) fn undone_for_a_part(saga: &str, decision: &Decision<StepIx>) -> Option<Failure> {
+    let saw = &decision.why.first()?.saw;
+    (saw.effect == FailedEffect::Done).then(|| {
+        let message = format!("`{saga}` was undone: `{}` was done in part", saw.step);
+        Failure::new(saw.mode.clone(), message)
+    })
 }

@@ -1,6 +1,6 @@
 //! How far an attempt has come, by its own word.
 
-use crate::machine::state::NodeState;
+use crate::machine::scope::NodeState;
 use crate::step::Value;
 
 impl NodeState {

@@ -6,9 +6,10 @@ use crate::failure::{FailedEffect, FailureMode};
 use crate::ids::Timestamp;
 use crate::journal::{Cause, Decision, ParkReason, Parking, what_happened};
 use crate::machine::part::simply_goes_on;
-use crate::machine::state::{Direction, EffectNow, Phase, State, Status, UndoStatus};
+use crate::machine::scope::{Direction, EffectNow, Phase, Scope, ScopeIx, Status, UndoStatus};
+use crate::machine::state::State;
 use crate::policy::{Explanation, RecoveryStrategy, Situation};
-use crate::saga::{Graph, StepKind, UndoRule};
+use crate::saga::{Gathering, Graph, NodeIx, StepKind, UndoRule};
 use crate::step::StepIx;
 
 /// Who wants a strategy: an operator may do more than a policy (rule K5).
@@ -19,16 +20,19 @@ pub(super) enum AskedBy {
 }
 
 impl State {
-    /// Puts every failure to the policy and takes the strictest answer that is available (rule D1).
-    pub(super) fn ask_policy(&self, graph: &Graph, now: Timestamp) -> Decision<StepIx> {
+    /// Puts every failure of a scope to its policy and takes the strictest answer that is available (rule D1).
+    pub(super) fn ask_policy(&self, root: &Graph, ix: ScopeIx, now: Timestamp) -> Decision<StepIx> {
+        let (graph, scope) = (self.graph_of(root, ix), self.scope(ix));
         let policy = &graph.policy;
-        let mut why: Vec<Explanation> = self
+        let mut why: Vec<Explanation> = scope
             .failures
             .iter()
-            .map(|&step| policy.decide(&self.situation_of(graph, step, now)))
+            .map(|&step| policy.decide(&self.situation_of(graph, ix, step, now)))
             .collect();
-        if self.time_is_up {
-            let mut saw = self.situation(graph, String::new(), FailureMode::SystemTimeout, now);
+        let time_is_up = self.time_is_up && ix == ScopeIx::ROOT;
+        if time_is_up {
+            let mode = FailureMode::SystemTimeout;
+            let mut saw = self.situation(graph, ix, String::new(), mode, now);
             saw.effect = FailedEffect::NotDone;
             why.push(policy.decide(&saw));
         }
@@ -39,7 +43,7 @@ impl State {
             .unwrap_or(RecoveryStrategy::Manual);
         let goes_on = simply_goes_on(&why, strictest);
         let unavailable = self
-            .unavailable(graph, strictest, AskedBy::Policy)
+            .unavailable(root, ix, strictest, AskedBy::Policy)
             .or_else(|| self.used_up(graph, strictest))
             .filter(|_| !goes_on);
         let strategy = match unavailable {
@@ -51,26 +55,16 @@ impl State {
                 RecoveryStrategy::Manual
             }
         };
-        let retries = !goes_on
-            && matches!(
-                strategy,
-                RecoveryStrategy::RetryFailed
-                    | RecoveryStrategy::RetryFromCheckpoint
-                    | RecoveryStrategy::RetryAll
-            );
+        let retries = !goes_on && strategy.retries();
         let recovery = if retries { self.recoveries + 1 } else { 0 };
+        let failed = self.failed_in(ix);
         let resume_at = retries.then(|| {
-            let step = self.failures.first().copied().unwrap_or(StepIx(0));
-            let seed = if graph.steps.is_empty() {
-                0
-            } else {
-                self.seed(graph, step)
-            };
+            let seed = failed.first().map_or(0, |&step| self.seed(step));
             now.after(policy.delay(recovery, seed))
         });
-        let failed = self.failures.clone();
         Decision {
             cause: Cause::Failures,
+            scope: self.inside_of(ix),
             strategy,
             stop: false,
             failed,
@@ -80,16 +74,30 @@ impl State {
         }
     }
 
-    fn situation_of(&self, graph: &Graph, step: StepIx, now: Timestamp) -> Situation {
-        let node = self.seen(step);
-        let name = graph.step(step).name.to_string();
+    /// The steps of a scope that failed for good since the last decision.
+    pub(super) fn failed_in(&self, ix: ScopeIx) -> Vec<StepIx> {
+        let scope = self.scope(ix);
+        let failed = scope.failures.iter().map(|&step| scope.number(step));
+        failed.collect()
+    }
+
+    /// The step that a scope is the inside of; nothing for the saga itself.
+    pub(super) fn inside_of(&self, ix: ScopeIx) -> Option<StepIx> {
+        let (around, step) = self.scope(ix).inside?;
+        Some(self.scope(around).number(step))
+    }
+
+    fn situation_of(&self, graph: &Graph, ix: ScopeIx, step: NodeIx, now: Timestamp) -> Situation {
+        let scope = self.scope(ix);
+        let node = scope.seen(step);
+        let name = scope.name(graph, step);
         if let Some(part) = node.in_part() {
-            return self.situation_in_part(graph, step, part, now);
+            return self.situation_in_part(graph, ix, step, part, now);
         }
         let Some(failure) = &node.failure else {
-            return self.situation(graph, name, FailureMode::StepLogic, now);
+            return self.situation(graph, ix, name, FailureMode::StepLogic, now);
         };
-        let mut saw = self.situation(graph, name, failure.mode.clone(), now);
+        let mut saw = self.situation(graph, ix, name, failure.mode.clone(), now);
         saw.retryable = failure.retryable;
         saw.effect = match node.effect {
             EffectNow::NotDone => FailedEffect::NotDone,
@@ -98,16 +106,20 @@ impl State {
         saw
     }
 
+    /// What a policy sees: of the steps only its own, and none that were spared (rule D3).
     pub(super) fn situation(
         &self,
         graph: &Graph,
+        ix: ScopeIx,
         step: String,
         mode: FailureMode,
         now: Timestamp,
     ) -> Situation {
-        let total = u32::try_from(self.nodes.len()).unwrap_or(u32::MAX);
-        let mut saw = Situation::new(step, mode, self.done, total);
-        saw.past_pivot = self.is_past_pivot(graph);
+        let scope = self.scope(ix);
+        let total = u32::try_from(scope.nodes.len()).unwrap_or(u32::MAX);
+        let (done, total) = (scope.done - scope.passed_over, total - scope.passed_over);
+        let mut saw = Situation::new(step, mode, done, total);
+        saw.past_pivot = scope.is_past_pivot(graph);
         saw.recoveries = self.recoveries;
         saw.max_recoveries = graph.policy.recoveries();
         saw.time_used_up = self.time_is_up;
@@ -148,56 +160,88 @@ impl State {
     /// Why a strategy can't be taken now, if it can't (rules D2, D4, K5, S3).
     pub(super) fn unavailable(
         &self,
-        graph: &Graph,
+        root: &Graph,
+        ix: ScopeIx,
         strategy: RecoveryStrategy,
         asked_by: AskedBy,
     ) -> Option<String> {
-        if strategy.goes_back() && self.is_past_pivot(graph) {
+        let (graph, scope) = (self.graph_of(root, ix), self.scope(ix));
+        if strategy.goes_back() && scope.is_past_pivot(graph) {
             return Some(format!(
                 "{strategy} is not available past the pivot: nothing goes back there"
             ));
         }
-        let again = match strategy {
-            RecoveryStrategy::RetryFailed
-            | RecoveryStrategy::RetryFromCheckpoint
-            | RecoveryStrategy::RetryAll => true,
-            RecoveryStrategy::Compensate | RecoveryStrategy::Manual => false,
-        };
-        for (index, (step, node)) in graph.steps.iter().zip(&self.nodes).enumerate() {
+        let again = strategy.retries();
+        for ix in scope.steps() {
+            let (step, node) = (graph.step(ix), scope.seen(ix));
             if strategy.goes_back()
                 && step.kind == StepKind::Irreversible
-                && node.effect != EffectNow::NotDone
+                && node.irrevocable() != EffectNow::NotDone
             {
                 return Some(format!(
                     "{strategy} is not available: `{}` can't be undone",
-                    step.name
+                    scope.name(graph, ix)
                 ));
+            }
+            if let (Some(_), Some(child)) = (step.inside(), node.child)
+                && node.effect != EffectNow::NotDone
+                && let Some(why) = self.unavailable_inside(root, child, strategy, asked_by)
+            {
+                return Some(why);
             }
             // An operator may have it undone first, and then executed in a new round.
             let undone_first = asked_by == AskedBy::Operator
                 && strategy.goes_back()
-                && self.wants_undo(graph, StepIx::new(index));
+                && scope.wants_undo(graph, ix);
             let in_doubt = node.effect == EffectNow::InDoubt;
             if again && step.at_most_once && in_doubt && !undone_first {
                 return Some(format!(
                     "{strategy} is not available: `{}` runs at most once and is in doubt",
-                    step.name
+                    scope.name(graph, ix)
                 ));
             }
         }
         None
     }
 
-    /// Folds a decision.
-    pub(super) fn decided(&mut self, graph: &Graph, decision: &Decision<StepIx>, at: Timestamp) {
+    /// The same of what is inside a step that a strategy goes on with. What has gone past a pivot of its own
+    /// and is done stays as it is, unless all is to go back, which its step has answered for.
+    fn unavailable_inside(
+        &self,
+        root: &Graph,
+        child: ScopeIx,
+        strategy: RecoveryStrategy,
+        asked_by: AskedBy,
+    ) -> Option<String> {
+        match strategy {
+            RecoveryStrategy::RetryFailed => self.unavailable(root, child, strategy, asked_by),
+            RecoveryStrategy::RetryFromCheckpoint
+            | RecoveryStrategy::RetryAll
+            | RecoveryStrategy::Compensate
+            | RecoveryStrategy::Manual => None,
+        }
+    }
+
+    /// Folds a decision; says about which scope it was.
+    pub(super) fn decided(
+        &mut self,
+        root: &Graph,
+        decision: &Decision<StepIx>,
+        at: Timestamp,
+    ) -> ScopeIx {
         self.leave_parking(at);
+        let ix = match decision.scope {
+            None => ScopeIx::ROOT,
+            Some(step) => self.node(step).child.unwrap_or(ScopeIx::ROOT),
+        };
+        let graph = self.graph_of(root, ix);
         if let Cause::Operator { .. } = decision.cause {
             // An operator's word resets the count of recoveries (rule D6).
             self.recoveries = 0;
             if decision.strategy.retries() && !decision.stop {
                 // The later word wins, over a cancel and over a step that asked to end the run. Where the
                 // pivot is done the cancel came too late, and is told so.
-                let too_late = self.is_pivot_done(graph);
+                let too_late = self.root().is_pivot_done(root);
                 if let Some(cancel) = self.cancel.as_mut().filter(|_| !too_late) {
                     cancel.pending = false;
                 }
@@ -213,15 +257,95 @@ impl State {
             self.recoveries = decision.recovery;
             self.recoveries_total += 1;
         }
-        self.last_decision = Some(Box::new(decision.clone()));
-        if decision.strategy == RecoveryStrategy::Manual {
-            let message = manual_message(graph, decision);
-            self.park_wanted = Some(Parking::new(ParkReason::Manual, message));
-            // The failures stay: an operator's retry is about them.
-            return;
+        if decision.cause == Cause::Absorbed {
+            self.scopes[ix.at()].go_without(graph);
+            return ix;
         }
+        self.decided_last = ix;
+        self.scopes[ix.at()].last_decision = Some(Box::new(decision.clone()));
+        if decision.strategy == RecoveryStrategy::Manual {
+            let message = self.manual_message(root, ix, decision);
+            self.root_mut().park_wanted = Some(Parking::new(ParkReason::Manual, message));
+            if ix != ScopeIx::ROOT {
+                self.root_mut().drain(root);
+            }
+            // The failures stay: an operator's retry is about them.
+            return ix;
+        }
+        if ix == ScopeIx::ROOT {
+            self.time_is_up = false;
+        }
+        let goes_on_everywhere = ix == ScopeIx::ROOT
+            && (decision.stop || decision.strategy == RecoveryStrategy::RetryFailed);
+        self.scopes[ix.at()].follow(graph, decision);
+        if goes_on_everywhere {
+            self.follow_inside(root, decision);
+        }
+        self.stir_all();
+        ix
+    }
+
+    /// A decision to go on, or to stop, reaches all that is under way inside steps.
+    fn follow_inside(&mut self, root: &Graph, decision: &Decision<StepIx>) {
+        for index in 1..self.scopes.len() {
+            let ix = ScopeIx(u32::try_from(index).unwrap_or(u32::MAX));
+            let graph = self.graph_of(root, ix);
+            let told = self.has_told_its_failure(ix);
+            let scope = &mut self.scopes[index];
+            match (scope.phase, scope.unwind.then) {
+                (Phase::Ended | Phase::Parked, _) => {}
+                (Phase::Forward { .. } | Phase::Draining, _) if decision.stop => {
+                    scope.unwind_doubts(graph);
+                }
+                // It goes on with the step that it is the inside of.
+                (Phase::Draining, _) if told => {}
+                (Phase::Draining, _) => scope.retry_failed(graph, None),
+                (Phase::Unwinding, Direction::Stopped) if !decision.stop => {
+                    scope.unwind.then = Direction::Forward { hold: None };
+                    scope.retry_undos(graph);
+                }
+                (Phase::Unwinding, _) if matches!(decision.cause, Cause::Operator { .. }) => {
+                    scope.retry_undos(graph);
+                }
+                (Phase::Forward { .. } | Phase::Unwinding, _) => {}
+            }
+            self.after(root, ix);
+        }
+    }
+
+    fn manual_message(&self, root: &Graph, ix: ScopeIx, decision: &Decision<StepIx>) -> String {
+        let (graph, scope) = (self.graph_of(root, ix), self.scope(ix));
+        let failed: Vec<String> = scope
+            .failures
+            .iter()
+            .map(|&step| format!("`{}`", scope.name(graph, step)))
+            .collect();
+        let failed = if failed.is_empty() {
+            "the run's time is up".to_owned()
+        } else {
+            what_happened(&failed, &decision.why, ", ")
+        };
+        match decision
+            .why
+            .iter()
+            .find(|why| why.says == RecoveryStrategy::Manual || why.overruled.is_some())
+        {
+            Some(why) => match &why.overruled {
+                Some(overruled) => format!("{failed}; {overruled}"),
+                None => format!(
+                    "{failed}; rule `{}` of policy `{}` says manual",
+                    why.rule, why.policy
+                ),
+            },
+            None => failed,
+        }
+    }
+}
+
+impl Scope {
+    /// Does what was decided.
+    fn follow(&mut self, graph: &Graph, decision: &Decision<StepIx>) {
         self.park_wanted = None;
-        self.time_is_up = false;
         self.failures.clear();
         let hold = decision.resume_at;
         if self.phase == Phase::Unwinding && decision.strategy == RecoveryStrategy::RetryAll {
@@ -229,28 +353,17 @@ impl State {
             self.retry_undos(graph);
             self.grant_anew();
             self.unwind.then = Direction::Forward { hold };
-            // The command may have come together with the end of the last undo.
-            self.go_on_if_unwound(graph);
             return;
         }
-        self.grant_anew();
         if decision.stop {
+            self.grant_anew();
             self.unwind_doubts(graph);
             return;
         }
         match decision.strategy {
-            RecoveryStrategy::RetryFailed => {
-                let region = |state: &State, step: StepIx| {
-                    let always = graph.step(step).undo_rule == UndoRule::Always;
-                    let failed = matches!(
-                        state.seen(step).status,
-                        Status::Failed | Status::Dropped | Status::Stopped
-                    );
-                    always && failed && state.wants_undo(graph, step)
-                };
-                self.unwind_region(graph, region, Direction::Forward { hold });
-            }
+            RecoveryStrategy::RetryFailed => self.retry_failed(graph, hold),
             RecoveryStrategy::RetryFromCheckpoint => {
+                self.grant_anew();
                 let kept = self.kept(graph);
                 self.unwind_region(
                     graph,
@@ -259,13 +372,54 @@ impl State {
                 );
             }
             RecoveryStrategy::RetryAll => {
+                self.grant_anew();
                 self.unwind_region(graph, |_, _| true, Direction::Forward { hold });
             }
             RecoveryStrategy::Compensate => {
+                self.grant_anew();
                 self.unwind_region(graph, |_, _| true, Direction::Compensated);
             }
             RecoveryStrategy::Manual => {}
         }
+    }
+
+    /// Goes on with all that is done, and runs again what failed.
+    pub(super) fn retry_failed(&mut self, graph: &Graph, hold: Option<Timestamp>) {
+        self.failures.clear();
+        self.grant_anew();
+        // Items that were to be done without are tried again, too: they failed together with the others.
+        if let Gathering::Each { .. } = graph.gathers {
+            for step in self.steps() {
+                if self.seen(step).status == Status::Absorbed {
+                    self.absorbed -= 1;
+                    self.set_idle(step, Status::Failed);
+                }
+            }
+        }
+        let region = |scope: &Scope, step: NodeIx| {
+            let always = graph.step(step).undo_rule == UndoRule::Always;
+            let failed = matches!(
+                scope.seen(step).status,
+                Status::Failed | Status::Dropped | Status::Stopped
+            );
+            always && failed && scope.wants_undo(graph, step)
+        };
+        self.unwind_region(graph, region, Direction::Forward { hold });
+    }
+
+    /// Goes on without the steps that failed: what they may have left is undone first (rule E7).
+    fn go_without(&mut self, graph: &Graph) {
+        for step in std::mem::take(&mut self.failures) {
+            self.node(step).status = Status::Absorbed;
+            self.absorbed += 1;
+        }
+        let winner = self.chosen().filter(|_| graph.gathers == Gathering::Race);
+        let without = |scope: &Scope, step: NodeIx| match winner {
+            Some(winner) => step != winner,
+            None => scope.seen(step).status == Status::Absorbed,
+        };
+        self.idle.clear();
+        self.unwind_region(graph, without, Direction::Without);
     }
 
     /// What `retry_from_checkpoint` keeps: done checkpoints with all their ancestors; in a saga without
@@ -279,9 +433,9 @@ impl State {
                 node.status == Status::Done && (step.checkpoint || !graph.has_checkpoints)
             })
             .collect();
-        let mut open: Vec<StepIx> = (0..kept.len())
+        let mut open: Vec<NodeIx> = (0..kept.len())
             .filter(|&index| kept[index])
-            .map(StepIx::new)
+            .map(NodeIx::new)
             .collect();
         while let Some(step) = open.pop() {
             for &before in &graph.step(step).dependencies {
@@ -294,7 +448,7 @@ impl State {
     }
 
     /// Each recovery grants attempts anew; totals are kept (rule D6).
-    fn grant_anew(&mut self) {
+    pub(super) fn grant_anew(&mut self) {
         for node in &mut self.nodes {
             node.charged = 0;
             node.charged_since = None;
@@ -307,32 +461,5 @@ impl State {
                 node.undo = UndoStatus::Idle;
             }
         }
-    }
-}
-
-fn manual_message(graph: &Graph, decision: &Decision<StepIx>) -> String {
-    let failed: Vec<String> = decision
-        .failed
-        .iter()
-        .map(|&step| format!("`{}`", graph.step(step).name))
-        .collect();
-    let failed = if failed.is_empty() {
-        "the run's time is up".to_owned()
-    } else {
-        what_happened(&failed, &decision.why, ", ")
-    };
-    match decision
-        .why
-        .iter()
-        .find(|why| why.says == RecoveryStrategy::Manual || why.overruled.is_some())
-    {
-        Some(why) => match &why.overruled {
-            Some(overruled) => format!("{failed}; {overruled}"),
-            None => format!(
-                "{failed}; rule `{}` of policy `{}` says manual",
-                why.rule, why.policy
-            ),
-        },
-        None => failed,
     }
 }

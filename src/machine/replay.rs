@@ -35,21 +35,39 @@ impl State {
         journal: Journal,
         mut look: impl FnMut(&State, &Event<StepIx>, u64, Timestamp),
     ) -> Result<State, ReplayError> {
-        let same = journal.steps.is_same(&graph.table);
-        let mut numbers = Vec::new();
-        if !same {
-            for name in journal.steps.names() {
-                let step = graph.step_named(name);
-                numbers.push(step.ok_or_else(|| ReplayError::NoSuchStep(name.to_owned()))?);
-            }
-        }
+        // Numbers are given in the order in which steps come into being, so a table that was made for this
+        // very graph has the same ones. Another one is matched by names, as the steps come up.
+        let same = journal.steps.begins_as(&graph.table);
+        let names = if same {
+            Vec::new()
+        } else {
+            journal.steps.names()
+        };
+        let mut numbers: Vec<Option<StepIx>> = vec![None; names.len()];
         let mut state: Option<State> = None;
         for record in journal.records {
             for event in record.events {
-                let event = if same {
-                    event
-                } else {
-                    event.map_step(|step| numbers[step.at()])
+                let event = match &state {
+                    Some(state) if !same => {
+                        let mut unknown = None;
+                        let event = event.map_step(|step| {
+                            let known = numbers.get(step.at()).copied().flatten();
+                            known
+                                .or_else(|| state.step_named(graph, names.get(step.at())?))
+                                .inspect(|&found| numbers[step.at()] = Some(found))
+                                .unwrap_or_else(|| {
+                                    unknown = Some(
+                                        names.get(step.at()).map_or("?", |name| name).to_owned(),
+                                    );
+                                    step
+                                })
+                        });
+                        if let Some(name) = unknown {
+                            return Err(ReplayError::NoSuchStep(name));
+                        }
+                        event
+                    }
+                    _ => event,
                 };
                 match (&mut state, &event) {
                     (Some(state), event) => {

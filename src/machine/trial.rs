@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::ids::Timestamp;
 use crate::journal::{Cause, Decision, Event, Journal};
+use crate::machine::scope::ScopeIx;
 use crate::machine::{ReplayError, State};
 use crate::policy::{Explanation, PolicySet, RecoveryStrategy};
 use crate::saga::{Graph, Outline};
@@ -152,12 +153,16 @@ impl Trial {
             Some(elapsed) => state.started_at.after(elapsed + state.stood),
             None => at,
         };
-        let would = state.ask_policy(graph, asked_at);
-        let names = decision.failed.iter().map(|&step| graph.step(step).name());
+        let ix = match decision.scope {
+            None => ScopeIx::ROOT,
+            Some(step) => state.node(step).child.unwrap_or(ScopeIx::ROOT),
+        };
+        let would = state.ask_policy(graph, ix, asked_at);
+        let names = decision.failed.iter().map(|&step| state.table.name(step));
         self.decisions.push(Tried {
             seq,
             at,
-            failed: names.map(str::to_owned).collect(),
+            failed: names.map(|name| name.to_string()).collect(),
             recorded: decision.strategy,
             recorded_why: decision.why.clone(),
             would: would.strategy,

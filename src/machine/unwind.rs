@@ -9,11 +9,12 @@ use std::time::Duration;
 use crate::failure::Failure;
 use crate::ids::Timestamp;
 use crate::machine::kept::CallEnded;
-use crate::machine::state::{
-    Compensation, Direction, EffectNow, NodeState, Phase, State, Status, UndoStatus,
+use crate::machine::scope::{
+    Direction, EffectNow, NodeState, Phase, Scope, ScopeIx, Status, UndoStatus,
 };
-use crate::saga::{Graph, StepKind, UndoRule};
-use crate::step::{Probed, StepIx, Value};
+use crate::machine::state::{Compensation, State};
+use crate::saga::{Gathering, Graph, NodeIx, StepKind, UndoRule};
+use crate::step::{Probed, Value};
 
 impl NodeState {
     /// The round is over, and its key with it (rule K2).
@@ -32,9 +33,9 @@ impl NodeState {
     }
 }
 
-impl State {
+impl Scope {
     /// Whether the step's round has, or may have, an effect that has to be undone.
-    pub(super) fn wants_undo(&self, graph: &Graph, step: StepIx) -> bool {
+    pub(super) fn wants_undo(&self, graph: &Graph, step: NodeIx) -> bool {
         let (node, definition) = (self.seen(step), graph.step(step));
         match definition.kind {
             StepKind::ReadOnly => false,
@@ -53,11 +54,11 @@ impl State {
     pub(super) fn unwind_region(
         &mut self,
         graph: &Graph,
-        region: impl Fn(&State, StepIx) -> bool,
+        region: impl Fn(&Scope, NodeIx) -> bool,
         then: Direction,
     ) {
-        let steps: Vec<StepIx> = (0..self.nodes.len())
-            .map(StepIx::new)
+        let steps: Vec<NodeIx> = (0..self.nodes.len())
+            .map(NodeIx::new)
             .filter(|&step| region(self, step))
             .collect();
         self.unwind_steps(graph, &steps, then);
@@ -65,11 +66,14 @@ impl State {
 
     /// A graceful stop keeps what is done and settles what is in doubt (rules E7, F5).
     pub(super) fn unwind_doubts(&mut self, graph: &Graph) {
-        let in_doubt = |state: &State, step: StepIx| state.seen(step).effect == EffectNow::InDoubt;
+        // What is inside a step settles its own doubts.
+        let in_doubt = |scope: &Scope, step: NodeIx| {
+            scope.seen(step).effect == EffectNow::InDoubt && graph.step(step).inside().is_none()
+        };
         self.unwind_region(graph, in_doubt, Direction::Stopped);
     }
 
-    fn unwind_steps(&mut self, graph: &Graph, steps: &[StepIx], then: Direction) {
+    fn unwind_steps(&mut self, graph: &Graph, steps: &[NodeIx], then: Direction) {
         self.phase = Phase::Unwinding;
         // An undo that slept when the run was parked begins afresh: its timer must not ring for it again.
         self.timers.clear();
@@ -97,12 +101,11 @@ impl State {
             }
         }
         self.settle(graph, free);
-        self.go_on_if_unwound(graph);
     }
 
     /// Settles steps that nothing in the region depends on any more: those with an effect are to be
     /// undone, the others are done with, which may free what they depend on.
-    fn settle(&mut self, graph: &Graph, mut free: Vec<StepIx>) {
+    fn settle(&mut self, graph: &Graph, mut free: Vec<NodeIx>) {
         while let Some(step) = free.pop() {
             if self.wants_undo(graph, step) {
                 self.undo_ready(graph, step);
@@ -118,7 +121,7 @@ impl State {
         }
     }
 
-    fn settled(&mut self, graph: &Graph, step: StepIx, free: &mut Vec<StepIx>) {
+    fn settled(&mut self, graph: &Graph, step: NodeIx, free: &mut Vec<NodeIx>) {
         self.unwind.remaining = self.unwind.remaining.saturating_sub(1);
         for &before in &graph.step(step).dependencies {
             let node = self.node(before);
@@ -132,14 +135,15 @@ impl State {
     }
 
     /// A probe said that there is nothing to undo.
-    pub(super) fn settle_without_undo(&mut self, graph: &Graph, step: StepIx) {
+    pub(super) fn settle_without_undo(&mut self, graph: &Graph, step: NodeIx) {
         self.node(step).undo = UndoStatus::Idle;
         self.settle(graph, vec![step]);
-        self.go_on_if_unwound(graph);
     }
 
-    pub(super) fn undo_ready(&mut self, graph: &Graph, step: StepIx) {
-        if graph.step(step).kind == StepKind::Irreversible {
+    pub(super) fn undo_ready(&mut self, graph: &Graph, step: NodeIx) {
+        let inside = self.seen(step).child.is_some();
+        let irrevocable = !inside || self.seen(step).beyond != EffectNow::NotDone;
+        if graph.step(step).kind == StepKind::Irreversible && irrevocable {
             // It can't be undone, so the run will be parked with it; a probe may still settle it.
             let asks = graph.step(step).probed && self.wants_probe(step);
             if !asks {
@@ -148,7 +152,7 @@ impl State {
         }
         let completed = self.seen(step).completed;
         self.node(step).undo = UndoStatus::Ready;
-        if State::is_sequential(graph) {
+        if Scope::is_sequential(graph) {
             self.unwind.latest.push((completed, step));
         } else {
             self.unwind.ready.push_back(step);
@@ -156,7 +160,7 @@ impl State {
     }
 
     /// The undo that comes next, if one may start now.
-    pub(super) fn next_undo(&self, graph: &Graph, now: Timestamp) -> Option<StepIx> {
+    pub(super) fn next_undo(&self, graph: &Graph, now: Timestamp) -> Option<NodeIx> {
         let due = self
             .timers
             .first()
@@ -165,7 +169,7 @@ impl State {
         if due.is_some() {
             return due;
         }
-        if State::is_sequential(graph) {
+        if Scope::is_sequential(graph) {
             // One by one: an undo that waits for its retry holds the others up.
             let busy = self.unwind.running > 0 || self.probes > 0 || !self.timers.is_empty();
             return self
@@ -179,7 +183,7 @@ impl State {
     }
 
     /// The coordinator has taken the step out of the queue, to undo or to probe it.
-    pub(super) fn undo_taken(&mut self, step: StepIx) {
+    pub(super) fn undo_taken(&mut self, step: NodeIx) {
         if let UndoStatus::Sleeping { until } = self.seen(step).undo {
             self.timers.remove(&(until, step));
         }
@@ -196,7 +200,7 @@ impl State {
         }
     }
 
-    pub(super) fn undo_started(&mut self, step: StepIx, at: Timestamp) {
+    pub(super) fn undo_started(&mut self, step: NodeIx, inside: bool, at: Timestamp) {
         self.undo_taken(step);
         let node = self.node(step);
         node.undo = UndoStatus::Running;
@@ -206,22 +210,32 @@ impl State {
         node.undo_since.get_or_insert(at);
         node.call_begins(true, at);
         self.unwind.running += 1;
+        self.unwind.inside += u32::from(inside);
     }
 
-    pub(super) fn undo_over(&mut self, step: StepIx) {
+    pub(super) fn undo_over(&mut self, graph: &Graph, step: NodeIx) {
         self.node(step).undo = UndoStatus::Idle;
         self.unwind.running = self.unwind.running.saturating_sub(1);
+        if graph.step(step).inside().is_some() {
+            self.unwind.inside = self.unwind.inside.saturating_sub(1);
+        }
     }
 
-    pub(super) fn undone(&mut self, graph: &Graph, step: StepIx, took: Duration, at: Timestamp) {
-        self.undo_over(step);
-        if self.seen(step).status == Status::Done {
-            self.done -= 1;
-        }
+    pub(super) fn undone(
+        &mut self,
+        graph: &Graph,
+        step: NodeIx,
+        took: Duration,
+        at: Timestamp,
+    ) -> Compensation {
+        self.undo_over(graph, step);
+        self.leaves(step);
         let node = self.node(step);
         node.call_ends(CallEnded::Done, micros(took), at);
+        let number = self.number(step);
+        let node = self.node(step);
         let record = Compensation {
-            step,
+            step: number,
             round: node.round,
             attempts: node.undo_attempts,
             ended_at: at,
@@ -232,25 +246,26 @@ impl State {
         };
         node.status = Status::Undone;
         node.effect = EffectNow::NotDone;
+        node.beyond = EffectNow::NotDone;
         node.interruptions = 0;
         node.undo_failure = None;
         node.next_round();
-        self.compensations.push(record);
         let mut free = Vec::new();
         self.settled(graph, step, &mut free);
         self.settle(graph, free);
-        self.go_on_if_unwound(graph);
+        record
     }
 
     pub(super) fn undo_failed(
         &mut self,
-        step: StepIx,
+        graph: &Graph,
+        step: NodeIx,
         failure: &Failure,
         retry_at: Option<Timestamp>,
         took: Duration,
         at: Timestamp,
-    ) {
-        self.undo_over(step);
+    ) -> Option<Compensation> {
+        self.undo_over(graph, step);
         let node = self.node(step);
         node.interruptions = 0;
         node.undo_failure = Some(Box::new(failure.clone()));
@@ -263,11 +278,13 @@ impl State {
             node.undo_delay = Some(until.since(at));
             node.undo = UndoStatus::Sleeping { until };
             self.timers.insert((until, step));
-            return;
+            return None;
         }
         node.undo = UndoStatus::Failed;
+        let number = self.number(step);
+        let node = self.node(step);
         let record = Compensation {
-            step,
+            step: number,
             round: node.round,
             attempts: node.undo_attempts,
             ended_at: at,
@@ -276,19 +293,24 @@ impl State {
             by_hand: None,
             failure: Some(Box::new(failure.clone())),
         };
-        self.compensations.push(record);
+        Some(record)
     }
 
     /// An operator undid the step of a parked run by hand. What was read from its output is read again.
-    pub(super) fn undone_by_hand(&mut self, graph: &Graph, step: StepIx, by: &str, at: Timestamp) {
+    pub(super) fn undone_by_hand(
+        &mut self,
+        graph: &Graph,
+        step: NodeIx,
+        by: &str,
+        at: Timestamp,
+    ) -> Compensation {
         let after = self.descendants(graph, step);
-        if self.seen(step).status == Status::Done {
-            self.done -= 1;
-        }
+        self.leaves(step);
         self.failures.retain(|&failed| failed != step);
+        let number = self.number(step);
         let node = self.node(step);
         let record = Compensation {
-            step,
+            step: number,
             round: node.round,
             attempts: node.undo_attempts,
             ended_at: at,
@@ -303,7 +325,13 @@ impl State {
         node.undo_failure = None;
         node.interruptions = 0;
         node.next_round();
-        self.compensations.push(record);
+        if self.phase == Phase::Unwinding && self.seen(step).in_region {
+            // The undoing inside a step of a parked run: it goes on where this was, once somebody lets it.
+            let mut free = Vec::new();
+            self.settled(graph, step, &mut free);
+            self.settle(graph, free);
+            return record;
+        }
         for &step in &after {
             // Nothing that has an effect is among them.
             if self.seen(step).status == Status::Done {
@@ -322,10 +350,11 @@ impl State {
             self.set_idle(step, Status::Undone);
         }
         self.leave_region(graph);
+        record
     }
 
     /// An operator's word about a doubt of a parked run.
-    pub(super) fn resolved(&mut self, graph: &Graph, step: StepIx, answer: &Probed<Value>) {
+    pub(super) fn resolved(&mut self, graph: &Graph, step: NodeIx, answer: &Probed<Value>) {
         self.probed(graph, step, answer);
         if *answer == Probed::Never {
             let node = self.node(step);
@@ -342,8 +371,8 @@ impl State {
             return;
         }
         self.timers.clear();
-        let region: Vec<(StepIx, Status)> = (0..self.nodes.len())
-            .map(StepIx::new)
+        let region: Vec<(NodeIx, Status)> = (0..self.nodes.len())
+            .map(NodeIx::new)
             .filter(|&step| self.seen(step).in_region)
             .map(|step| (step, self.seen(step).status))
             .collect();
@@ -363,6 +392,7 @@ impl State {
                 | Status::Ready
                 | Status::Running
                 | Status::Sleeping { .. }
+                | Status::Absorbed
                 | Status::Done => {
                     self.node(step).status = Status::Ready;
                     self.ready.push_back(step);
@@ -371,7 +401,7 @@ impl State {
         }
     }
 
-    fn unmet(&self, graph: &Graph, step: StepIx) -> u32 {
+    fn unmet(&self, graph: &Graph, step: NodeIx) -> u32 {
         let before = graph.step(step).dependencies.iter();
         let unmet = before.filter(|before| self.seen(**before).status != Status::Done);
         u32::try_from(unmet.count()).unwrap_or(u32::MAX)
@@ -380,7 +410,7 @@ impl State {
     /// Undos that failed or wait for their retry are tried again, with their attempts granted anew.
     pub(super) fn retry_undos(&mut self, graph: &Graph) {
         for index in 0..self.nodes.len() {
-            let step = StepIx::new(index);
+            let step = NodeIx::new(index);
             let node = self.node(step);
             node.undo_charged = 0;
             node.undo_since = None;
@@ -396,24 +426,10 @@ impl State {
         }
     }
 
-    /// A region that is settled already goes where it is to go now.
-    pub(super) fn go_on_if_unwound(&mut self, graph: &Graph) {
-        if self.unwind.remaining == 0 {
-            self.after_unwinding(graph);
-        }
-    }
-
-    /// The region is settled: where the run goes forward, its steps begin anew.
-    fn after_unwinding(&mut self, graph: &Graph) {
-        let Direction::Forward { hold } = self.unwind.then else {
-            return;
-        };
-        if self.is_cancelled() && !self.is_pivot_done(graph) {
-            // It would be undone at once: the decision about the cancel comes first.
-            return;
-        }
-        let region: Vec<StepIx> = (0..self.nodes.len())
-            .map(StepIx::new)
+    /// The region is settled and the graph goes forward: its steps begin anew.
+    pub(super) fn begin_region_anew(&mut self, graph: &Graph, hold: Option<Timestamp>) {
+        let region: Vec<NodeIx> = self
+            .steps()
             .filter(|&step| self.seen(step).in_region)
             .collect();
         for &step in &region {
@@ -437,10 +453,46 @@ impl State {
         self.go_forward(graph, hold);
     }
 
-    fn begin_anew(&mut self, graph: &Graph, step: StepIx) {
+    /// What was undone stays out of it, and what comes instead may start.
+    fn go_on_without(&mut self, graph: &Graph) {
+        for step in self.steps() {
+            if std::mem::take(&mut self.node(step).in_region) {
+                self.leaves(step);
+                self.node(step).status = Status::Absorbed;
+                self.absorbed += 1;
+            }
+        }
+        self.phase = Phase::Forward { hold: None };
+        if graph.gathers == Gathering::Fallback {
+            let next = self
+                .steps()
+                .find(|&step| self.seen(step).status == Status::Waiting);
+            if let Some(next) = next {
+                self.node(next).status = Status::Ready;
+                self.ready.push_back(next);
+            }
+        }
+        self.go_forward(graph, None);
+    }
+
+    /// The step is not any more what it was, as far as it was counted.
+    fn leaves(&mut self, step: NodeIx) {
+        match self.seen(step).status {
+            Status::Done => self.done -= 1,
+            Status::Absorbed => self.absorbed -= 1,
+            // Calls are never under way here: it is a step with steps inside.
+            Status::Running => self.open = self.open.saturating_sub(1),
+            _ => {}
+        }
+        if std::mem::take(&mut self.node(step).passed_over) {
+            self.passed_over -= 1;
+        }
+    }
+
+    fn begin_anew(&mut self, graph: &Graph, step: NodeIx) {
         let was_done = self.seen(step).status == Status::Done;
+        self.leaves(step);
         if was_done {
-            self.done -= 1;
             self.node(step).output = None;
         }
         let node = self.node(step);
@@ -450,7 +502,9 @@ impl State {
         node.progress = None;
         // A skip holds until the run begins anew.
         node.skipped = false;
-        if was_done && graph.step(step).kind == StepKind::ReadOnly {
+        let read_only = graph.step(step).kind == StepKind::ReadOnly;
+        let begun_inside = graph.step(step).inside().is_some() && node.round_attempts > 0;
+        if read_only && (was_done || begun_inside) {
             // A read-only step that runs again does so in a new round (rule K2).
             node.effect = EffectNow::NotDone;
             node.next_round();
@@ -461,6 +515,37 @@ impl State {
         }
         // So that its dependents see it as not done, whichever is looked at first.
         node.status = Status::Waiting;
+    }
+}
+
+impl State {
+    /// The region of a scope is settled: where it goes forward, it does so now.
+    pub(super) fn after_unwinding(&mut self, graph: &Graph, ix: ScopeIx) {
+        let then = self.scope(ix).unwind.then;
+        let cancelled = ix == ScopeIx::ROOT && self.is_cancelled();
+        let scope = &mut self.scopes[ix.at()];
+        match then {
+            // It would be undone at once: the decision about the cancel comes first.
+            Direction::Forward { .. } if cancelled && !scope.is_pivot_done(graph) => {}
+            Direction::Forward { hold } => {
+                scope.begin_region_anew(graph, hold);
+                self.stir_all();
+            }
+            Direction::Without => scope.go_on_without(graph),
+            Direction::Compensated | Direction::Stopped => {}
+        }
+    }
+
+    /// Undos that failed or wait are tried again, wherever they are.
+    pub(super) fn retry_all_undos(&mut self, root: &Graph) {
+        for index in 0..self.scopes.len() {
+            let ix = ScopeIx(u32::try_from(index).unwrap_or(u32::MAX));
+            if index == 0 || self.scope(ix).phase == Phase::Unwinding {
+                let graph = self.graph_of(root, ix);
+                self.scopes[index].retry_undos(graph);
+                self.after(root, ix);
+            }
+        }
     }
 }
 

@@ -5,8 +5,8 @@
 use std::fmt;
 
 use crate::journal::VerbName;
-use crate::machine::state::{Phase, State};
-use crate::step::StepIx;
+use crate::machine::scope::Phase;
+use crate::machine::state::State;
 
 /// What a run is doing, as far as verbs depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -160,9 +160,9 @@ impl State {
     /// What the run is doing, as far as verbs depend on it.
     #[must_use]
     pub fn stage(&self, graph: &crate::saga::Graph) -> Stage {
-        match self.phase {
+        match self.root().phase {
             Phase::Ended => Stage::Ended,
-            Phase::Parked if self.is_half_undone(graph) => Stage::ParkedUndoing,
+            Phase::Parked if self.root().is_half_undone(graph) => Stage::ParkedUndoing,
             Phase::Parked => Stage::Parked,
             _ if self.abandon.is_some() => Stage::GivenUp,
             _ if self.paused.is_some() => Stage::Paused,
@@ -170,13 +170,6 @@ impl State {
             Phase::Draining => Stage::Settling,
             Phase::Unwinding => Stage::Undoing,
         }
-    }
-
-    /// Whether a region that was being unwound still has something to undo.
-    pub(super) fn is_half_undone(&self, graph: &crate::saga::Graph) -> bool {
-        (0..self.nodes.len())
-            .map(StepIx::new)
-            .any(|step| self.seen(step).in_region && self.wants_undo(graph, step))
     }
 
     /// The verbs that the run takes now, for at least one of its steps or strategies (rule S5).

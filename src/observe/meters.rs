@@ -99,11 +99,12 @@ impl Meters {
             .sagas
             .entry(saga.to_string())
             .or_insert_with(|| Arc::new(SagaMeters::new(saga, &self.append)));
-        let steps = graph.steps.iter();
         DefinitionMeters(Arc::new(Definition {
             saga: Arc::clone(of_saga),
-            steps: steps
-                .map(|step| StepMeters::new(saga, &step.name))
+            steps: graph
+                .all_steps()
+                .iter()
+                .map(|(path, _)| StepMeters::new(saga, path))
                 .collect(),
         }))
     }
@@ -248,13 +249,13 @@ pub(crate) struct RunCounts {
 enum Noted {
     Started,
     Executed {
-        step: StepIx,
+        step: usize,
         outcome: usize,
         took_us: u64,
         retried: bool,
     },
     Compensated {
-        step: StepIx,
+        step: usize,
         end: UndoEnd,
         took_us: u64,
     },
@@ -273,16 +274,16 @@ enum UndoEnd {
 }
 
 impl RunCounts {
-    /// Looks at an event before it is appended.
-    pub(crate) fn note(&mut self, event: &Event<StepIx>) {
+    /// Looks at an event before it is appended. `place` is that of its step among all of the definition.
+    pub(crate) fn note(&mut self, event: &Event<StepIx>, place: impl Fn(StepIx) -> usize) {
         let executed = |step: &StepIx, outcome, took_us: &u64, retried| Noted::Executed {
-            step: *step,
+            step: place(*step),
             outcome,
             took_us: *took_us,
             retried,
         };
         let compensated = |step: &StepIx, end, took_us: &u64| Noted::Compensated {
-            step: *step,
+            step: place(*step),
             end,
             took_us: *took_us,
         };
@@ -317,6 +318,8 @@ impl RunCounts {
                     Cause::Cancel => 1,
                     Cause::Stop { .. } => 2,
                     Cause::Operator { .. } => 3,
+                    // Nothing has gone wrong for the run.
+                    Cause::Absorbed => return,
                 },
             },
             Event::Ended(end) => Noted::Ended(match end {
@@ -341,7 +344,9 @@ impl RunCounts {
                     took_us,
                     retried,
                 } => {
-                    let step = &steps[step.at()];
+                    let Some(step) = steps.get(step) else {
+                        continue;
+                    };
                     step.execute[outcome].increment(1);
                     step.execute_took.record(Duration::from_micros(took_us));
                     if retried {
@@ -349,7 +354,9 @@ impl RunCounts {
                     }
                 }
                 Noted::Compensated { step, end, took_us } => {
-                    let step = &steps[step.at()];
+                    let Some(step) = steps.get(step) else {
+                        continue;
+                    };
                     let outcome = usize::from(end != UndoEnd::Done);
                     step.compensate[outcome].increment(1);
                     step.compensate_took.record(Duration::from_micros(took_us));

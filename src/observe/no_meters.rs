@@ -39,7 +39,7 @@ impl DefinitionMeters {
 pub(crate) struct RunCounts;
 
 impl RunCounts {
-    pub(crate) fn note(&mut self, _event: &Event<StepIx>) {}
+    pub(crate) fn note(&mut self, _event: &Event<StepIx>, _place: impl Fn(StepIx) -> usize) {}
 
     pub(crate) fn durable(&mut self, _parked: bool) {}
 

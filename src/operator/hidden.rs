@@ -39,6 +39,7 @@ pub fn hide_payloads<S>(event: Event<S>) -> Event<S> {
             key,
             fed_by,
             mapped,
+            items,
         } => Event::StepStarted {
             step,
             round,
@@ -46,6 +47,7 @@ pub fn hide_payloads<S>(event: Event<S>) -> Event<S> {
             key,
             fed_by,
             mapped: mapped.iter().map(hidden).collect(),
+            items,
         },
         Event::StepDone {
             step,
@@ -60,6 +62,7 @@ pub fn hide_payloads<S>(event: Event<S>) -> Event<S> {
             asks,
             took_us,
         },
+        Event::PassedOver { step } => Event::PassedOver { step },
         Event::Probed {
             step,
             answer,

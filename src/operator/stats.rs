@@ -203,7 +203,7 @@ impl JournalStats {
         if let Some(ended_at) = entry.ended_at {
             self.runs_took.add(ended_at.since(entry.started_at));
         }
-        let name = |step: &StepIx| (entry.saga.clone(), journal.steps.name(*step).to_owned());
+        let name = |step: &StepIx| (entry.saga.clone(), journal.steps.name(*step).to_string());
         for event in journal.records.iter().flat_map(|record| &record.events) {
             match event {
                 Event::StepStarted { step, attempt, .. } => {

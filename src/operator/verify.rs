@@ -307,7 +307,7 @@ pub(super) fn inspect(entry: &RunEntry, journal: &Journal, graph: Option<&Graph>
     match State::replay(graph, journal.clone()) {
         Err(error) => found.push(finding(entry, FindingKind::Broken, error.to_string())),
         Ok(state) => {
-            for what in listed_end(entry, &state, graph, last) {
+            for what in listed_end(entry, &state, last) {
                 found.push(finding(entry, FindingKind::List, what));
             }
         }
@@ -342,12 +342,7 @@ fn listed_start(entry: &RunEntry, journal: &Journal, started: &RunStarted) -> Ve
 }
 
 /// What the list says otherwise than the run's last records.
-fn listed_end(
-    entry: &RunEntry,
-    state: &State,
-    graph: &Graph,
-    last: Option<crate::Timestamp>,
-) -> Vec<String> {
+fn listed_end(entry: &RunEntry, state: &State, last: Option<crate::Timestamp>) -> Vec<String> {
     let mut differs = Vec::new();
     let stands = state.standing(None);
     let agrees = match entry.standing {
@@ -373,7 +368,7 @@ fn listed_end(
     if stands.is_end() || stands == Standing::Parked {
         // A run of an older schema may have none in the list: it is found by it after its next change.
         let listed = entry.trouble.as_ref();
-        let wrong = match (state.trouble(graph), listed) {
+        let wrong = match (state.trouble(), listed) {
             (TroubleChange::Now(is), Some(listed)) if is != *listed => {
                 Some((listed, format!("`{}` with {}", is.step, is.mode)))
             }

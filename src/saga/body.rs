@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::future::Future;
+use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -79,6 +80,129 @@ impl<S: Step> Body for StepBody<S> {
 
     fn reads(&self, output: &Value) -> Result<(), PayloadError> {
         output.get::<S::Output>().map(drop)
+    }
+}
+
+/// A step with steps inside: it is never called itself.
+pub(super) struct InsideBody<O>(pub(super) PhantomData<fn() -> O>);
+
+impl<O: Payload> Body for InsideBody<O> {
+    fn execute(&self, _: StepContext, _: Erased) -> BoxFuture<Result<Value, StepError>> {
+        Box::pin(std::future::ready(Err(StepError::not_done(
+            "what is inside it is called",
+        ))))
+    }
+
+    fn compensate(
+        &self,
+        _: StepContext,
+        _: Erased,
+        _: Effect<Value>,
+    ) -> BoxFuture<Result<(), StepError>> {
+        Box::pin(std::future::ready(Err(StepError::in_doubt(
+            "what is inside it is undone",
+        ))))
+    }
+
+    fn reads(&self, output: &Value) -> Result<(), PayloadError> {
+        output.get::<O>().map(drop)
+    }
+}
+
+/// A step that starts on a condition: its output may not be there.
+pub(super) struct MaybeBody<O> {
+    body: Arc<dyn Body>,
+    _output: PhantomData<fn() -> O>,
+}
+
+impl<O> MaybeBody<O> {
+    pub(super) fn new(body: Arc<dyn Body>) -> Self {
+        MaybeBody {
+            body,
+            _output: PhantomData,
+        }
+    }
+}
+
+impl<O: Payload> Body for MaybeBody<O> {
+    fn execute(&self, cx: StepContext, input: Erased) -> BoxFuture<Result<Value, StepError>> {
+        let output = self.body.execute(cx, input);
+        Box::pin(async move {
+            let output = output.await?.get::<O>()?;
+            Ok(Value::typed(Arc::new(Some(Arc::unwrap_or_clone(output)))))
+        })
+    }
+
+    fn compensate(
+        &self,
+        cx: StepContext,
+        input: Erased,
+        effect: Effect<Value>,
+    ) -> BoxFuture<Result<(), StepError>> {
+        // Written, an output that is there is the output itself.
+        let effect = match effect {
+            Effect::Done(output) => match output.get::<Option<O>>().map(Arc::unwrap_or_clone) {
+                Ok(Some(output)) => Effect::Done(Value::typed(Arc::new(output))),
+                Ok(None) | Err(_) => Effect::Done(output),
+            },
+            Effect::InDoubt => Effect::InDoubt,
+        };
+        self.body.compensate(cx, input, effect)
+    }
+
+    fn reads(&self, output: &Value) -> Result<(), PayloadError> {
+        output.get::<Option<O>>().map(drop)
+    }
+}
+
+pub(super) struct MaybeProbe<O> {
+    probe: Arc<dyn ProbeBody>,
+    _output: PhantomData<fn() -> O>,
+}
+
+impl<O> MaybeProbe<O> {
+    pub(super) fn new(probe: Arc<dyn ProbeBody>) -> Self {
+        MaybeProbe {
+            probe,
+            _output: PhantomData,
+        }
+    }
+}
+
+impl<O: Payload> ProbeBody for MaybeProbe<O> {
+    fn probe(&self, cx: StepContext, input: Erased) -> BoxFuture<Result<Probed<Value>, StepError>> {
+        let answer = self.probe.probe(cx, input);
+        Box::pin(async move {
+            Ok(match answer.await? {
+                Probed::Done(output) => {
+                    let output = Arc::unwrap_or_clone(output.get::<O>()?);
+                    Probed::Done(Value::typed(Arc::new(Some(output))))
+                }
+                answer => answer,
+            })
+        })
+    }
+}
+
+/// A value that was there before.
+pub(super) struct ValueBody(pub(super) Value);
+
+impl Body for ValueBody {
+    fn execute(&self, _: StepContext, _: Erased) -> BoxFuture<Result<Value, StepError>> {
+        Box::pin(std::future::ready(Ok(self.0.clone())))
+    }
+
+    fn compensate(
+        &self,
+        _: StepContext,
+        _: Erased,
+        _: Effect<Value>,
+    ) -> BoxFuture<Result<(), StepError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn reads(&self, _: &Value) -> Result<(), PayloadError> {
+        Ok(())
     }
 }
 

@@ -1,6 +1,6 @@
 //! Putting a definition together, and checking it as a whole.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::fmt::Write as _;
 use std::marker::PhantomData;
@@ -10,14 +10,16 @@ use std::time::Duration;
 
 use crate::policy::{RecoveryPolicy, Retry};
 use crate::saga::body::{Body, ProbeBody};
+use crate::saga::compose::Gather;
 use crate::saga::fingerprint::fingerprint;
+use crate::saga::graph::GraphParts;
 use crate::saga::part::Settings;
 use crate::saga::wiring::{SourceNode, Supply, Wiring, supply};
 use crate::saga::{
-    Fault, Graph, GraphStep, Inputs, Node, OnStop, Outline, Part, SagaError, Siblings, SomeNode,
-    StepKind, StepSpec, UndoOrder,
+    Fault, Form, Gathering, Graph, GraphStep, Inputs, Node, NodeIx, OnStop, Outline, Part,
+    SagaError, Siblings, SomeNode, StepKind, StepSpec, Tolerance, UndoOrder,
 };
-use crate::step::{Payload, StepIx, StepTable};
+use crate::step::{Payload, PayloadError, Value};
 
 /// Names stand in every record and key of a run.
 const MOST_NAME_BYTES: usize = 255;
@@ -59,14 +61,41 @@ impl<I, O> fmt::Debug for Saga<I, O> {
 pub(crate) struct Definition {
     pub(crate) graph: Arc<Graph>,
     pub(crate) bodies: Vec<StepBodies>,
-    pub(crate) output: Wired,
+    pub(crate) output: Output,
     pub(crate) deadline: Option<Duration>,
+    /// What is wrong with it, where it is the inside of a step and can't say so itself.
+    faults: Vec<Fault>,
+}
+
+/// What the output of a definition is made of.
+pub(crate) enum Output {
+    /// What is wired into it.
+    Wired(Wired),
+    /// The outputs of all items.
+    Each(Arc<dyn Gather>),
+    /// That of the one step that succeeded.
+    Chosen,
 }
 
 pub(crate) struct StepBodies {
     pub(crate) body: Arc<dyn Body>,
     pub(crate) probe: Option<Arc<dyn ProbeBody>>,
     pub(crate) input: Wired,
+    /// What is inside it, where it has steps of its own.
+    pub(crate) inside: Option<Arc<Definition>>,
+    pub(crate) condition: Option<Wired>,
+    /// Makes the output of what is inside one that may not be there.
+    pub(crate) maybe: Option<fn(Value) -> Result<Value, PayloadError>>,
+}
+
+impl Definition {
+    /// What a step does. All items of a fan-out do the same.
+    pub(crate) fn bodies(&self, step: NodeIx) -> &StepBodies {
+        match self.graph.gathers {
+            Gathering::Each { .. } => &self.bodies[0],
+            Gathering::Saga | Gathering::Fallback | Gathering::Race => &self.bodies[step.at()],
+        }
+    }
 }
 
 /// A wiring and what reads it.
@@ -130,12 +159,167 @@ pub struct SagaBuilder<I> {
     _input: PhantomData<fn(I)>,
 }
 
-struct Draft {
+/// A step that was added, or put inside another.
+pub(super) struct Draft {
     name: String,
     kind: StepKind,
     settings: Settings,
     after: Vec<SomeNode>,
+    /// Whether it was given two conditions.
+    twice: bool,
     bodies: StepBodies,
+}
+
+impl Draft {
+    pub(super) fn new<I, O>(spec: StepSpec<I, O>, input: Wired) -> Draft {
+        Draft {
+            name: spec.name,
+            kind: spec.kind,
+            settings: spec.settings,
+            after: spec.after,
+            twice: spec.twice,
+            bodies: StepBodies {
+                body: spec.body,
+                probe: spec.probe,
+                input,
+                inside: spec.inside,
+                condition: spec.condition,
+                maybe: spec.maybe,
+            },
+        }
+    }
+
+    /// All nodes that have to be there before it starts.
+    fn nodes(&self) -> impl Iterator<Item = &SomeNode> {
+        let condition = self.bodies.condition.iter();
+        let condition = condition.flat_map(|wired| &wired.wiring.nodes);
+        let inputs = self.bodies.input.wiring.nodes.iter();
+        inputs.chain(condition).chain(&self.after)
+    }
+
+    fn graph_step(
+        &self,
+        wired: Vec<String>,
+        dependencies: Vec<NodeIx>,
+        order: UndoOrder,
+    ) -> GraphStep {
+        let settings = &self.settings;
+        let form = match &self.bodies.inside {
+            Some(inside) => Form::Inside(under_order(&inside.graph, order)),
+            None => Form::Call,
+        };
+        GraphStep {
+            name: self.name.as_str().into(),
+            form,
+            conditional: self.bodies.condition.is_some(),
+            escaped: escape(&self.name),
+            kind: self.kind,
+            dependencies,
+            dependents: Vec::new(),
+            wired,
+            pivot: settings.pivot,
+            checkpoint: settings.checkpoint,
+            atomic: settings.atomic,
+            at_most_once: settings.at_most_once,
+            undo_rule: settings.undo_rule.unwrap_or_default(),
+            probed: self.bodies.probe.is_some(),
+            retry: settings.retry.clone().unwrap_or_default(),
+            undo_retry: settings
+                .undo_retry
+                .clone()
+                .unwrap_or_else(Retry::compensation),
+            timeout: settings
+                .timeout
+                .unwrap_or(StepSpec::<(), ()>::DEFAULT_TIMEOUT),
+            undo_timeout: settings
+                .undo_timeout
+                .unwrap_or(StepSpec::<(), ()>::DEFAULT_TIMEOUT),
+            heartbeat: settings.heartbeat,
+            undo_heartbeat: settings.undo_heartbeat,
+            max_in_flight: settings.max_in_flight,
+        }
+    }
+}
+
+/// What is no saga of its own is undone in the order of the saga that it is a part of.
+fn under_order(graph: &Arc<Graph>, order: UndoOrder) -> Arc<Graph> {
+    if graph.is_saga() {
+        return Arc::clone(graph);
+    }
+    let mut graph = Graph::clone(graph);
+    graph.undo_order = order;
+    for step in &mut graph.steps {
+        if let Form::Inside(inside) = &mut step.form {
+            *inside = under_order(inside, order);
+        }
+    }
+    Arc::new(graph)
+}
+
+/// The definition of what is inside a fan-out or a choice.
+pub(super) fn draft_graph(
+    mut parts: GraphParts,
+    drafts: Vec<Draft>,
+    output: Output,
+) -> Arc<Definition> {
+    let in_turn = parts.gathers == Gathering::Fallback;
+    let of_items = matches!(parts.gathers, Gathering::Each { .. });
+    let mut faults = Vec::new();
+    check_step_names(&drafts, &mut faults);
+    match parts.gathers {
+        Gathering::Each {
+            parallel: Some(0), ..
+        } => faults.push(Fault::BadSetting {
+            step: parts.saga.to_string(),
+            setting: "parallel",
+            why: "with 0 no item could ever start".to_owned(),
+        }),
+        Gathering::Each {
+            tolerate: Some(Tolerance::PerMille(1_001..)),
+            ..
+        } => {
+            faults.push(Fault::BadSetting {
+                step: parts.saga.to_string(),
+                setting: "tolerate_ratio",
+                why: "a share is a number from 0 to 1".to_owned(),
+            });
+        }
+        Gathering::Race if drafts.is_empty() => faults.push(Fault::BadSetting {
+            step: parts.saga.to_string(),
+            setting: "first_of",
+            why: "there is no way to choose".to_owned(),
+        }),
+        _ => {}
+    }
+    for draft in &drafts {
+        draft.check_settings(&mut faults);
+        draft.check_inside(parts.gathers, &mut faults);
+        let inner = draft.bodies.inside.iter();
+        faults.extend(inner.flat_map(|inside| inside.faults.iter().cloned()));
+    }
+    if !of_items {
+        // So that a reader finds the step: it stands in a path.
+        for fault in &mut faults {
+            fault.put_inside(&parts.saga);
+        }
+    }
+    let steps: Vec<GraphStep> = drafts
+        .iter()
+        .enumerate()
+        .map(|(index, draft)| {
+            let before = index.checked_sub(1).filter(|_| in_turn).map(NodeIx::new);
+            let wired = vec!["input".to_owned()];
+            draft.graph_step(wired, before.into_iter().collect(), parts.undo_order)
+        })
+        .collect();
+    parts.fingerprint = fingerprint(&parts.saga, &steps, &[]).into();
+    Arc::new(Definition {
+        graph: Arc::new(Graph::of(parts, steps)),
+        bodies: drafts.into_iter().map(|draft| draft.bodies).collect(),
+        output,
+        deadline: None,
+        faults,
+    })
 }
 
 impl<I> fmt::Debug for SagaBuilder<I> {
@@ -219,32 +403,13 @@ impl<I: Payload> SagaBuilder<I> {
 
     /// Adds a step and says what its input is made of. The node stands for its output.
     pub fn add<P: Part>(&mut self, part: P, inputs: impl Inputs<P::Input>) -> Node<P::Output> {
-        let StepSpec {
-            name,
-            kind,
-            body,
-            probe,
-            after,
-            settings,
-            ..
-        } = part.into_spec();
         let (wiring, supply) = supply(inputs);
         let node = Node::new(
             self.number,
-            SourceNode::Step(StepIx::new(self.drafts.len())),
+            SourceNode::Step(NodeIx::new(self.drafts.len())),
         );
-        let bodies = StepBodies {
-            body,
-            probe,
-            input: Wired { wiring, supply },
-        };
-        self.drafts.push(Draft {
-            name,
-            kind,
-            settings,
-            after,
-            bodies,
-        });
+        let input = Wired { wiring, supply };
+        self.drafts.push(Draft::new(part.into_spec(), input));
         node
     }
 
@@ -260,6 +425,8 @@ impl<I: Payload> SagaBuilder<I> {
         self.check_nodes(&wiring, &mut faults);
         for draft in &self.drafts {
             draft.check_settings(&mut faults);
+            let inside = draft.bodies.inside.iter();
+            faults.extend(inside.flat_map(|inside| inside.faults.iter().cloned()));
         }
         if self.deadline.is_some_and(|limit| limit.is_zero()) {
             faults.push(Fault::BadSetting {
@@ -286,8 +453,9 @@ impl<I: Payload> SagaBuilder<I> {
         let definition = Definition {
             graph: Arc::new(graph),
             bodies,
-            output: Wired { wiring, supply },
+            output: Output::Wired(Wired { wiring, supply }),
             deadline,
+            faults: Vec::new(),
         };
         Ok(Saga {
             definition: Arc::new(definition),
@@ -320,41 +488,7 @@ impl<I: Payload> SagaBuilder<I> {
                 most: MOST_STEPS,
             });
         }
-        let mut times: BTreeMap<&str, usize> = BTreeMap::new();
-        for (index, draft) in self.drafts.iter().enumerate() {
-            if draft.name.trim().is_empty() {
-                faults.push(Fault::StepWithoutName {
-                    position: index + 1,
-                });
-                continue;
-            }
-            // `/`, `[` and `]` spell the paths of steps inside other steps; control characters can't be read.
-            let bad = draft
-                .name
-                .chars()
-                .find(|&c| matches!(c, '/' | '[' | ']') || c.is_control());
-            if draft.name.len() > MOST_NAME_BYTES {
-                faults.push(Fault::LongName {
-                    step: draft.name.clone(),
-                    bytes: draft.name.len(),
-                });
-            }
-            if let Some(character) = bad {
-                faults.push(Fault::BadName {
-                    step: draft.name.clone(),
-                    character,
-                });
-            }
-            *times.entry(&draft.name).or_default() += 1;
-        }
-        for (step, times) in times {
-            if times > 1 {
-                faults.push(Fault::DuplicateName {
-                    step: step.to_owned(),
-                    times,
-                });
-            }
-        }
+        check_step_names(&self.drafts, faults);
     }
 
     fn check_nodes(&self, output: &Wiring, faults: &mut Vec<Fault>) {
@@ -372,6 +506,9 @@ impl<I: Payload> SagaBuilder<I> {
                 &draft.bodies.input.wiring.nodes,
                 "one of its inputs",
             );
+            if let Some(condition) = &draft.bodies.condition {
+                foreign(&draft.name, &condition.wiring.nodes, "its condition");
+            }
             foreign(&draft.name, &draft.after, "one of its `after`s");
         }
         foreign("returns", &output.nodes, "one of its nodes");
@@ -382,22 +519,11 @@ impl<I: Payload> SagaBuilder<I> {
         number: u32,
         returned: &[String],
     ) -> (Graph, Vec<StepBodies>, Option<Duration>) {
-        let names: Vec<Arc<str>> = self
-            .drafts
-            .iter()
-            .map(|draft| draft.name.as_str().into())
-            .collect();
-        let wired: Vec<Vec<String>> = self
-            .drafts
-            .iter()
-            .map(|draft| describe(&draft.bodies.input.wiring, &self.drafts))
-            .collect();
-        let mut steps = Vec::with_capacity(names.len());
-        let mut bodies = Vec::with_capacity(names.len());
-        for (index, (draft, wired)) in self.drafts.into_iter().zip(wired).enumerate() {
+        let mut steps = Vec::with_capacity(self.drafts.len());
+        for (index, draft) in self.drafts.iter().enumerate() {
             let mut seen = HashSet::new();
-            let nodes = draft.bodies.input.wiring.nodes.iter().chain(&draft.after);
-            let dependencies: Vec<StepIx> = nodes
+            let dependencies: Vec<NodeIx> = draft
+                .nodes()
                 .filter(|node| node.builder == number)
                 .filter_map(|node| match node.source {
                     // Handles are only handed out for steps already added, so an edge points back always.
@@ -406,57 +532,59 @@ impl<I: Payload> SagaBuilder<I> {
                 })
                 .filter(|&step| seen.insert(step))
                 .collect();
-            let settings = draft.settings;
-            steps.push(GraphStep {
-                name: Arc::clone(&names[index]),
-                escaped: escape(&draft.name),
-                kind: draft.kind,
-                dependencies,
-                dependents: Vec::new(),
-                wired,
-                pivot: settings.pivot,
-                checkpoint: settings.checkpoint,
-                atomic: settings.atomic,
-                at_most_once: settings.at_most_once,
-                undo_rule: settings.undo_rule.unwrap_or_default(),
-                probed: draft.bodies.probe.is_some(),
-                retry: settings.retry,
-                undo_retry: settings.undo_retry.unwrap_or_else(Retry::compensation),
-                timeout: settings.timeout,
-                undo_timeout: settings
-                    .undo_timeout
-                    .unwrap_or(StepSpec::<(), ()>::DEFAULT_TIMEOUT),
-                heartbeat: settings.heartbeat,
-                undo_heartbeat: settings.undo_heartbeat,
-                max_in_flight: settings.max_in_flight,
-            });
-            bodies.push(draft.bodies);
+            let wired = describe(&draft.bodies.input.wiring, &self.drafts);
+            steps.push(draft.graph_step(wired, dependencies, self.undo_order));
         }
-        for index in 0..steps.len() {
-            for dependency in steps[index].dependencies.clone() {
-                steps[dependency.at()].dependents.push(StepIx::new(index));
-            }
-        }
-        let by_name: HashMap<Arc<str>, StepIx> = names
-            .iter()
-            .enumerate()
-            .map(|(index, name)| (Arc::clone(name), StepIx::new(index)))
-            .collect();
-        let graph = Graph {
+        let parts = GraphParts {
             fingerprint: fingerprint(&self.name, &steps, returned).into(),
             saga: self.name.as_str().into(),
             version: self.version,
-            pivot: steps.iter().position(|step| step.pivot).map(StepIx::new),
-            has_checkpoints: steps.iter().any(|step| step.checkpoint),
-            steps,
-            table: StepTable::new(names),
-            by_name,
             siblings: self.siblings,
             undo_order: self.undo_order,
             on_stop: self.on_stop,
             policy: self.policy,
+            gathers: Gathering::Saga,
         };
-        (graph, bodies, self.deadline)
+        let bodies = self.drafts.into_iter().map(|draft| draft.bodies).collect();
+        (Graph::of(parts, steps), bodies, self.deadline)
+    }
+}
+
+fn check_step_names(drafts: &[Draft], faults: &mut Vec<Fault>) {
+    let mut times: BTreeMap<&str, usize> = BTreeMap::new();
+    for (index, draft) in drafts.iter().enumerate() {
+        if draft.name.trim().is_empty() {
+            faults.push(Fault::StepWithoutName {
+                position: index + 1,
+            });
+            continue;
+        }
+        // `/`, `[` and `]` spell the paths of steps inside other steps; control characters can't be read.
+        let bad = draft
+            .name
+            .chars()
+            .find(|&c| matches!(c, '/' | '[' | ']') || c.is_control());
+        if draft.name.len() > MOST_NAME_BYTES {
+            faults.push(Fault::LongName {
+                step: draft.name.clone(),
+                bytes: draft.name.len(),
+            });
+        }
+        if let Some(character) = bad {
+            faults.push(Fault::BadName {
+                step: draft.name.clone(),
+                character,
+            });
+        }
+        *times.entry(&draft.name).or_default() += 1;
+    }
+    for (step, times) in times {
+        if times > 1 {
+            faults.push(Fault::DuplicateName {
+                step: step.to_owned(),
+                times,
+            });
+        }
     }
 }
 
@@ -505,7 +633,8 @@ impl Draft {
                 });
             }
         }
-        if settings.timeout.is_zero() {
+        self.check_form(faults);
+        if settings.timeout.is_some_and(|timeout| timeout.is_zero()) {
             faults.push(bad("timeout", "no call can end within 0 s"));
         }
         if settings
@@ -525,7 +654,9 @@ impl Draft {
         if settings.max_in_flight == Some(0) {
             faults.push(bad("max_in_flight", "with 0 the step could never start"));
         }
-        faults.extend(settings.retry.faults().iter().map(|why| bad("retry", why)));
+        if let Some(retry) = &settings.retry {
+            faults.extend(retry.faults().iter().map(|why| bad("retry", why)));
+        }
         if let Some(retry) = &settings.undo_retry {
             faults.extend(
                 retry
@@ -534,6 +665,69 @@ impl Draft {
                     .map(|why| bad("compensation_retry", why)),
             );
         }
+    }
+}
+
+impl Draft {
+    /// What only a step that is called itself can have (rules N2, P1).
+    fn check_form(&self, faults: &mut Vec<Fault>) {
+        let mut meaningless = |setting, why, there: bool| {
+            faults.extend(there.then(|| Fault::MeaninglessSetting {
+                step: self.name.clone(),
+                setting,
+                why,
+            }));
+        };
+        let settings = &self.settings;
+        meaningless("only_if", "it has a condition already", self.twice);
+        let conditional = self.bodies.condition.is_some();
+        meaningless(
+            "pivot",
+            "a pivot can't depend on a condition",
+            settings.pivot && conditional,
+        );
+        let Some(inside) = &self.bodies.inside else {
+            return;
+        };
+        let why = "it is not called itself: say it of the steps inside";
+        meaningless("retry", why, settings.retry.is_some());
+        meaningless("timeout", why, settings.timeout.is_some());
+        meaningless("compensation_retry", why, settings.undo_retry.is_some());
+        meaningless("compensation_timeout", why, settings.undo_timeout.is_some());
+        meaningless("heartbeat", why, settings.heartbeat.is_some());
+        let undo_heartbeat = settings.undo_heartbeat.is_some();
+        meaningless("compensation_heartbeat", why, undo_heartbeat);
+        meaningless("undo_failing", why, settings.undo_rule.is_some());
+        meaningless("atomic", why, settings.atomic);
+        meaningless("at_most_once", why, settings.at_most_once);
+        meaningless("max_in_flight", why, settings.max_in_flight.is_some());
+        meaningless("probe", why, self.bodies.probe.is_some());
+        let one = inside.graph.is_saga();
+        let why = "the pivot is one step, or a sub-saga";
+        meaningless("pivot", why, settings.pivot && !one);
+    }
+
+    /// What a step inside a fan-out or a choice can't have.
+    fn check_inside(&self, gathers: Gathering, faults: &mut Vec<Fault>) {
+        let mut meaningless = |setting, why, there: bool| {
+            faults.extend(there.then(|| Fault::MeaninglessSetting {
+                step: self.name.clone(),
+                setting,
+                why,
+            }));
+        };
+        let why = "it is a part of a step: say it of the whole";
+        meaningless("after", why, !self.after.is_empty());
+        meaningless("only_if", why, self.bodies.condition.is_some());
+        meaningless("checkpoint", why, self.settings.checkpoint);
+        let why = "the pivot is one step, or a sub-saga";
+        meaningless("pivot", why, self.settings.pivot);
+        let race = gathers == Gathering::Race && self.kind == StepKind::Irreversible;
+        meaningless(
+            "irreversible",
+            "whoever loses a race has to be undone",
+            race,
+        );
     }
 }
 
@@ -566,7 +760,7 @@ fn check_pivot(graph: &Graph, faults: &mut Vec<Fault>) {
     let after = reach(graph, pivot, |step| &step.dependents);
     let pivot_name = name(graph.step(pivot));
     for (index, step) in graph.steps.iter().enumerate() {
-        if StepIx::new(index) == pivot || after[index] || step.kind == StepKind::ReadOnly {
+        if NodeIx::new(index) == pivot || after[index] || step.kind == StepKind::ReadOnly {
             continue;
         }
         if step.kind == StepKind::Irreversible {
@@ -590,7 +784,7 @@ fn check_pivot(graph: &Graph, faults: &mut Vec<Fault>) {
 }
 
 /// Which steps can be reached from `from`, itself excluded.
-fn reach(graph: &Graph, from: StepIx, edges: impl Fn(&GraphStep) -> &[StepIx]) -> Vec<bool> {
+fn reach(graph: &Graph, from: NodeIx, edges: impl Fn(&GraphStep) -> &[NodeIx]) -> Vec<bool> {
     let mut reached = vec![false; graph.steps.len()];
     let mut open = vec![from];
     while let Some(step) = open.pop() {

@@ -112,6 +112,25 @@ pub enum Fault {
     },
 }
 
+impl Fault {
+    /// The same fault of a step that turned out to be inside another.
+    pub(super) fn put_inside(&mut self, around: &str) {
+        match self {
+            Fault::DuplicateName { step, .. }
+            | Fault::BadName { step, .. }
+            | Fault::LongName { step, .. }
+            | Fault::ReadOnlyPivot { step }
+            | Fault::MeaninglessSetting { step, .. }
+            | Fault::BadSetting { step, .. }
+                if step != around =>
+            {
+                *step = format!("{around}/{step}");
+            }
+            _ => {}
+        }
+    }
+}
+
 fn quoted(names: &[String]) -> String {
     names
         .iter()

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use sha2::{Digest, Sha256};
 
-use crate::saga::{GraphStep, StepKind};
+use crate::saga::{Gathering, GraphStep, StepKind};
 
 /// SHA-256 over a canonical text of the structure, cut to 128 bits.
 ///
@@ -29,9 +29,14 @@ pub(super) fn fingerprint(saga: &str, steps: &[GraphStep], returned: &[String]) 
             .collect();
         dependencies.sort_unstable();
         // Writing to a String can't fail.
+        let form = match step.inside() {
+            Some(inside) => format!(" {}={}", form(inside.gathers), inside.fingerprint),
+            None => String::new(),
+        };
+        let condition = if step.conditional { " conditional" } else { "" };
         let _ = writeln!(
             text,
-            "step {} {kind} pivot={} checkpoint={} input={} after={}",
+            "step {} {kind} pivot={} checkpoint={} input={} after={}{form}{condition}",
             counted(&step.name),
             step.pivot,
             step.checkpoint,
@@ -41,6 +46,19 @@ pub(super) fn fingerprint(saga: &str, steps: &[GraphStep], returned: &[String]) 
     }
     let _ = writeln!(text, "returns {}", list(returned));
     hex(&Sha256::digest(text.as_bytes())[..16])
+}
+
+fn form(gathers: Gathering) -> &'static str {
+    match gathers {
+        Gathering::Saga => "saga",
+        Gathering::Each { tolerate: None, .. } => "each",
+        // Its output has another type.
+        Gathering::Each {
+            tolerate: Some(_), ..
+        } => "some_of_each",
+        Gathering::Fallback => "fallback",
+        Gathering::Race => "first_of",
+    }
 }
 
 /// A text that can't run into what follows it, whatever characters it has.

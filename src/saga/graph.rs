@@ -8,7 +8,25 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::policy::{PolicySet, RecoveryPolicy, Retry};
-use crate::step::{StepIx, StepTable};
+use crate::step::StepTable;
+
+/// The number of a step inside one definition, from 0 in the order in which they were added.
+///
+/// Not to be mixed up with [`StepIx`](crate::step::StepIx), which numbers the steps of a run: those inside
+/// sub-sagas and the items of a fan-out, too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeIx(pub u32);
+
+impl NodeIx {
+    pub(crate) fn at(self) -> usize {
+        self.0 as usize
+    }
+
+    /// The number of the `index`-th step. Definitions are refused long before `u32` is exhausted.
+    pub(crate) fn new(index: usize) -> Self {
+        NodeIx(u32::try_from(index).unwrap_or(u32::MAX))
+    }
+}
 
 /// Whether and how a step can be taken back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -81,16 +99,77 @@ pub enum OnStop {
     Compensate,
 }
 
+/// What the steps of a graph are to each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Gathering {
+    /// A saga: all of them, in the order of its edges, under its own policy.
+    Saga,
+    /// Items of a list that is known when they begin, all of one step.
+    Each {
+        /// How many may be under way at once; nothing where there is no limit.
+        parallel: Option<u32>,
+        /// How many may fail; nothing where none may.
+        tolerate: Option<Tolerance>,
+    },
+    /// The first that succeeds, tried one after another.
+    Fallback,
+    /// The first that succeeds, tried side by side.
+    Race,
+}
+
+/// How many items of a fan-out may fail without its failing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tolerance {
+    /// So many.
+    Items(u32),
+    /// So many of a thousand, rounded down.
+    PerMille(u32),
+}
+
+impl Tolerance {
+    /// How many of so many.
+    pub(crate) fn of(self, items: usize) -> usize {
+        match self {
+            Tolerance::Items(most) => most as usize,
+            Tolerance::PerMille(share) => items * share as usize / 1_000,
+        }
+    }
+}
+
+/// What a step is made of.
+#[derive(Clone, Debug)]
+pub(crate) enum Form {
+    /// Calls of its own.
+    Call,
+    /// Steps of its own.
+    Inside(Arc<Graph>),
+}
+
+/// What a graph is made of besides its steps.
+pub(super) struct GraphParts {
+    pub(super) saga: Arc<str>,
+    pub(super) version: u32,
+    pub(super) fingerprint: Arc<str>,
+    pub(super) siblings: Siblings,
+    pub(super) undo_order: UndoOrder,
+    pub(super) on_stop: OnStop,
+    pub(super) policy: RecoveryPolicy,
+    pub(super) gathers: Gathering,
+}
+
 /// One step of a [`Graph`].
 #[derive(Clone, Debug)]
 pub struct GraphStep {
     pub(crate) name: Arc<str>,
+    pub(crate) form: Form,
+    /// Whether it starts only if a condition holds.
+    pub(crate) conditional: bool,
     /// The name as it stands in keys: printable ASCII, without `/`.
     pub(crate) escaped: String,
     pub(crate) kind: StepKind,
     /// Steps that have to be done before, each once, by data or by `after`.
-    pub(crate) dependencies: Vec<StepIx>,
-    pub(crate) dependents: Vec<StepIx>,
+    pub(crate) dependencies: Vec<NodeIx>,
+    pub(crate) dependents: Vec<NodeIx>,
     /// How its input is wired, for the fingerprint and for pictures.
     pub(crate) wired: Vec<String>,
     pub(crate) pivot: bool,
@@ -133,6 +212,15 @@ impl GraphStep {
         self.checkpoint
     }
 
+    /// The steps inside it, where it is a sub-saga, a fan-out or a choice.
+    #[must_use]
+    pub fn inside(&self) -> Option<&Graph> {
+        match &self.form {
+            Form::Inside(graph) => Some(graph),
+            Form::Call => None,
+        }
+    }
+
     /// Whether it has an undo.
     #[must_use]
     pub fn can_be_undone(&self) -> bool {
@@ -148,16 +236,87 @@ pub struct Graph {
     pub(crate) fingerprint: Arc<str>,
     pub(crate) steps: Vec<GraphStep>,
     pub(crate) table: StepTable,
-    pub(crate) by_name: HashMap<Arc<str>, StepIx>,
-    pub(crate) pivot: Option<StepIx>,
+    pub(crate) by_name: HashMap<Arc<str>, NodeIx>,
+    pub(crate) pivot: Option<NodeIx>,
     pub(crate) has_checkpoints: bool,
     pub(crate) siblings: Siblings,
     pub(crate) undo_order: UndoOrder,
     pub(crate) on_stop: OnStop,
     pub(crate) policy: RecoveryPolicy,
+    pub(crate) gathers: Gathering,
+    /// The place of each step among all steps of this definition, those inside steps among them.
+    pub(crate) places: Vec<u32>,
 }
 
 impl Graph {
+    /// Puts a graph together from its steps, whose dependents are not known yet.
+    pub(super) fn of(parts: GraphParts, mut steps: Vec<GraphStep>) -> Graph {
+        for index in 0..steps.len() {
+            for dependency in steps[index].dependencies.clone() {
+                steps[dependency.at()].dependents.push(NodeIx::new(index));
+            }
+        }
+        let names: Vec<Arc<str>> = steps.iter().map(|step| Arc::clone(&step.name)).collect();
+        let by_name: HashMap<Arc<str>, NodeIx> = names
+            .iter()
+            .enumerate()
+            .map(|(index, name)| (Arc::clone(name), NodeIx::new(index)))
+            .collect();
+        let mut next = 0;
+        let places = steps.iter().map(|step| {
+            let place = next;
+            next += 1 + step.inside().map_or(0, Graph::size);
+            place
+        });
+        Graph {
+            places: places.collect(),
+            saga: parts.saga,
+            version: parts.version,
+            fingerprint: parts.fingerprint,
+            pivot: steps.iter().position(|step| step.pivot).map(NodeIx::new),
+            has_checkpoints: steps.iter().any(|step| step.checkpoint),
+            steps,
+            table: StepTable::new(names),
+            by_name,
+            siblings: parts.siblings,
+            undo_order: parts.undo_order,
+            on_stop: parts.on_stop,
+            policy: parts.policy,
+            gathers: parts.gathers,
+        }
+    }
+
+    /// How many steps there are, those inside steps among them.
+    pub(crate) fn size(&self) -> u32 {
+        let last = self.steps.last().zip(self.places.last());
+        last.map_or(0, |(step, place)| {
+            place + 1 + step.inside().map_or(0, Graph::size)
+        })
+    }
+
+    /// All steps, those inside steps right after them, in the order of their places: with their paths, in
+    /// which all items of a fan-out are one.
+    pub(crate) fn all_steps(&self) -> Vec<(String, &GraphStep)> {
+        let mut all = Vec::new();
+        self.add_steps("", &mut all);
+        all
+    }
+
+    fn add_steps<'a>(&'a self, around: &str, all: &mut Vec<(String, &'a GraphStep)>) {
+        for step in &self.steps {
+            let path = match self.gathers {
+                Gathering::Each { .. } => format!("{around}[]"),
+                _ if around.is_empty() => step.name.to_string(),
+                _ => format!("{around}/{}", step.name),
+            };
+            let inside = step.inside();
+            all.push((path.clone(), step));
+            if let Some(inside) = inside {
+                inside.add_steps(&path, all);
+            }
+        }
+    }
+
     /// The saga's name.
     #[must_use]
     pub fn saga(&self) -> &str {
@@ -184,13 +343,30 @@ impl Graph {
 
     /// The number of the step with this name.
     #[must_use]
-    pub fn step_named(&self, name: &str) -> Option<StepIx> {
+    pub fn step_named(&self, name: &str) -> Option<NodeIx> {
         self.by_name.get(name).copied()
     }
 
     /// The step with this number; the machine only has numbers of this graph.
-    pub(crate) fn step(&self, step: StepIx) -> &GraphStep {
-        &self.steps[step.at()]
+    pub(crate) fn step(&self, step: NodeIx) -> &GraphStep {
+        match self.gathers {
+            Gathering::Each { .. } => &self.steps[0],
+            Gathering::Saga | Gathering::Fallback | Gathering::Race => &self.steps[step.at()],
+        }
+    }
+
+    /// Whether it is a saga with a policy of its own.
+    pub(crate) fn is_saga(&self) -> bool {
+        self.gathers == Gathering::Saga
+    }
+
+    /// The last part of a step's path: its name, or for an item its place in the list.
+    pub(crate) fn path(&self, around: &str, step: NodeIx) -> String {
+        match self.gathers {
+            Gathering::Each { .. } => format!("{around}[{}]", step.0),
+            _ if around.is_empty() => self.step(step).name.to_string(),
+            _ => format!("{around}/{}", self.step(step).name),
+        }
     }
 
     /// The recovery policy.
@@ -206,15 +382,32 @@ impl Graph {
         if let Some(policy) = policies.recovery_policy() {
             graph.policy = policy.clone();
         }
-        for step in &mut graph.steps {
-            if let Some(retry) = policies.retry_of(&step.name) {
+        graph.retry_under(policies, "");
+        graph
+    }
+
+    /// What a fan-out is called, its items are called, too: `reserve`, and `ship/pack` inside each item.
+    fn retry_under(&mut self, policies: &PolicySet, around: &str) {
+        let each = !matches!(
+            self.gathers,
+            Gathering::Saga | Gathering::Fallback | Gathering::Race
+        );
+        for step in &mut self.steps {
+            let path = match around {
+                "" => step.name.to_string(),
+                around if each => around.to_owned(),
+                around => format!("{around}/{}", step.name),
+            };
+            if let Some(retry) = policies.retry_of(&path) {
                 step.retry = retry.clone();
             }
-            if let Some(retry) = policies.compensation_retry_of(&step.name) {
+            if let Some(retry) = policies.compensation_retry_of(&path) {
                 step.undo_retry = retry.clone();
             }
+            if let Form::Inside(inside) = &mut step.form {
+                Arc::make_mut(inside).retry_under(policies, &path);
+            }
         }
-        graph
     }
 
     /// The steps that have to be done before this one.

@@ -6,6 +6,7 @@
 mod body;
 mod builder;
 mod closures;
+mod compose;
 mod faults;
 mod fingerprint;
 mod graph;
@@ -15,13 +16,15 @@ mod part;
 mod wiring;
 
 pub(crate) use body::{BoxFuture, Erased};
-pub(crate) use builder::{Definition, wired_name};
+pub(crate) use builder::{Definition, Output, StepBodies, wired_name};
 pub use builder::{Saga, SagaBuilder};
 pub use closures::{CompensateFn, ExecuteFn, irreversible_fn, read_only_fn, step_fn, step_with};
+pub use compose::{Choice, ForEach, first_of};
 pub use faults::{Fault, SagaError};
 pub(crate) use fingerprint::hex;
-pub use graph::{Graph, GraphStep, OnStop, Siblings, StepKind, UndoOrder, UndoRule};
-pub use outline::{Outline, OutlineStep};
-pub use part::{Part, StepSpec, irreversible, read_only, step};
+pub(crate) use graph::{Form, Gathering, Tolerance};
+pub use graph::{Graph, GraphStep, NodeIx, OnStop, Siblings, StepKind, UndoOrder, UndoRule};
+pub use outline::{Outline, OutlineForm, OutlineStep};
+pub use part::{AsStep, Part, StepSpec, irreversible, read_only, step};
 pub(crate) use wiring::Feed;
 pub use wiring::{Inputs, Mapped, Node, SomeNode};

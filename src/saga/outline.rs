@@ -8,8 +8,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::policy::{RecoveryPolicy, Retry};
-use crate::saga::{Graph, GraphStep, OnStop, Siblings, StepKind, UndoOrder, UndoRule};
-use crate::step::{StepIx, StepTable};
+use crate::saga::graph::GraphParts;
+use crate::saga::{
+    Form, Gathering, Graph, GraphStep, NodeIx, OnStop, Siblings, StepKind, UndoOrder, UndoRule,
+};
 
 /// The structure of a definition, without code and without policies.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +24,67 @@ pub struct Outline {
     pub fingerprint: String,
     /// Its steps, in the order in which they were added.
     pub steps: Vec<OutlineStep>,
+    /// What its steps are to each other; of a saga, nothing special.
+    #[serde(default, skip_serializing_if = "OutlineForm::is_saga")]
+    pub gathers: OutlineForm,
+}
+
+/// What the steps inside a step are to each other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum OutlineForm {
+    /// A saga.
+    #[default]
+    Saga,
+    /// Items of a list, all of the one step that there is.
+    Each,
+    /// Ways of which the first that succeeds counts, tried one after another.
+    Fallback,
+    /// The same, tried side by side.
+    FirstOf,
+}
+
+impl OutlineForm {
+    fn of(gathers: Gathering) -> Self {
+        match gathers {
+            Gathering::Saga => OutlineForm::Saga,
+            Gathering::Each { .. } => OutlineForm::Each,
+            Gathering::Fallback => OutlineForm::Fallback,
+            Gathering::Race => OutlineForm::FirstOf,
+        }
+    }
+
+    fn to_gathering(self) -> Gathering {
+        match self {
+            OutlineForm::Saga => Gathering::Saga,
+            OutlineForm::Each => Gathering::Each {
+                parallel: None,
+                tolerate: None,
+            },
+            OutlineForm::Fallback => Gathering::Fallback,
+            OutlineForm::FirstOf => Gathering::Race,
+        }
+    }
+
+    #[expect(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "serde asks with a reference"
+    )]
+    fn is_saga(&self) -> bool {
+        *self == OutlineForm::Saga
+    }
+
+    /// The word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            OutlineForm::Saga => "saga",
+            OutlineForm::Each => "for_each",
+            OutlineForm::Fallback => "fallback",
+            OutlineForm::FirstOf => "first_of",
+        }
+    }
 }
 
 /// One step of an [`Outline`].
@@ -41,6 +104,12 @@ pub struct OutlineStep {
     /// Whether it is a checkpoint.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub checkpoint: bool,
+    /// Whether it starts only if a condition holds.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub conditional: bool,
+    /// The steps inside it, where it is a sub-saga, a fan-out or a choice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inside: Option<Box<Outline>>,
 }
 
 impl Outline {
@@ -57,8 +126,11 @@ impl Outline {
                 .collect(),
             pivot: step.pivot,
             checkpoint: step.checkpoint,
+            conditional: step.conditional,
+            inside: step.inside().map(|inside| Box::new(Outline::of(inside))),
         });
         Outline {
+            gathers: OutlineForm::of(graph.gathers),
             saga: graph.saga.to_string(),
             version: graph.version,
             fingerprint: graph.fingerprint.to_string(),
@@ -73,16 +145,21 @@ impl Outline {
             .iter()
             .map(|step| step.name.as_str().into())
             .collect();
-        let by_name: HashMap<Arc<str>, StepIx> = names
+        let by_name: HashMap<&str, NodeIx> = names
             .iter()
             .enumerate()
-            .map(|(index, name)| (Arc::clone(name), StepIx::new(index)))
+            .map(|(index, name)| (&**name, NodeIx::new(index)))
             .collect();
-        let mut steps: Vec<GraphStep> = self
+        let steps: Vec<GraphStep> = self
             .steps
             .iter()
             .map(|step| GraphStep {
                 name: step.name.as_str().into(),
+                form: match &step.inside {
+                    Some(inside) => Form::Inside(Arc::new(inside.to_graph())),
+                    None => Form::Call,
+                },
+                conditional: step.conditional,
                 escaped: step.name.clone(),
                 kind: step.kind,
                 dependencies: step
@@ -107,25 +184,17 @@ impl Outline {
                 max_in_flight: None,
             })
             .collect();
-        for index in 0..steps.len() {
-            for dependency in steps[index].dependencies.clone() {
-                steps[dependency.at()].dependents.push(StepIx::new(index));
-            }
-        }
-        Graph {
+        let parts = GraphParts {
             saga: self.saga.as_str().into(),
             version: self.version,
             fingerprint: self.fingerprint.as_str().into(),
-            pivot: steps.iter().position(|step| step.pivot).map(StepIx::new),
-            has_checkpoints: steps.iter().any(|step| step.checkpoint),
-            steps,
-            table: StepTable::new(names),
-            by_name,
             siblings: Siblings::default(),
             undo_order: UndoOrder::default(),
             on_stop: OnStop::default(),
             policy: RecoveryPolicy::default(),
-        }
+            gathers: self.gathers.to_gathering(),
+        };
+        Graph::of(parts, steps)
     }
 
     /// What is different in `other`, one line per difference, in words.
@@ -176,9 +245,25 @@ impl Outline {
                     sorted(new).join(", ")
                 ));
             }
+            match (&step.inside, &new.inside) {
+                (Some(was), Some(is)) if was.gathers == is.gathers => {
+                    let inside = was.differences(is).into_iter();
+                    lines.extend(inside.map(|line| format!("in `{name}`: {line}")));
+                }
+                (None, None) => {}
+                (was, is) => {
+                    let word = |inside: &Option<Box<Outline>>| {
+                        inside
+                            .as_ref()
+                            .map_or("a step", |inside| inside.gathers.as_str())
+                    };
+                    lines.push(format!("`{name}` was {} and is {}", word(was), word(is)));
+                }
+            }
             for (what, was, is) in [
                 ("the pivot", step.pivot, new.pivot),
                 ("a checkpoint", step.checkpoint, new.checkpoint),
+                ("on a condition", step.conditional, new.conditional),
             ] {
                 match (was, is) {
                     (true, false) => lines.push(format!("step `{name}` was {what} and is not")),

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use crate::policy::Retry;
 use crate::saga::body::{ActionBody, Body, ProbeBody, ProbeOf, StepBody};
+use crate::saga::builder::{Definition, Wired};
 use crate::saga::{SomeNode, StepKind, UndoRule};
-use crate::step::{Action, Payload, Probe, Step};
+use crate::step::{Action, Payload, PayloadError, Probe, Step, Value};
 
 /// What [`SagaBuilder::add`](crate::SagaBuilder::add) takes.
 ///
@@ -28,7 +29,7 @@ pub trait Part: sealed::Sealed {
     fn into_spec(self) -> StepSpec<Self::Input, Self::Output>;
 }
 
-mod sealed {
+pub(super) mod sealed {
     pub trait Sealed {}
 }
 
@@ -38,6 +39,13 @@ pub struct StepSpec<I, O> {
     pub(super) kind: StepKind,
     pub(super) body: Arc<dyn Body>,
     pub(super) probe: Option<Arc<dyn ProbeBody>>,
+    /// The steps inside it, where it has any.
+    pub(super) inside: Option<Arc<Definition>>,
+    pub(super) condition: Option<Wired>,
+    /// Makes the output of what is inside one that may not be there.
+    pub(super) maybe: Option<fn(Value) -> Result<Value, PayloadError>>,
+    /// Whether it was given a second condition.
+    pub(super) twice: bool,
     pub(super) after: Vec<SomeNode>,
     pub(super) settings: Settings,
     _types: PhantomData<fn(I) -> O>,
@@ -50,9 +58,9 @@ pub(super) struct Settings {
     pub(super) atomic: bool,
     pub(super) at_most_once: bool,
     pub(super) undo_rule: Option<UndoRule>,
-    pub(super) retry: Retry,
+    pub(super) retry: Option<Retry>,
     pub(super) undo_retry: Option<Retry>,
-    pub(super) timeout: Duration,
+    pub(super) timeout: Option<Duration>,
     pub(super) undo_timeout: Option<Duration>,
     pub(super) heartbeat: Option<Duration>,
     pub(super) undo_heartbeat: Option<Duration>,
@@ -82,12 +90,39 @@ pub(super) struct Settings {
 /// let saga: Saga<u32, u32> = saga.returns(held)?;
 /// # Ok::<(), amends::SagaError>(())
 /// ```
-pub fn step<S: Step>(name: impl Into<String>, step: S) -> StepSpec<S::Input, S::Output> {
-    StepSpec::new(
-        name.into(),
-        StepKind::Compensatable,
-        Arc::new(StepBody(Arc::new(step))),
-    )
+///
+/// A [`Saga`](crate::Saga) is a step, too: `step("fulfil", &child)`. Its steps run as `fulfil/..` under its own
+/// policy, and are undone as part of this one.
+pub fn step<S: AsStep>(name: impl Into<String>, step: S) -> StepSpec<S::Input, S::Output> {
+    step.named(name.into())
+}
+
+/// What [`step`] takes: a [`Step`], or a reference to a [`Saga`](crate::Saga).
+///
+/// Not to be implemented elsewhere.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is neither a `Step` nor a `Saga`",
+    label = "needs `impl Step for {Self}`",
+    note = "implement `Step` with `async fn execute` and `async fn compensate`, or add it as `read_only(\"name\", ..)` (nothing to undo) or `irreversible(\"name\", ..)` (cannot be undone); a saga goes in by reference: `step(\"name\", &saga)`"
+)]
+pub trait AsStep {
+    /// What it wants as its input.
+    type Input: Payload;
+    /// What it gives.
+    type Output: Payload;
+
+    #[doc(hidden)]
+    fn named(self, name: String) -> StepSpec<Self::Input, Self::Output>;
+}
+
+impl<S: Step> AsStep for S {
+    type Input = S::Input;
+    type Output = S::Output;
+
+    fn named(self, name: String) -> StepSpec<S::Input, S::Output> {
+        let body = Arc::new(StepBody(Arc::new(self)));
+        StepSpec::new(name, StepKind::Compensatable, body)
+    }
 }
 
 /// An action that changes nothing: it is never in doubt and never undone (rule E6).
@@ -122,9 +157,9 @@ impl<I: Payload, O: Payload> StepSpec<I, O> {
             atomic: false,
             at_most_once: false,
             undo_rule: None,
-            retry: Retry::default(),
+            retry: None,
             undo_retry: None,
-            timeout: Self::DEFAULT_TIMEOUT,
+            timeout: None,
             undo_timeout: None,
             heartbeat: None,
             undo_heartbeat: None,
@@ -135,6 +170,10 @@ impl<I: Payload, O: Payload> StepSpec<I, O> {
             kind,
             body,
             probe: None,
+            inside: None,
+            condition: None,
+            maybe: None,
+            twice: false,
             after: Vec::new(),
             settings,
             _types: PhantomData,
@@ -182,7 +221,7 @@ impl<I: Payload, O: Payload> StepSpec<I, O> {
     /// How failed attempts are tried again; [`Retry::default`] by default.
     #[must_use]
     pub fn retry(mut self, retry: Retry) -> Self {
-        self.settings.retry = retry;
+        self.settings.retry = Some(retry);
         self
     }
 
@@ -197,7 +236,7 @@ impl<I: Payload, O: Payload> StepSpec<I, O> {
     /// effect is in doubt. Acts at await points only: a call that blocks its thread is not interrupted.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.settings.timeout = timeout;
+        self.settings.timeout = Some(timeout);
         self
     }
 

@@ -5,8 +5,8 @@ use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use crate::saga::Erased;
-use crate::step::{Payload, PayloadError, StepIx, Value, panic_message};
+use crate::saga::{Erased, NodeIx};
+use crate::step::{Payload, PayloadError, Value, panic_message};
 
 /// The output of one step (or the saga's input), to be wired into others. A `Copy` handle.
 ///
@@ -26,7 +26,7 @@ pub struct SomeNode {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SourceNode {
     Input,
-    Step(StepIx),
+    Step(NodeIx),
 }
 
 impl<T> Clone for Node<T> {
@@ -98,7 +98,7 @@ impl<U> fmt::Debug for Mapped<U> {
 /// What wiring reads from: the values that a run has so far.
 pub(crate) trait Feed {
     fn input(&self) -> &Value;
-    fn output(&self, step: StepIx) -> Option<&Value>;
+    fn output(&self, step: NodeIx) -> Option<&Value>;
 }
 
 /// The wiring of one step, collected while the step is added.
@@ -173,6 +173,14 @@ impl<T: Payload> Supplied<T> {
 pub(super) fn supply<T: Payload>(inputs: impl Inputs<T>) -> (Wiring, Box<dyn Supply>) {
     let mut wiring = Wiring::default();
     let source = inputs.wire(&mut Wires(&mut wiring)).0;
+    (wiring, Box::new(Supplied(source)))
+}
+
+/// The whole input of what a step is inside of.
+pub(super) fn supply_input<T: Payload>() -> (Wiring, Box<dyn Supply>) {
+    let mut wiring = Wiring::default();
+    wiring.described.push((SourceNode::Input, false));
+    let source: Box<dyn Source<T>> = Box::new(FromNode(SourceNode::Input));
     (wiring, Box::new(Supplied(source)))
 }
 

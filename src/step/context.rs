@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use crate::ids::{RunId, Timestamp};
-use crate::step::{Pulse, StepIx, StepTable, Value};
+use crate::step::{Pulse, Value};
 use crate::trace_context::{self, RunTrace};
 
 /// What is called.
@@ -52,8 +52,8 @@ pub(crate) struct ContextParts {
     pub(crate) trace: RunTrace,
     pub(crate) call: CallKind,
     pub(crate) fence: u64,
-    pub(crate) steps: StepTable,
-    pub(crate) step: StepIx,
+    /// The step's path.
+    pub(crate) step: Arc<str>,
     pub(crate) round: u32,
     pub(crate) attempt: u32,
     pub(crate) keys: Keys,
@@ -78,10 +78,10 @@ impl StepContext {
         &self.parts.run
     }
 
-    /// The step's name.
+    /// The step's name; inside a sub-saga or a fan-out its path: `fulfil/pack`, `reserve[3]`.
     #[must_use]
     pub fn step(&self) -> &str {
-        self.parts.steps.name(self.parts.step)
+        &self.parts.step
     }
 
     /// Which call of this step this is, from 1, over the whole life of the run.

@@ -123,6 +123,14 @@ impl Value {
         }
     }
 
+    /// No value.
+    pub(crate) fn null() -> Self {
+        Value {
+            typed: None,
+            json: None,
+        }
+    }
+
     /// A value that is known as JSON only.
     #[must_use]
     pub fn json(json: Box<RawValue>) -> Self {

@@ -65,27 +65,60 @@ impl Held {
     /// Keeps a record. Its steps are numbered as whoever appends it numbers them: another coordinator, or
     /// an import, may have done it otherwise.
     fn take(&mut self, mut record: Record, steps: &StepTable) {
-        if !steps.is_same(&self.steps) && *steps != self.steps {
-            let mut names: Vec<Arc<str>> = self.steps.names().map(Arc::from).collect();
-            let numbers: Vec<StepIx> = steps
-                .names()
-                .map(|name| {
-                    let known = names.iter().position(|known| **known == *name);
-                    StepIx::new(known.unwrap_or_else(|| {
-                        names.push(name.into());
-                        names.len() - 1
-                    }))
-                })
-                .collect();
-            self.steps = StepTable::new(names);
-            record.events = record
-                .events
-                .into_iter()
-                .map(|event| event.map_step(|step| numbers[step.at()]))
-                .collect();
+        if !steps.is_same(&self.steps) {
+            let (kept, new) = (self.steps.names(), steps.names());
+            let alike = new
+                .iter()
+                .zip(&kept)
+                .take_while(|(new, kept)| new == kept)
+                .count();
+            if self.records.iter().all(|record| all_below(record, alike)) {
+                // The same numbers for all that was written: the run may have got more steps since.
+                self.steps = steps.clone();
+            } else if let Some(numbers) = renumbered(&kept, &new) {
+                for kept in &mut self.records {
+                    renumber(kept, &numbers);
+                }
+                self.steps = steps.clone();
+            } else {
+                let mut names = kept;
+                let more = new.iter().filter(|name| !names.contains(name));
+                let more: Vec<Arc<str>> = more.cloned().collect();
+                names.extend(more);
+                let numbers = renumbered(&new, &names).unwrap_or_default();
+                self.steps = StepTable::new(names);
+                renumber(&mut record, &numbers);
+            }
         }
         self.records.push(record);
     }
+}
+
+/// The numbers under which `names` stand in another table, where all of them do.
+fn renumbered(names: &[Arc<str>], other: &[Arc<str>]) -> Option<Vec<StepIx>> {
+    let places: HashMap<&str, StepIx> = other
+        .iter()
+        .enumerate()
+        .map(|(at, name)| (&**name, StepIx::new(at)))
+        .collect();
+    let numbers = names.iter().map(|name| places.get(&**name).copied());
+    numbers.collect()
+}
+
+/// Whether a record names no step from this number on.
+fn all_below(record: &Record, end: usize) -> bool {
+    let mut below = true;
+    for event in &record.events {
+        drop(event.clone().map_step(|step| below &= step.at() < end));
+    }
+    below
+}
+
+fn renumber(record: &mut Record, numbers: &[StepIx]) {
+    record.events = std::mem::take(&mut record.events)
+        .into_iter()
+        .map(|event| event.map_step(|step| numbers[step.at()]))
+        .collect();
 }
 
 /// A panic while one of these locks was held left nothing half-changed: each change is one call.

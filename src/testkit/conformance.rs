@@ -198,7 +198,7 @@ fn named(journal: &Journal) -> Named {
     let name = |event: &Event| {
         event
             .clone()
-            .map_step(|step| journal.steps.name(step).to_owned())
+            .map_step(|step| journal.steps.name(step).to_string())
     };
     let records = journal.records.iter();
     records

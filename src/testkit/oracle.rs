@@ -10,7 +10,7 @@ use crate::journal::{CancelTold, Event, Journal};
 use crate::machine::audit;
 use crate::partial::{EffectReport, PartialResult, StepStatus};
 use crate::policy::RecoveryStrategy;
-use crate::saga::{Graph, StepKind, UndoRule};
+use crate::saga::{Graph, NodeIx, StepKind, UndoRule};
 use crate::step::{Probed, StepIx};
 use crate::testkit::keys::step_of;
 use crate::testkit::log::{Entry, Happened, WorldEvent};
@@ -184,7 +184,7 @@ impl<'a> Watched<'a> {
 
     fn step(&self, step: StepIx) -> usize {
         let name = self.rest.journal.steps.name(step);
-        self.graph.step_named(name).map_or(usize::MAX, StepIx::at)
+        self.graph.step_named(&name).map_or(usize::MAX, NodeIx::at)
     }
 
     fn durable_event(&mut self, event: &Event<StepIx>) {
@@ -216,6 +216,7 @@ impl<'a> Watched<'a> {
                     self.failed.insert(at);
                 }
             }
+            Event::PassedOver { .. } => {}
             Event::StepNotStarted { step } => {
                 let at = self.step(*step);
                 self.starts[at] = 0;
@@ -316,7 +317,7 @@ impl<'a> Watched<'a> {
     }
 
     fn happened(&mut self, event: &WorldEvent) -> Result<(), String> {
-        let Some(at) = self.graph.step_named(&event.step).map(StepIx::at) else {
+        let Some(at) = self.graph.step_named(&event.step).map(NodeIx::at) else {
             return Err(format!("{event}, and the saga has no such step"));
         };
         let key = &event.key;
@@ -447,7 +448,7 @@ impl<'a> Watched<'a> {
             ));
         }
         // A stop settles what is in doubt, past the pivot too (rule E7).
-        let goes_back = |pivot: StepIx| {
+        let goes_back = |pivot: NodeIx| {
             self.stands(pivot.at()) && !self.stops && (self.done[at] || at == pivot.at())
         };
         if self.graph.pivot.is_some_and(goes_back) {

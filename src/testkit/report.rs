@@ -110,7 +110,7 @@ pub(super) fn journal_in_words(journal: &Journal) -> String {
         for event in &record.events {
             let event = event
                 .clone()
-                .map_step(|step| journal.steps.name(step).to_owned());
+                .map_step(|step| journal.steps.name(step).to_string());
             // Writing to a String can't fail.
             let _ = writeln!(words, "  {:>3} {} {event:?}", record.seq, record.at);
         }

@@ -389,7 +389,7 @@ impl World {
         let journal = journal.expect("the memory store answers at once");
         let journal = journal.unwrap().expect("run `r` was started");
         let steps = journal.steps;
-        let name = |step| steps.name(step).to_owned();
+        let name = |step| steps.name(step).to_string();
         let records = journal.records.into_iter();
         records
             .map(|record| {

@@ -523,7 +523,7 @@ impl Store for TestStore {
                     word(
                         &event
                             .clone()
-                            .map_step(|step| append.steps.name(step).to_owned()),
+                            .map_step(|step| append.steps.name(step).to_string()),
                     )
                 })
                 .collect(),
@@ -674,7 +674,7 @@ pub async fn records(store: &dyn Store, run: &str) -> Vec<Vec<String>> {
     let journal = store.load(&RunId::new(run)).await.unwrap().unwrap();
     let steps = journal.steps;
     let words =
-        |event: Event<amends::StepIx>| word(&event.map_step(|step| steps.name(step).to_owned()));
+        |event: Event<amends::StepIx>| word(&event.map_step(|step| steps.name(step).to_string()));
     journal
         .records
         .into_iter()

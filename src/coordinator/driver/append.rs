@@ -11,7 +11,6 @@ use crate::coordinator::slot::Started;
 use crate::journal::{End, Record};
 use crate::machine::State;
 use crate::observe::RunCounts;
-use crate::saga::Graph;
 use crate::store::{Append, AppendError, Trouble, TroubleChange};
 
 /// How long an append that was not written waits before it is tried again.
@@ -40,14 +39,14 @@ impl Driver {
         };
         let standing_changed = self.standing != Some(standing);
         let trouble = if standing_changed {
-            self.state.trouble(&self.graph)
+            self.state.trouble()
         } else {
             TroubleChange::Same
         };
         let append = Append {
             run: self.slot.run.clone(),
             record,
-            steps: self.graph.table.clone(),
+            steps: self.state.table.clone(),
             standing,
             standing_changed,
             trouble,
@@ -122,22 +121,22 @@ impl Driver {
 
 impl State {
     /// What went wrong, for the store's list: of a run that is parked, or ended otherwise than completed.
-    pub(crate) fn trouble(&self, graph: &Graph) -> TroubleChange {
+    pub(crate) fn trouble(&self) -> TroubleChange {
         let overcome = match &self.end {
             Some(End::Completed { .. }) => true,
             Some(_) => false,
             None if self.is_parked() => false,
             None => return TroubleChange::Same,
         };
-        let Some(decision) = &self.last_decision else {
+        let Some(decision) = self.last_decision() else {
             return TroubleChange::Same;
         };
         if overcome {
             return TroubleChange::Gone;
         }
         let failed = decision.failed.first().map(|&step| {
-            let mode = self.nodes[step.at()].went_wrong().map(ToString::to_string);
-            Trouble::new(&*graph.step(step).name, mode.unwrap_or_default())
+            let mode = self.node(step).went_wrong().map(ToString::to_string);
+            Trouble::new(&*self.table.name(step), mode.unwrap_or_default())
         });
         let of_the_run = || {
             let why = decision.why.first()?;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tracing::Span;
 
+use super::inside::bodies_of;
 use super::{Driver, Launch};
 use crate::coordinator::attempt::{Call, CallEnd, Came};
 use crate::coordinator::spans::within;
@@ -41,7 +42,7 @@ impl Driver {
                     permits,
                 } => {
                     let (call, cx, span) = self.call(step, CallKind::Execute);
-                    let body = &self.registered.definition.bodies[step.at()].body;
+                    let body = &bodies_of(&self.registered, &self.state, step).body;
                     let future = span.in_scope(|| body.execute(cx, input));
                     let stops = matches!(self.graph.siblings, crate::Siblings::Stop { .. });
                     let stop = stops.then(|| Arc::clone(&self.stop));
@@ -50,19 +51,19 @@ impl Driver {
                 }
                 Launch::Undo { step, input } => {
                     let (call, cx, span) = self.call(step, CallKind::Compensate);
-                    let node = &self.state.nodes[step.at()];
+                    let node = self.state.node(step);
                     let effect = match (node.effect, &node.output) {
                         (EffectNow::Done, Some(output)) => Effect::Done(output.clone()),
                         _ => Effect::InDoubt,
                     };
-                    let body = &self.registered.definition.bodies[step.at()].body;
+                    let body = &bodies_of(&self.registered, &self.state, step).body;
                     let future = span.in_scope(|| body.compensate(cx, input, effect));
                     let limits = self.limits(step);
                     self.calls.push(within(span, call.undo(future, limits)));
                 }
                 Launch::Probe { step, input } => {
                     let (call, cx, span) = self.call(step, CallKind::Probe);
-                    if let Some(probe) = &self.registered.definition.bodies[step.at()].probe {
+                    if let Some(probe) = &bodies_of(&self.registered, &self.state, step).probe {
                         let future = span.in_scope(|| probe.probe(cx, input));
                         self.calls.push(within(span, call.probe(future)));
                     }
@@ -82,7 +83,8 @@ impl Driver {
 
     fn call(&mut self, step: StepIx, kind: CallKind) -> (Call, StepContext, Span) {
         let undo = kind == CallKind::Compensate;
-        let (node, definition) = (&self.state.nodes[step.at()], &self.graph.steps[step.at()]);
+        let place = self.state.place(&self.graph, step);
+        let (node, definition) = (self.state.node(step), place.graph.step(place.step));
         let effect = self.state.effect_key(&self.graph, step);
         let key = if undo {
             node.undo_key.clone().unwrap_or_default()
@@ -105,8 +107,7 @@ impl Driver {
             trace: self.trace.clone(),
             call: kind,
             fence: self.state.fence,
-            steps: self.graph.table.clone(),
-            step,
+            step: self.state.table.name(step),
             round: node.round,
             attempt: if undo {
                 node.undo_attempts

@@ -5,6 +5,7 @@
 //! lost the driver goes away with its state.
 
 mod append;
+mod inside;
 mod launch;
 mod progress;
 mod rest;
@@ -51,6 +52,7 @@ pub(super) struct Driver {
     /// When the first event of the batch happened: the time of its record. All of the batch is applied
     /// at this time, so that whoever folds the journal later comes to the very same state.
     batch_at: Option<Timestamp>,
+    inputs: inside::Inputs,
     /// Calls that may be made once the batch is durable.
     launches: Vec<Launch>,
     answers: Vec<(Asking, Option<CancelTold>)>,
@@ -131,6 +133,7 @@ impl Driver {
             starting: seq == 0,
             batch: Vec::new(),
             batch_at: None,
+            inputs: inside::Inputs::default(),
             launches: Vec::new(),
             answers: Vec::new(),
             calls: FuturesUnordered::new(),
@@ -230,7 +233,8 @@ impl Driver {
     fn note(&mut self, event: Event<StepIx>, now: Timestamp) {
         let at = *self.batch_at.get_or_insert(now);
         self.state.apply(&self.graph, &event, at);
-        self.counts.note(&event);
+        let place = |step| self.state.place_in_definition(&self.graph, step);
+        self.counts.note(&event, place);
         self.spans.told(&event, &self.slot.run, &self.graph);
         self.batch.push(event);
     }
@@ -278,12 +282,12 @@ impl Driver {
             self.state
                 .command(&self.graph, &asking.verb, asked, asking.token.as_deref())?;
         // Whether what an operator wrote down is a value of its step's only the step's own types can tell.
-        let bodies = &self.registered.definition.bodies;
-        let name = |step: &StepIx| self.graph.step(*step).name.to_string();
+        let bodies = |step: &StepIx| inside::bodies_of(&self.registered, &self.state, *step);
+        let name = |step: &StepIx| self.state.table.name(*step).to_string();
         for event in &events {
             match event {
                 Event::InputEdited { step, input, .. } => {
-                    if let Err(error) = bodies[step.at()].input.supply.read(input) {
+                    if let Err(error) = bodies(step).input.supply.read(input) {
                         let (step, why) = (name(step), error.to_string());
                         return Err(Refused::BadInput { step, why });
                     }
@@ -294,7 +298,7 @@ impl Driver {
                     answer: Probed::Done(output),
                     ..
                 } => {
-                    if let Err(error) = bodies[step.at()].body.reads(output) {
+                    if let Err(error) = bodies(step).body.reads(output) {
                         let (step, why) = (name(step), error.to_string());
                         return Err(Refused::BadOutput { step, why });
                     }

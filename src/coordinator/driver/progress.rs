@@ -95,7 +95,7 @@ impl Driver {
         match written {
             Ok(()) => self.note(Event::Progress { step, value }, now),
             Err(error) => {
-                let (run, step) = (&self.slot.run, &self.graph.step(step).name);
+                let (run, step) = (&self.slot.run, self.state.table.name(step));
                 tracing::warn!(%run, %step, %error, "progress that can't be written is left out");
             }
         }

@@ -6,14 +6,15 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use super::inside::bodies_of;
 use super::{Driver, Launch};
 use crate::coordinator::attempt::Permits;
 use crate::failure::{FailedEffect, Failure, FailureMode};
 use crate::ids::Timestamp;
 use crate::journal::{End, Event, ParkReason, Parking};
-use crate::machine::{AttemptResult, Todo};
-use crate::saga::Erased;
-use crate::step::{PayloadError, StepIx};
+use crate::machine::{AttemptResult, ScopeIx, Todo};
+use crate::saga::{Erased, Output};
+use crate::step::{PayloadError, StepIx, Value};
 
 impl Driver {
     /// Asks the machine until it has nothing more to say.
@@ -25,6 +26,12 @@ impl Driver {
                 Todo::Start(_) | Todo::Undo(_) | Todo::Probe(_) if self.shared.is_closing() => {
                     self.until = None;
                     break;
+                }
+                Todo::Start(step) if !self.is_wanted(step, now) => {}
+                Todo::Gather(step) => self.gather(step, now),
+                // Nothing is called for what has steps inside: they take the permits.
+                Todo::Start(step) if self.has_inside(step) => {
+                    self.prepare_start(step, Permits::default(), now);
                 }
                 Todo::Start(step) => match self.permits(step) {
                     Some(permits) => self.prepare_start(step, permits, now),
@@ -49,39 +56,21 @@ impl Driver {
     }
 
     fn prepare_start(&mut self, step: StepIx, permits: Permits, now: Timestamp) {
-        let registered = Arc::clone(&self.registered);
-        let wired = &registered.definition.bodies[step.at()].input;
-        // What a `map` made belongs to the round: an impure or redeployed closure must not give another
-        // input under the same key (rules K2, K3).
-        let begun = &self.state.nodes[step.at()].mapped;
-        let edited = self.state.nodes[step.at()].edited.as_ref();
-        let mapped = if edited.is_some() || !begun.is_empty() {
-            Ok(begun.clone())
-        } else {
-            wired.wiring.map(&self.state)
-        };
-        let made = mapped.and_then(|mut mapped| {
-            if !self.shared.store.keeps_values() {
-                mapped.iter_mut().try_for_each(crate::step::Value::encode)?;
-            }
-            let input = match edited {
-                Some(edited) => wired.supply.read(edited)?,
-                None => wired.supply.supply(&self.state, &mapped)?,
-            };
-            Ok((mapped, input))
-        });
+        let made = self.input_to_start(step);
         match made {
-            Ok((mapped, input)) => {
-                let event = self.state.start_event(&self.graph, step, mapped);
+            Ok((mapped, input, items)) => {
+                let event = self.state.start_event(&self.graph, step, mapped, items);
                 self.note(event, now);
-                self.launches.push(Launch::Execute {
-                    step,
-                    input,
-                    permits,
-                });
+                if let Some(input) = input {
+                    self.launches.push(Launch::Execute {
+                        step,
+                        input,
+                        permits,
+                    });
+                }
             }
             Err(error) => {
-                let event = self.state.start_event(&self.graph, step, Vec::new());
+                let event = self.state.start_event(&self.graph, step, Vec::new(), None);
                 self.note(event, now);
                 let failed = AttemptResult::Failed(bad_input(&error).effect(FailedEffect::NotDone));
                 let event = self
@@ -92,23 +81,133 @@ impl Driver {
         }
     }
 
-    fn input_again(&self, step: StepIx) -> Result<Erased, PayloadError> {
-        let wired = &self.registered.definition.bodies[step.at()].input;
-        let node = &self.state.nodes[step.at()];
+    /// What `map`s make for a step, its input if it is called, and how many items it has if it is a fan-out.
+    fn input_to_start(
+        &mut self,
+        step: StepIx,
+    ) -> Result<(Vec<Value>, Option<Erased>, Option<u32>), PayloadError> {
+        let registered = Arc::clone(&self.registered);
+        let (ix, input) = self.fed(step)?;
+        let feed = self.state.feed(ix, &input);
+        let bodies = bodies_of(&registered, &self.state, step);
+        let wired = &bodies.input;
+        let node = self.state.node(step);
+        // What a `map` made belongs to the round: an impure or redeployed closure must not give another
+        // input under the same key (rules K2, K3).
+        let mut mapped = if node.edited.is_some() || !node.mapped.is_empty() {
+            node.mapped.clone()
+        } else {
+            wired.wiring.map(&feed)?
+        };
+        if !self.shared.store.keeps_values() {
+            mapped.iter_mut().try_for_each(Value::encode)?;
+        }
+        if bodies.inside.is_some() {
+            let items = self.count_items(step, || match &node.edited {
+                Some(edited) => Ok(edited.clone()),
+                None => wired.supply.supply_value(&feed, &mapped),
+            })?;
+            return Ok((mapped, None, items));
+        }
+        let input = match &node.edited {
+            Some(edited) => wired.supply.read(edited)?,
+            None => wired.supply.supply(&feed, &mapped)?,
+        };
+        Ok((mapped, Some(input), None))
+    }
+
+    /// Whether a step's condition lets it start: asked once per round (rule K3). Where it can't be asked, the
+    /// step fails like one whose input can't be made.
+    fn is_wanted(&mut self, step: StepIx, now: Timestamp) -> bool {
+        if self.state.node(step).round_attempts > 0 {
+            return true;
+        }
+        let registered = Arc::clone(&self.registered);
+        let Some(condition) = &bodies_of(&registered, &self.state, step).condition else {
+            return true;
+        };
+        let verdict = self.fed(step).and_then(|(ix, input)| {
+            let feed = self.state.feed(ix, &input);
+            let mapped = condition.wiring.map(&feed)?;
+            condition.supply.supply_value(&feed, &mapped)?.get::<bool>()
+        });
+        match verdict.as_deref() {
+            Ok(true) => return true,
+            Ok(false) => self.note(Event::PassedOver { step }, now),
+            Err(error) => {
+                let failed = AttemptResult::Failed(bad_input(error).effect(FailedEffect::NotDone));
+                let event = self.state.start_event(&self.graph, step, Vec::new(), None);
+                self.note(event, now);
+                let event = self
+                    .state
+                    .step_ended(&self.graph, step, failed, Duration::ZERO, now);
+                self.note(event, now);
+            }
+        }
+        false
+    }
+
+    /// A step with steps inside is done: its output is made of theirs.
+    fn gather(&mut self, step: StepIx, now: Timestamp) {
+        let made = self.gathered(step).and_then(|mut output| {
+            if !self.shared.store.keeps_values() {
+                output.encode()?;
+            }
+            Ok(output)
+        });
+        let event = match made {
+            Ok(output) => {
+                let began = self.state.node(step).started_at;
+                let took = began.map_or(Duration::ZERO, |began| now.since(began));
+                let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+                Event::StepDone {
+                    step,
+                    output,
+                    partial: None,
+                    asks: false,
+                    took_us,
+                }
+            }
+            Err(error) => {
+                let name = self.state.table.name(step);
+                let message =
+                    format!("all in `{name}` is done, but its output can't be made: {error}");
+                Event::Parked(Box::new(Parking::new(ParkReason::OutputFailed, message)))
+            }
+        };
+        self.note(event, now);
+    }
+
+    fn has_inside(&self, step: StepIx) -> bool {
+        bodies_of(&self.registered, &self.state, step)
+            .inside
+            .is_some()
+    }
+
+    fn input_again(&mut self, step: StepIx) -> Result<Erased, PayloadError> {
+        let registered = Arc::clone(&self.registered);
+        let (ix, input) = self.fed(step)?;
+        let feed = self.state.feed(ix, &input);
+        let wired = &bodies_of(&registered, &self.state, step).input;
+        let node = self.state.node(step);
         match &node.edited {
             Some(edited) => wired.supply.read(edited),
             // A step that was skipped was never started, so nothing was mapped for it yet.
             None if node.mapped.is_empty() => {
-                let mapped = wired.wiring.map(&self.state)?;
-                wired.supply.supply(&self.state, &mapped)
+                let mapped = wired.wiring.map(&feed)?;
+                wired.supply.supply(&feed, &mapped)
             }
-            None => wired.supply.supply(&self.state, &node.mapped),
+            None => wired.supply.supply(&feed, &node.mapped),
         }
     }
 
     fn prepare_undo(&mut self, step: StepIx, now: Timestamp) {
         let event = self.state.undo_event(&self.graph, step);
         self.note(event, now);
+        if self.state.node(step).child.is_some() {
+            // What is inside it is undone.
+            return;
+        }
         match self.input_again(step) {
             Ok(input) => self.launches.push(Launch::Undo { step, input }),
             Err(error) => {
@@ -122,7 +221,7 @@ impl Driver {
     }
 
     fn prepare_probe(&mut self, step: StepIx, now: Timestamp) {
-        self.state.begin_probe(step);
+        self.state.begin_probe(&self.graph, step);
         match self.input_again(step) {
             Ok(input) => self.launches.push(Launch::Probe { step, input }),
             Err(error) => {
@@ -140,9 +239,13 @@ impl Driver {
     }
 
     fn complete(&mut self, now: Timestamp) {
-        let output = &self.registered.definition.output;
-        let made = output.wiring.map(&self.state).and_then(|mapped| {
-            let mut value = output.supply.supply_value(&self.state, &mapped)?;
+        let registered = Arc::clone(&self.registered);
+        let Output::Wired(output) = &registered.definition.output else {
+            return;
+        };
+        let feed = self.state.feed(ScopeIx::ROOT, &self.state.header.input);
+        let made = output.wiring.map(&feed).and_then(|mapped| {
+            let mut value = output.supply.supply_value(&feed, &mapped)?;
             if !self.shared.store.keeps_values() {
                 value.encode()?;
             }
@@ -171,7 +274,7 @@ impl Driver {
             Some(limit) => limit.try_acquire_owned().ok().map(Some),
             None => Some(None),
         };
-        let step = now(self.registered.limits[step.at()].clone())?;
+        let step = now(self.limit(step))?;
         let global = now(self.shared.attempts.clone())?;
         Some(Permits { step, global })
     }
@@ -186,10 +289,12 @@ impl Driver {
     }
 
     pub(super) fn limits(&self, step: StepIx) -> [Option<Arc<Semaphore>>; 2] {
-        [
-            self.registered.limits[step.at()].clone(),
-            self.shared.attempts.clone(),
-        ]
+        [self.limit(step), self.shared.attempts.clone()]
+    }
+
+    fn limit(&self, step: StepIx) -> Option<Arc<Semaphore>> {
+        let place = self.state.place_in_definition(&self.graph, step);
+        self.registered.limits.get(place)?.clone()
     }
 
     /// Attempts in flight learn that the run is to end; in a saga that says so, they are dropped later.

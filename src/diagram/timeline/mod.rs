@@ -251,6 +251,7 @@ fn cause_words(cause: &crate::journal::Cause) -> String {
     use crate::journal::Cause;
     match cause {
         Cause::Failures => "by the policy".to_owned(),
+        Cause::Absorbed => "it goes on without".to_owned(),
         Cause::Cancel => "for the cancel".to_owned(),
         Cause::Stop { reason } => format!("a step asked to end: {reason}"),
         Cause::Operator { by, reason } => format!("by {by}: {reason}"),

@@ -5,6 +5,7 @@
 //! answers are tables, so that `docs/failures.md` is made from the very rows that decide.
 
 mod io;
+mod isolation;
 #[cfg(feature = "tokio-postgres")]
 mod postgres;
 #[cfg(feature = "reqwest")]
@@ -93,7 +94,6 @@ const fn row<K>(
 }
 
 /// A row of a mode that is not retryable in general, whose errors pass by themselves.
-#[cfg(any(feature = "tonic", feature = "tokio-postgres"))]
 const fn passing<K>(
     error: &'static str,
     keys: &'static [K],
@@ -118,7 +118,7 @@ fn find<K>(rows: &[Row<K>], mut is: impl FnMut(&K) -> bool) -> Option<&Row<K>> {
 
 /// Asks every built-in adapter about one error.
 pub(super) fn classify(error: &(dyn Error + 'static)) -> Option<Known> {
-    let asked = io::classify(error);
+    let asked = io::classify(error).or_else(|| isolation::classify(error));
     #[cfg(feature = "http")]
     let asked = asked.or_else(|| http::classify(error));
     #[cfg(feature = "reqwest")]

@@ -8,7 +8,7 @@
 
 use std::fmt::Write;
 
-use super::{Row, http, io, postgres, reqwest, rusqlite, tonic};
+use super::{Row, http, io, isolation, postgres, reqwest, rusqlite, tonic};
 use crate::failure::FailureMode;
 
 const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/failures.md");
@@ -73,7 +73,7 @@ fn list<K>(row: &Row<K>, one: impl Fn(&K) -> String) -> String {
     words.join(", ")
 }
 
-fn tables() -> [(&'static str, String); 7] {
+fn tables() -> [(&'static str, String); 8] {
     let status = |number: &u16| {
         let name = ::http::StatusCode::from_u16(*number).unwrap();
         format!("{number} {}", name.canonical_reason().unwrap())
@@ -89,6 +89,7 @@ fn tables() -> [(&'static str, String); 7] {
             "std",
             Table::new().rows(io::ROWS, said).rows(io::TOKIO, said).0,
         ),
+        ("isolation", Table::new().rows(isolation::ROWS, said).0),
         (
             "http",
             Table::new()

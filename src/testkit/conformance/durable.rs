@@ -14,12 +14,15 @@ fn outline(saga: &str, version: u32, fingerprint: &str) -> Outline {
         dependencies: wired.iter().map(ToString::to_string).collect(),
         pivot: false,
         checkpoint: false,
+        conditional: false,
+        inside: None,
     };
     Outline {
         saga: saga.to_owned(),
         version,
         fingerprint: fingerprint.to_owned(),
         steps: vec![step("first", &[]), step("second", &["first"])],
+        gathers: Default::default(),
     }
 }
 

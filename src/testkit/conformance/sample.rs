@@ -65,9 +65,9 @@ impl Sample {
     /// the table that comes with each append.
     #[must_use]
     pub fn renumbered(&self) -> Self {
-        let names: Vec<&str> = self.steps.names().collect();
+        let names = self.steps.names();
         Sample {
-            steps: StepTable::new(names.into_iter().rev().map(Into::into).collect()),
+            steps: StepTable::new(names.into_iter().rev().collect()),
             ..self.clone()
         }
     }
@@ -179,5 +179,6 @@ fn step_started(step: u32) -> Event {
         key: format!("{}/{step}/1", "1".repeat(32)).into(),
         fed_by: Vec::new(),
         mapped: Vec::new(),
+        items: None,
     }
 }

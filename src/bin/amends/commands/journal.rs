@@ -91,7 +91,7 @@ impl<'a> Writer<'a> {
 
     pub(crate) fn write(&mut self, journal: &Journal, record: &Record) -> Result<(), CliError> {
         let named = record.events.iter().cloned().map(|event| {
-            let event = event.map_step(|step| journal.steps.name(step).to_owned());
+            let event = event.map_step(|step| journal.steps.name(step).to_string());
             if self.payloads {
                 event
             } else {

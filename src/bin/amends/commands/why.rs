@@ -55,7 +55,7 @@ pub(crate) async fn run(args: &Args, session: &Session) -> Result<Exit, CliError
             }
             let named = event
                 .clone()
-                .map_step(|step| journal.steps.name(step).to_owned());
+                .map_step(|step| journal.steps.name(step).to_string());
             if let Event::Decided(decision) = named {
                 decisions.push((record.seq, record.at, *decision));
             }

@@ -146,6 +146,48 @@ fn a_part_of_an_item_is_a_note_and_nothing_more() {
 }
 
 #[test]
+fn a_fan_out_that_went_on_without_some_items_is_done_in_part() {
+    for (policy, word) in [
+        (RecoveryPolicy::saga(), "completed"),
+        (in_part(RecoveryStrategy::Compensate), "compensated"),
+        (in_part(RecoveryStrategy::Manual), "parked"),
+    ] {
+        let world = World::new();
+        world.plan("do item[1]", [Act::Fails(StepError::rejected("no room"))]);
+        let mut saga = Saga::builder::<Vec<u64>>("each").policy(policy);
+        let items = saga.input();
+        let all = saga.add(world.step::<u64>("item").for_each().tolerate(1), items);
+        let after = saga.add(world.step("after"), all.map(Vec::len));
+        let saga = saga.returns(after).unwrap();
+        let outcome = world.run_to_rest(&saga, vec![1, 2, 3]);
+        assert_eq!(outcome.word(), word);
+        let partial = outcome.partial();
+        let note = PartialSuccess::new(2, 3, "`item[1]` said: no room");
+        let kept = (word != "compensated").then_some(note);
+        assert_eq!(partial.step("item").unwrap().partial, kept);
+        let went_on = world.log().contains(&"do after".to_owned());
+        assert_eq!(went_on, word == "completed");
+        let undone = ["undo item[0] (done 1)", "undo item[2] (done 1)"];
+        let log = world.log();
+        let undone = undone.iter().all(|line| log.contains(&(*line).to_owned()));
+        assert_eq!(undone, word == "compensated", "{log:?}");
+    }
+}
+
+#[test]
+fn a_fan_out_of_which_all_items_are_done_lacks_nothing() {
+    let world = World::new();
+    let mut saga = Saga::builder::<Vec<u64>>("each").policy(in_part(RecoveryStrategy::Manual));
+    let items = saga.input();
+    let all = saga.add(world.step::<u64>("item").for_each().tolerate(1), items);
+    let after = saga.add(world.step("after"), all.map(Vec::len));
+    let saga = saga.returns(after).unwrap();
+    let outcome = world.run_to_rest(&saga, vec![1, 2]);
+    assert_eq!(outcome.word(), "completed");
+    assert_eq!(outcome.partial().step("item").unwrap().partial, None);
+}
+
+#[test]
 fn each_item_of_a_fan_out_inside_a_sub_saga_has_its_own_progress_and_silence() {
     let world = World::new();
     let read = Arc::new(Mutex::new(Vec::new()));

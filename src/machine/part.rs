@@ -2,12 +2,12 @@
 
 use crate::failure::{FailedEffect, Failure, FailureMode, PartialSuccess};
 use crate::ids::Timestamp;
-use crate::journal::Decision;
+use crate::journal::{Decision, Event};
 use crate::machine::scope::{NodeState, Scope, ScopeIx, Status};
 use crate::machine::state::State;
 use crate::policy::{Explanation, RecoveryStrategy, Situation};
-use crate::saga::{Graph, NodeIx};
-use crate::step::StepIx;
+use crate::saga::{Gathering, Graph, NodeIx};
+use crate::step::{StepIx, Value};
 
 impl NodeState {
     /// What the step says of itself, where it is done in part.
@@ -24,6 +24,48 @@ impl NodeState {
 }
 
 impl State {
+    /// The event for a step with steps inside whose output was made of theirs. A fan-out that went on without
+    /// some of its items is done in part.
+    pub(crate) fn gathered(
+        &self,
+        root: &Graph,
+        step: StepIx,
+        output: Value,
+        now: Timestamp,
+    ) -> Event<StepIx> {
+        let node = self.node(step);
+        let took = node.started_at.map(|began| now.since(began));
+        let partial = node.child.and_then(|child| self.tolerated(root, child));
+        Event::StepDone {
+            step,
+            output,
+            asks: partial
+                .as_ref()
+                .is_some_and(|part| self.asks_about(root, step, part, now)),
+            partial: partial.map(Box::new),
+            took_us: took.map_or(0, |took| {
+                u64::try_from(took.as_micros()).unwrap_or(u64::MAX)
+            }),
+        }
+    }
+
+    fn tolerated(&self, root: &Graph, ix: ScopeIx) -> Option<PartialSuccess> {
+        let scope = self.scope(ix);
+        let is_fan_out = matches!(self.graph_of(root, ix).gathers, Gathering::Each { .. });
+        let failed = || {
+            scope
+                .nodes
+                .iter()
+                .filter(|it| it.status == Status::Absorbed)
+        };
+        let first = failed().next().filter(|_| is_fan_out)?;
+        let (of, without) = (scope.nodes.len() as u64, failed().count() as u64);
+        let said = first.failure.as_ref();
+        let said = said.map(|failure| format!("`{}` said: {}", failure.step, failure.message));
+        let message = said.unwrap_or_default();
+        Some(PartialSuccess::new(of - without, of, message))
+    }
+
     /// Whether the policy has an answer to a step that ends so. It is asked again when all has come to rest.
     ///
     /// Only sagas have policies: of a part of a fan-out or a choice it is a note and nothing more.

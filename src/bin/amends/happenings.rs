@@ -267,6 +267,7 @@ fn cause(decision: &Decision<String>) -> String {
             "of what is done in part".to_owned()
         }
         Cause::Failures => "of what failed".to_owned(),
+        Cause::Absorbed => "the run goes on without what failed".to_owned(),
         Cause::Cancel => "the run was cancelled".to_owned(),
         Cause::Stop { reason } => format!("a step asked to stop: {reason}"),
         Cause::Operator { by, reason } => format!("an operator said so{}", asked(by, reason)),

@@ -120,12 +120,12 @@ impl State {
                 return Event::UndoNotStarted { step };
             }
             AttemptResult::Failed(failure) => failure,
-            AttemptResult::Stopped(_)
-            | AttemptResult::Done(_)
-            | AttemptResult::DoneInPart(..) => Failure::new(
-                crate::FailureMode::StepContract,
-                "a compensation can only succeed or fail",
-            ),
+            AttemptResult::Stopped(_) | AttemptResult::Done(_) | AttemptResult::DoneInPart(..) => {
+                Failure::new(
+                    crate::FailureMode::StepContract,
+                    "a compensation can only succeed or fail",
+                )
+            }
         };
         let failure = failure.at(&*self.table.name(step), node.round, node.undo_attempts);
         let charge = Charge {

@@ -366,6 +366,7 @@ impl State {
             | Event::StepStopped { .. }
             | Event::StepInterrupted { .. }
             | Event::StepNotStarted { .. }
+            | Event::Progress { .. }
             | Event::PassedOver { .. }
             | Event::WaitBegan { .. }
             | Event::WaitOver { .. }

@@ -17,6 +17,8 @@ mod command;
 mod decide;
 mod forward;
 mod kept;
+mod part;
+mod progress;
 mod recovery;
 mod replay;
 mod scope;

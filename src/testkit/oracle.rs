@@ -297,6 +297,7 @@ impl<'a> Watched<'a> {
             | Event::Commanded { .. }
             | Event::InputEdited { .. }
             | Event::UndosRetried { .. }
+            | Event::Progress { .. }
             | Event::Probed { .. }
             | Event::Resolved { .. }
             | Event::UndoFailed { .. }

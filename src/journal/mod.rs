@@ -22,3 +22,4 @@ pub use event::{CancelTold, Cause, Decision, End, Event, ParkReason, Parking, Ru
 pub use form::{FORM_VERSION, FormError, Interner, decode_events, encode_events, form_of};
 pub use migrated::{Migrated, StepMoves};
 pub use record::{AppendId, Journal, Record, Standing};
+pub(crate) use why::what_happened;

@@ -73,10 +73,17 @@ impl State {
                 }
             }
             Event::StepDone {
-                output, took_us, ..
+                output,
+                partial,
+                asks,
+                took_us,
+                ..
             } => {
                 scope.attempt_over(graph, step, CallEnded::Done, *took_us, at);
                 scope.now_done(graph, step, output.clone());
+                if let Some(part) = partial {
+                    scope.did_part(graph, step, part, *asks);
+                }
                 self.close(ix, step);
             }
             Event::StepFailed {
@@ -118,6 +125,7 @@ impl State {
                 scope.attempt_over(graph, step, CallEnded::Interrupted, *took_us, at);
                 scope.interrupted(graph, step);
             }
+            Event::Progress { value, .. } => scope.node(step).progressed(value),
             Event::StepNotStarted { .. } => scope.step_not_started(graph, step),
             Event::PassedOver { .. } => scope.pass_over(graph, step),
             Event::WaitBegan { round, until, .. } => {

@@ -205,6 +205,7 @@ impl JournalFold {
             Event::RunStarted(_)
             | Event::StepStopped { .. }
             | Event::StepNotStarted { .. }
+            | Event::Progress { .. }
             | Event::PassedOver { .. }
             | Event::WaitBegan { .. }
             | Event::WaitOver { .. }

@@ -105,15 +105,15 @@ pub enum Refused {
     },
 }
 
-/// Why a run is not migrated whose definition is there.
-const NOTHING_TO_MIGRATE: &str = "its definition is registered with its owner, so it goes on as it is: nothing is to be migrated";
-
 fn waits_for(known: &[String]) -> String {
     match known {
         [] => String::new(),
         known => format!(": it waits for `{}`", known.join("`, `")),
     }
 }
+
+/// Why a run is not migrated whose definition is there.
+const NOTHING_TO_MIGRATE: &str = "its definition is registered with its owner, so it goes on as it is: nothing is to be migrated";
 
 /// Who asks, and why.
 #[derive(Clone, Copy, Debug)]
@@ -232,13 +232,13 @@ impl State {
                 events.push(Event::AbandonRequested { by, reason });
             }
             Verb::Abandon => events.push(Event::Ended(End::Abandoned { by, reason })),
-            // Whoever has no code for the run carries it out, without asking the machine of one definition.
-            Verb::Migrate { .. } => {
-                return Err(Refused::Unavailable(NOTHING_TO_MIGRATE.to_owned()));
-            }
             Verb::Signal { name, payload } => {
                 events.clear();
                 events.extend(self.signal_event(graph, name, payload, asked, token)?);
+            }
+            // Whoever has no code for the run carries it out, without asking the machine of one definition.
+            Verb::Migrate { .. } => {
+                return Err(Refused::Unavailable(NOTHING_TO_MIGRATE.to_owned()));
             }
         }
         Ok(events)

@@ -199,17 +199,6 @@ pub enum Happened {
         /// Why.
         reason: String,
     },
-    /// The run goes on with another version of its definition.
-    Migrated {
-        /// The version that it had.
-        from: u32,
-        /// The version that it has.
-        to: u32,
-        /// Who.
-        by: String,
-        /// Why.
-        reason: String,
-    },
     /// Somebody sent a signal; never what it carried.
     Signalled {
         /// Its name.
@@ -217,6 +206,17 @@ pub enum Happened {
         /// Whether the wait was over when it came.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         late: bool,
+        /// Who.
+        by: String,
+        /// Why.
+        reason: String,
+    },
+    /// The run goes on with another version of its definition.
+    Migrated {
+        /// The version that it had.
+        from: u32,
+        /// The version that it has.
+        to: u32,
         /// Who.
         by: String,
         /// Why.
@@ -353,12 +353,6 @@ impl State {
                 by: by.clone(),
                 reason: reason.clone(),
             },
-            Event::Migrated(migrated) => Happened::Migrated {
-                from: migrated.from.version,
-                to: migrated.version,
-                by: migrated.by.clone(),
-                reason: migrated.reason.clone(),
-            },
             Event::Signalled {
                 name,
                 late,
@@ -370,6 +364,12 @@ impl State {
                 late: *late,
                 by: by.clone(),
                 reason: reason.clone(),
+            },
+            Event::Migrated(migrated) => Happened::Migrated {
+                from: migrated.from.version,
+                to: migrated.version,
+                by: migrated.by.clone(),
+                reason: migrated.reason.clone(),
             },
             Event::Parked(parking) => Happened::Parked {
                 reason: parking.reason.to_string(),
@@ -383,6 +383,7 @@ impl State {
             | Event::StepStopped { .. }
             | Event::StepInterrupted { .. }
             | Event::StepNotStarted { .. }
+            | Event::Progress { .. }
             | Event::PassedOver { .. }
             | Event::WaitBegan { .. }
             | Event::WaitOver { .. }

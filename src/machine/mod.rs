@@ -18,6 +18,8 @@ mod decide;
 mod forward;
 mod kept;
 mod migrate;
+mod part;
+mod progress;
 mod recovery;
 mod replay;
 mod scope;

@@ -28,6 +28,8 @@ impl NodeState {
         self.edited = None;
         self.skipped = false;
         self.output = None;
+        self.progress = None;
+        self.partial = None;
     }
 }
 
@@ -509,8 +511,9 @@ impl Scope {
         }
         let node = self.node(step);
         node.in_region = false;
-        // What feeds it may have been undone: a `map` is asked again.
+        // What feeds it may have been undone: a `map` is asked again, and it is not underway any more.
         node.mapped.clear();
+        node.progress = None;
         // A skip holds until the run begins anew.
         node.skipped = false;
         let read_only = graph.step(step).kind == StepKind::ReadOnly;

@@ -10,6 +10,7 @@ mod compose;
 mod faults;
 mod fingerprint;
 mod graph;
+mod heartbeat;
 mod outline;
 mod part;
 mod waits;

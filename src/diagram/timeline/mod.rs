@@ -243,15 +243,6 @@ fn told(moment: &Moment) -> (&'static str, String) {
         Happened::Paused { by, reason } => ("paused", format!("by {by}: {reason}")),
         Happened::Resumed { by, reason } => ("resumed", format!("by {by}: {reason}")),
         Happened::AbandonRequested { by, reason } => ("given up", format!("by {by}: {reason}")),
-        Happened::Migrated {
-            from,
-            to,
-            by,
-            reason,
-        } => (
-            "migrated",
-            format!("from version {from} to {to} by {by}: {reason}"),
-        ),
         Happened::Signalled {
             name,
             late,
@@ -266,6 +257,15 @@ fn told(moment: &Moment) -> (&'static str, String) {
             };
             ("signal", format!("{name}{late}{by}"))
         }
+        Happened::Migrated {
+            from,
+            to,
+            by,
+            reason,
+        } => (
+            "migrated",
+            format!("from version {from} to {to} by {by}: {reason}"),
+        ),
         Happened::Parked { reason, message } => ("parked", format!("({reason}) {message}")),
     }
 }

@@ -332,6 +332,24 @@ async fn the_same_migration_sent_again_is_carried_out_once() {
 }
 
 #[tokio::test]
+async fn what_is_asked_right_behind_a_migration_is_carried_out_by_the_new_code() {
+    let code = Code::default();
+    let disk = Disk::all().remove(0);
+    parked_by(&disk, &old(&code, 1, Then::Refused), "order-1").await;
+    let saga = new(&code, 2);
+    let binary = migrating(&disk, 1, &saga).await;
+    let (id, again) = (run(), RecoveryStrategy::RetryFailed);
+    // Both are there before the run is looked at.
+    let (migrated, retried) = tokio::join!(
+        binary.migrate(&id, "ann", "v2"),
+        binary.retry(&id, again, "ann", "go on")
+    );
+    migrated.unwrap();
+    retried.unwrap();
+    until(&binary, "order-1", Standing::Completed).await;
+}
+
+#[tokio::test]
 async fn a_run_goes_through_two_migrations_and_keeps_its_first_keys() {
     for disk in Disk::all() {
         let code = Code::default();
@@ -429,6 +447,8 @@ async fn a_run_in_the_middle_of_being_undone_is_migrated_and_undone_to_its_end()
         binary.migrate(&run(), "ann", "mended").await.unwrap();
         let half = until(&binary, "order-1", Standing::Parked).await;
         assert!(half.legal.contains(&VerbName::Retry), "{:?}", half.legal);
+        let charge = half.step("charge-card").unwrap();
+        assert_eq!(charge.status, StepStatus::UndoFailed);
         let on = Command::new(
             "order-1",
             Verb::Retry {

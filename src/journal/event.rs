@@ -516,6 +516,7 @@ impl<S> Event<S> {
             | Event::StepDone {
                 partial: Some(_), ..
             }
+            | Event::Migrated(_)
             | Event::PassedOver { .. }
             | Event::Progress { .. }
             | Event::WaitBegan { .. }
@@ -559,7 +560,6 @@ impl<S> Event<S> {
             | Event::Paused { .. }
             | Event::Resumed { .. }
             | Event::AbandonRequested { .. } => 2,
-            Event::Migrated(_) => 3,
         }
     }
 

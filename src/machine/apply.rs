@@ -254,8 +254,6 @@ impl State {
                 self.abandon
                     .get_or_insert_with(|| (by.clone(), reason.clone()));
             }
-            // The state was brought to the new definition before.
-            Event::Migrated(_) => {}
             Event::Parked(parking) => {
                 // A changed definition parks a run out of the blue: a retry that sleeps is dropped then, else
                 // whoever lets the run go on clears its timer, and nothing takes it up.
@@ -272,7 +270,8 @@ impl State {
                 self.ended_at = Some(at);
                 self.root_mut().phase = Phase::Ended;
             }
-            // The state began with the start; the others are about a step.
+            // The state began with the start, and was brought to another definition before the migration; the
+            // others are about a step.
             _ => {}
         }
         ScopeIx::ROOT

@@ -1,8 +1,11 @@
 //! What is to be done next.
 
 use crate::failure::{FailedEffect, Failure, FailureMode};
+use std::time::Duration;
+
 use crate::ids::Timestamp;
 use crate::journal::{Cause, Decision, End, Event, ParkReason, Parking};
+use crate::machine::attempt::AttemptResult;
 use crate::machine::part::undone_for_a_part;
 use crate::machine::scope::{Direction, EffectNow, Phase, Scope, ScopeIx, Status, UndoStatus};
 use crate::machine::state::State;
@@ -117,6 +120,10 @@ impl State {
             Next::Take(step) => Todo::Take(scope.number(step)),
             Next::Expire(step) => Todo::Expire(scope.number(step)),
             Next::Append(event) => Todo::Append(event),
+            Next::Complete if scope.undoes => match self.inside_of(ix) {
+                Some(step) => Todo::Append(Event::Undone { step, took_us: 0 }),
+                None => Todo::Wait { until: None },
+            },
             Next::Complete => match self.inside_of(ix) {
                 None => Todo::Complete,
                 Some(step) => Todo::Gather(step),
@@ -128,6 +135,10 @@ impl State {
     /// Since when a scope may start something, as far as those around it are asked; never if it may not.
     fn allowed_from(&self, root: &Graph, ix: ScopeIx) -> Option<Timestamp> {
         let mut from = None;
+        if self.scope(ix).undoes {
+            // It is an undo, whatever the scopes around it do.
+            return None;
+        }
         for (around, step) in self.around(ix) {
             let Phase::Forward { hold } = self.scope(around).phase else {
                 return Some(Timestamp::NEVER);
@@ -455,7 +466,7 @@ impl State {
             };
         }
         if scope.unwind.remaining == 0 && !scope.has_in_flight() {
-            return self.unwound(graph, ix);
+            return self.unwound(root, ix, now);
         }
         if scope.is_stuck() {
             let parking = scope.stuck_unwinding(graph);
@@ -498,10 +509,15 @@ impl State {
     }
 
     /// All that was to be undone is undone.
-    fn unwound(&self, graph: &Graph, ix: ScopeIx) -> Next {
+    fn unwound(&self, root: &Graph, ix: ScopeIx, now: Timestamp) -> Next {
+        let graph = self.graph_of(root, ix);
         let scope = self.scope(ix);
         if let Some(step) = self.inside_of(ix) {
             return match scope.unwind.then {
+                // What was to undo it has failed and undone itself.
+                Direction::Compensated if scope.undoes => {
+                    Next::Append(self.undo_undone(root, step, ix, now))
+                }
                 Direction::Compensated if self.is_undone_from_outside(ix) => {
                     Next::Append(Event::Undone { step, took_us: 0 })
                 }
@@ -526,6 +542,23 @@ impl State {
             // Going forward is part of the last undo's event; this is never seen.
             Direction::Forward { .. } | Direction::Without => Next::Wait(None),
         }
+    }
+
+    /// What was to undo a step has failed, and its policy had it undone: it is tried again like any undo.
+    fn undo_undone(
+        &self,
+        root: &Graph,
+        step: StepIx,
+        ix: ScopeIx,
+        now: Timestamp,
+    ) -> Event<StepIx> {
+        let failed = match self.undone_by_itself(self.graph_of(root, ix), step, ix) {
+            Event::StepFailed { failure, .. } => *failure,
+            event => return event,
+        };
+        // Undoing again is always safe (rule U3).
+        let failed = AttemptResult::Failed(failed.retryable(true));
+        self.undo_ended(root, step, failed, Duration::ZERO, now)
     }
 
     /// A sub-saga has undone itself: it is one failed step of the saga around it, with the mode of what

@@ -488,6 +488,19 @@ impl Scope {
         self.go_forward(graph, None);
     }
 
+    /// The step's effect was undone by something else.
+    pub(super) fn is_undone(&mut self, step: NodeIx) {
+        if self.seen(step).effect == EffectNow::NotDone {
+            return;
+        }
+        self.leaves(step);
+        let node = self.node(step);
+        node.status = Status::Undone;
+        node.effect = EffectNow::NotDone;
+        node.beyond = EffectNow::NotDone;
+        node.next_round();
+    }
+
     /// The step is not any more what it was, as far as it was counted.
     fn leaves(&mut self, step: NodeIx) {
         match self.seen(step).status {

@@ -80,7 +80,7 @@ fn a_sub_saga_that_undoes_itself_for_a_part_is_one_failed_step_with_its_mode() {
             "done child/a",
             "start child/part 1",
             "done child/part",
-            "decided compensate",
+            "decided compensate in child",
             "undo child/part 1",
             "undone child/part",
             "undo child/a 1",

@@ -203,6 +203,10 @@ impl State {
     /// output is made (rule E7).
     fn complete(&self, graph: &Graph, ix: ScopeIx) -> Next {
         let scope = self.scope(ix);
+        if let (Gathering::Each { .. }, Some(step)) = (graph.gathers, scope.next_to_probe()) {
+            // It may turn out to be done, and then there is nothing to go without (rule E4).
+            return Next::Probe(step);
+        }
         let chosen = scope.chosen();
         let left = |step: &NodeIx| match graph.gathers {
             Gathering::Saga => false,

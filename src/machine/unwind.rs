@@ -177,7 +177,21 @@ impl Scope {
                 .filter(|_| !busy)
                 .map(|(_, step)| *step);
         }
-        self.unwind.ready.front().copied()
+        let next = self.unwind.ready.front().copied();
+        next.filter(|_| !self.is_full_of_undos(graph))
+    }
+
+    /// Whether no more items may be undone at once; one whose next try waits is one of them.
+    fn is_full_of_undos(&self, graph: &Graph) -> bool {
+        let Gathering::Each {
+            parallel: Some(most),
+            ..
+        } = graph.gathers
+        else {
+            return false;
+        };
+        let sleeping = u32::try_from(self.timers.len()).unwrap_or(u32::MAX);
+        self.unwind.running + self.probes + sleeping >= most
     }
 
     /// The coordinator has taken the step out of the queue, to undo or to probe it.

@@ -134,6 +134,8 @@ impl State {
                 if let (Some(inside), Some(child)) = (inside, scope.seen(step).child) {
                     let all = |_: &Scope, _: NodeIx| true;
                     let then = Direction::Compensated;
+                    // An undo that had been given up has its attempts anew where this one is tried again.
+                    self.scopes[child.at()].grant_anew();
                     self.scopes[child.at()].unwind_region(inside, all, then);
                     self.after(root, child);
                 }

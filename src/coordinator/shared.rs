@@ -150,7 +150,8 @@ impl Flag {
 /// Closing has degrees: nothing new starts, then what is in flight is dropped.
 const OPEN: u8 = 0;
 const SHUTTING_DOWN: u8 = 1;
-const ABORTING: u8 = 2;
+const OUT_OF_GRACE: u8 = 2;
+const ABORTING: u8 = 3;
 
 /// What a builder decides about a [`Shared`].
 pub(crate) struct Setup {
@@ -226,7 +227,12 @@ impl Shared {
     }
 
     pub(crate) fn is_aborting(&self) -> bool {
-        self.closing.load(Ordering::Acquire) == ABORTING
+        self.closing.load(Ordering::Acquire) >= OUT_OF_GRACE
+    }
+
+    /// Whether what is in flight is dropped at the end of a shutdown, while the store still takes records.
+    pub(crate) fn is_out_of_grace(&self) -> bool {
+        self.closing.load(Ordering::Acquire) == OUT_OF_GRACE
     }
 
     /// The store has stopped: nothing more starts, and nothing is acknowledged (rule W2).
@@ -288,7 +294,7 @@ impl Shared {
             tracing::warn!(
                 "attempts were still in flight at the end of the grace period: they are in doubt"
             );
-            self.close(ABORTING, String::new());
+            self.close(OUT_OF_GRACE, String::new());
             self.no_drivers().await;
         }
         self.abort();

@@ -20,3 +20,4 @@ pub(crate) use digest::{digest, digest_of};
 pub use event::{CancelTold, Cause, Decision, End, Event, ParkReason, Parking, RunStarted};
 pub use form::{FORM_VERSION, FormError, Interner, decode_events, encode_events, form_of};
 pub use record::{AppendId, Journal, Record, Standing};
+pub(crate) use why::what_happened;

@@ -28,6 +28,8 @@ impl NodeState {
         self.edited = None;
         self.skipped = false;
         self.output = None;
+        self.progress = None;
+        self.partial = None;
     }
 }
 
@@ -74,7 +76,9 @@ impl Scope {
     fn unwind_steps(&mut self, graph: &Graph, steps: &[NodeIx], then: Direction) {
         self.phase = Phase::Unwinding;
         // An undo that slept when the run was parked begins afresh: its timer must not ring for it again.
-        self.timers.clear();
+        let mut timers = std::mem::take(&mut self.timers);
+        timers.retain(|(_, step)| matches!(self.seen(*step).status, Status::Awaiting { .. }));
+        self.timers = timers;
         for node in &mut self.nodes {
             node.in_region = false;
             node.undo = UndoStatus::Idle;
@@ -159,17 +163,15 @@ impl Scope {
 
     /// The undo that comes next, if one may start now.
     pub(super) fn next_undo(&self, graph: &Graph, now: Timestamp) -> Option<NodeIx> {
-        let due = self
-            .timers
-            .first()
-            .filter(|(until, _)| *until <= now)
-            .map(|(_, step)| *step);
-        if due.is_some() {
-            return due;
+        let mut timers = self.undo_timers();
+        let due = timers.next().filter(|(until, _)| *until <= now);
+        if let Some((_, step)) = due {
+            return Some(step);
         }
         if Scope::is_sequential(graph) {
             // One by one: an undo that waits for its retry holds the others up.
-            let busy = self.unwind.running > 0 || self.probes > 0 || !self.timers.is_empty();
+            let busy =
+                self.unwind.running > 0 || self.probes > 0 || self.undo_timers().next().is_some();
             return self
                 .unwind
                 .latest
@@ -404,6 +406,7 @@ impl Scope {
                 | Status::Ready
                 | Status::Running
                 | Status::Sleeping { .. }
+                | Status::Awaiting { .. }
                 | Status::Absorbed
                 | Status::Done => {
                     self.node(step).status = Status::Ready;
@@ -494,6 +497,7 @@ impl Scope {
             Status::Absorbed => self.absorbed -= 1,
             // Calls are never under way here: it is a step with steps inside.
             Status::Running => self.open = self.open.saturating_sub(1),
+            Status::Awaiting { .. } => self.stop_waiting(step),
             _ => {}
         }
         if std::mem::take(&mut self.node(step).passed_over) {
@@ -509,8 +513,9 @@ impl Scope {
         }
         let node = self.node(step);
         node.in_region = false;
-        // What feeds it may have been undone: a `map` is asked again.
+        // What feeds it may have been undone: a `map` is asked again, and it is not underway any more.
         node.mapped.clear();
+        node.progress = None;
         // A skip holds until the run begins anew.
         node.skipped = false;
         let read_only = graph.step(step).kind == StepKind::ReadOnly;

@@ -119,6 +119,8 @@ impl Sample {
             Event::StepDone {
                 step: StepIx(0),
                 output,
+                partial: None,
+                asks: false,
                 took_us: 1_500,
             },
             step_started(1),

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::failure::{FailedEffect, Failure, PartialSuccess};
 use crate::ids::Timestamp;
-use crate::journal::SkippedEffect;
+use crate::journal::{Migrated, SkippedEffect};
 use crate::policy::{Explanation, GiveUp, RecoveryStrategy};
 use crate::step::{Probed, StepIx, Value};
 
@@ -304,6 +304,8 @@ pub enum Event<S = StepIx> {
         /// What it told.
         value: Value,
     },
+    /// The run goes on with another definition: what follows names that one's steps.
+    Migrated(Box<Migrated>),
     /// The run waits for an operator.
     Parked(Box<Parking>),
     /// The run has ended.
@@ -557,6 +559,7 @@ impl<S> Event<S> {
             | Event::Paused { .. }
             | Event::Resumed { .. }
             | Event::AbandonRequested { .. } => 2,
+            Event::Migrated(_) => 3,
         }
     }
 
@@ -598,6 +601,7 @@ impl<S> Event<S> {
             | Event::Resumed { .. }
             | Event::AbandonRequested { .. }
             | Event::Parked(_)
+            | Event::Migrated(_)
             | Event::Ended(_) => None,
         }
     }
@@ -824,6 +828,7 @@ impl<S> Event<S> {
                 step: name(step),
                 value,
             },
+            Event::Migrated(migrated) => Event::Migrated(migrated),
             Event::Parked(parking) => Event::Parked(parking),
             Event::Ended(end) => Event::Ended(end),
         }

@@ -256,7 +256,12 @@ impl State {
                 self.abandon
                     .get_or_insert_with(|| (by.clone(), reason.clone()));
             }
+            // The state was brought to the new definition before.
+            Event::Migrated(_) => {}
             Event::Parked(parking) => {
+                // A changed definition parks a run out of the blue: a retry that sleeps is dropped then, else
+                // whoever lets the run go on clears its timer, and nothing takes it up.
+                self.drain_root(graph);
                 // Parked is more than paused: whoever lets the run go on ends both.
                 self.leave_pause(at);
                 self.parked = Some((**parking).clone());

@@ -79,9 +79,13 @@ impl Scope {
         let mut timers = std::mem::take(&mut self.timers);
         timers.retain(|(_, step)| matches!(self.seen(*step).status, Status::Awaiting { .. }));
         self.timers = timers;
-        for node in &mut self.nodes {
+        for step in self.steps() {
+            let under_way = self.is_undoing(graph, step);
+            let node = self.node(step);
             node.in_region = false;
-            node.undo = UndoStatus::Idle;
+            if !under_way {
+                node.undo = UndoStatus::Idle;
+            }
         }
         for &step in steps {
             self.node(step).in_region = true;
@@ -105,12 +109,20 @@ impl Scope {
         self.settle(graph, free);
     }
 
+    /// Whether the step's `compensate` is being called. A sub-saga may be undoing itself when what is around it
+    /// is undone, too: then the call that is under way is not made a second time.
+    fn is_undoing(&self, graph: &Graph, step: NodeIx) -> bool {
+        self.seen(step).undo == UndoStatus::Running && graph.step(step).inside().is_none()
+    }
+
     /// Settles steps that nothing in the region depends on any more: those with an effect are to be
     /// undone, the others are done with, which may free what they depend on.
     fn settle(&mut self, graph: &Graph, mut free: Vec<NodeIx>) {
         while let Some(step) = free.pop() {
             if self.wants_undo(graph, step) {
-                self.undo_ready(graph, step);
+                if !self.is_undoing(graph, step) {
+                    self.undo_ready(graph, step);
+                }
                 continue;
             }
             if self.seen(step).effect == EffectNow::InDoubt {

@@ -166,6 +166,7 @@ pub fn hide_payloads<S>(event: Event<S>) -> Event<S> {
         | Event::Paused { .. }
         | Event::Resumed { .. }
         | Event::AbandonRequested { .. }
+        | Event::Migrated(_)
         | Event::Parked(_)
         | Event::Ended(End::Compensated | End::Stopped { .. } | End::Abandoned { .. })) => event,
     }

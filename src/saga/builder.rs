@@ -839,8 +839,26 @@ pub(crate) fn wired_name(name: &str) -> String {
     }
 }
 
+/// The name that a wiring's word stands for.
+pub(crate) fn unwired_name(word: &str) -> String {
+    let quoted = word
+        .strip_prefix('"')
+        .and_then(|word| word.strip_suffix('"'));
+    let Some(quoted) = quoted else {
+        return word.to_owned();
+    };
+    let (mut name, mut escaped) = (String::with_capacity(quoted.len()), false);
+    for c in quoted.chars() {
+        escaped = c == '\\' && !escaped;
+        if !escaped {
+            name.push(c);
+        }
+    }
+    name
+}
+
 /// The name as it stands in keys: what isn't printable ASCII, and what keys are spelled with, is percent-encoded.
-fn escape(name: &str) -> String {
+pub(crate) fn escape(name: &str) -> String {
     name.bytes()
         .fold(String::with_capacity(name.len()), |mut out, byte| {
             if byte.is_ascii_graphic() && !matches!(byte, b'/' | b'%') {

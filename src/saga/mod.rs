@@ -17,7 +17,7 @@ mod waits;
 mod wiring;
 
 pub(crate) use body::{BoxFuture, Erased};
-pub(crate) use builder::{Definition, Output, StepBodies, wired_name};
+pub(crate) use builder::{Definition, Output, StepBodies, escape, unwired_name, wired_name};
 pub use builder::{Saga, SagaBuilder};
 pub use closures::{CompensateFn, ExecuteFn, irreversible_fn, read_only_fn, step_fn, step_with};
 pub use compose::{Choice, ForEach, first_of};

@@ -298,6 +298,7 @@ impl<'a> Watched<'a> {
             | Event::InputEdited { .. }
             | Event::UndosRetried { .. }
             | Event::Progress { .. }
+            | Event::Migrated(_)
             | Event::Probed { .. }
             | Event::Resolved { .. }
             | Event::UndoFailed { .. }

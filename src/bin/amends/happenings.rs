@@ -221,6 +221,14 @@ pub(crate) fn told(event: &Event<String>, payloads: bool) -> (Hue, String) {
         Event::AbandonRequested { by, reason } => {
             (Hue::Yellow, format!("giving up asked{}", asked(by, reason)))
         }
+        Event::Migrated(migrated) => {
+            let (from, to) = (migrated.from.version, migrated.version);
+            let asked = asked(&migrated.by, &migrated.reason);
+            (
+                Hue::Yellow,
+                format!("migrated from v{from} to v{to}{asked}"),
+            )
+        }
         Event::Parked(parking) => (
             Hue::Yellow,
             format!("! parked ({}): {}", parking.reason, parking.message),

@@ -353,7 +353,7 @@ fn k2_a_primary_that_was_undone_has_a_new_round_when_all_begins_again() {
         [
             ("flight", StepStatus::Done),
             ("flight/primary", StepStatus::Done),
-            ("flight/other", StepStatus::Undone),
+            ("flight/other", StepStatus::Pending),
             ("hotel", StepStatus::Done)
         ]
     );
@@ -424,6 +424,25 @@ fn k3_a_verdict_stands_where_the_call_was_announced_and_not_made() {
     );
     assert_eq!(world.log()[2..], ["do insure"]);
     assert_eq!(outcome.completed(), Some(Some(1)));
+}
+
+#[test]
+fn k3_a_verdict_about_what_was_undone_is_made_anew_where_the_step_itself_left_nothing() {
+    let world = World::new();
+    let mut saga = Saga::builder::<u64>("trip").policy(always(RetryAll));
+    let n = saga.input();
+    let price = saga.add(once(&world, "price"), n);
+    let insure = once(&world, "insure").only_if(price.map(|price| *price > 5));
+    let insure = saga.add(insure, price);
+    let saga = saga.returns(insure).unwrap();
+    world.plan("do price", [Act::Done(9), Act::Done(1)]);
+    world.plan("do insure", [Act::rejected()]);
+    let outcome = world.run_to_rest(&saga, 1);
+    assert_eq!(
+        world.log(),
+        ["do price", "do insure", "undo price (done 9)", "do price"]
+    );
+    assert_eq!(outcome.completed(), Some(None));
 }
 
 #[test]

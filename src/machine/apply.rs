@@ -62,6 +62,7 @@ impl State {
             } => {
                 let node = scope.node(step);
                 node.round = *round;
+                node.let_start = true;
                 node.key = Some(key.clone());
                 node.mapped.clone_from(mapped);
                 match graph.step(step).inside() {

@@ -391,14 +391,16 @@ impl Scope {
     pub(super) fn retry_failed(&mut self, graph: &Graph, hold: Option<Timestamp>) {
         self.failures.clear();
         self.grant_anew();
-        // Items that were to be done without are tried again, too: they failed together with the others.
-        if let Gathering::Each { .. } = graph.gathers {
+        // Items that were to be done without, and those who lost a race that nobody won, are tried again, too:
+        // they failed together with the others.
+        if let Gathering::Each { .. } | Gathering::Race = graph.gathers {
             for step in self.steps() {
                 if self.seen(step).status == Status::Absorbed {
                     self.absorbed -= 1;
                     self.set_idle(step, Status::Failed);
                 }
             }
+            self.idle.sort_unstable();
         }
         let region = |scope: &Scope, step: NodeIx| {
             let always = graph.step(step).undo_rule == UndoRule::Always;

@@ -25,6 +25,7 @@ impl NodeState {
         self.key = None;
         self.undo_key = None;
         self.mapped.clear();
+        self.let_start = false;
         self.edited = None;
         self.skipped = false;
         self.output = None;
@@ -525,8 +526,10 @@ impl Scope {
         }
         let node = self.node(step);
         node.in_region = false;
-        // What feeds it may have been undone: a `map` is asked again, and it is not underway any more.
+        // What feeds it may have been undone: a `map` is asked again, its condition, too, and it is not
+        // underway any more.
         node.mapped.clear();
+        node.let_start = false;
         node.progress = None;
         // A skip holds until the run begins anew.
         node.skipped = false;

@@ -205,7 +205,7 @@ impl Scope {
         else {
             return false;
         };
-        let sleeping = u32::try_from(self.timers.len()).unwrap_or(u32::MAX);
+        let sleeping = u32::try_from(self.undo_timers().count()).unwrap_or(u32::MAX);
         self.unwind.running + self.probes + sleeping >= most
     }
 
@@ -230,6 +230,10 @@ impl Scope {
     pub(super) fn undo_started(&mut self, step: NodeIx, inside: bool, at: Timestamp) {
         self.undo_taken(step);
         let node = self.node(step);
+        if inside {
+            // What was under way in it is over.
+            node.call_ends(CallEnded::Interrupted, 0, at);
+        }
         node.undo = UndoStatus::Running;
         node.undo_begun = true;
         node.undo_attempts += 1;

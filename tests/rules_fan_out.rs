@@ -158,6 +158,28 @@ fn e7_the_probe_of_a_tolerated_item_is_asked_first_and_done_takes_its_failure_ba
 }
 
 #[test]
+fn e4_the_probe_of_an_item_is_asked_before_the_policy_and_done_cancels_the_failure() {
+    let world = World::new();
+    let item = once(&world, "reserve").probe(world.probe());
+    let saga = lines(&world, always(Compensate), item.for_each());
+    world.plan("do reserve[0]", [Act::lost()]);
+    world.plan("do reserve[1]", [Act::Done(3).after(SECOND)]);
+    world.plan("probe reserve[0]", [Act::Says(Probed::Done(7))]);
+    let outcome = world.run_to_rest(&saga, 2);
+    assert_eq!(
+        world.log(),
+        [
+            "do reserve[0]",
+            "do reserve[1]",
+            "probe reserve[0]",
+            "woke reserve[1]",
+            "do ship"
+        ]
+    );
+    assert_eq!(outcome.completed(), Some((vec![7, 3], 1)));
+}
+
+#[test]
 fn e7_a_tolerated_item_whose_probe_says_never_is_not_undone() {
     let world = World::new();
     let item = once(&world, "reserve").probe(world.probe());

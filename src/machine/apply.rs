@@ -62,6 +62,7 @@ impl State {
             } => {
                 let node = scope.node(step);
                 node.round = *round;
+                node.let_start = true;
                 node.key = Some(key.clone());
                 node.mapped.clone_from(mapped);
                 match graph.step(step).inside() {
@@ -164,6 +165,8 @@ impl State {
                 } else if let (Some(inside), Some(child)) = (inside, scope.seen(step).child) {
                     let all = |_: &Scope, _: NodeIx| true;
                     let then = Direction::Compensated;
+                    // An undo that had been given up has its attempts anew where this one is tried again.
+                    self.scopes[child.at()].grant_anew();
                     self.scopes[child.at()].unwind_region(inside, all, then);
                     self.after(root, child);
                 }
@@ -284,11 +287,26 @@ impl State {
                 self.end = Some(end.clone());
                 self.ended_at = Some(at);
                 self.root_mut().phase = Phase::Ended;
+                self.leave_what_is_open(at);
             }
             // The state began with the start; the others are about a step.
             _ => {}
         }
         ScopeIx::ROOT
+    }
+
+    /// The run has ended: steps whose insides came to no end are not under way any more.
+    fn leave_what_is_open(&mut self, at: Timestamp) {
+        for index in 1..self.scopes.len() {
+            let Some((around, step)) = self.scopes[index].inside else {
+                continue;
+            };
+            let node = self.scopes[around.at()].node(step);
+            if node.status == Status::Running {
+                node.status = Status::Dropped;
+                node.call_ends(CallEnded::Interrupted, 0, at);
+            }
+        }
     }
 
     pub(super) fn root_mut(&mut self) -> &mut Scope {
@@ -571,6 +589,8 @@ impl Scope {
         node.round_attempts += 1;
         node.started_at = Some(at);
         node.effect = node.effect.max(EffectNow::InDoubt);
+        // Whatever has come to an end did so before it: it is undone first (rule U1).
+        node.completed = u64::MAX;
         node.call_begins(false, at);
         self.open += 1;
     }

@@ -117,6 +117,7 @@ impl State {
             Next::Start(step) => Todo::Start(scope.number(step)),
             Next::Undo(step) => Todo::Undo(scope.number(step)),
             Next::Probe(step) => Todo::Probe(scope.number(step)),
+            Next::ProbeInside(step) => Todo::Probe(step),
             Next::Take(step) => Todo::Take(scope.number(step)),
             Next::Expire(step) => Todo::Expire(scope.number(step)),
             Next::Append(event) => Todo::Append(event),
@@ -257,6 +258,10 @@ impl State {
     /// output is made (rule E7).
     fn complete(&self, graph: &Graph, ix: ScopeIx) -> Next {
         let scope = self.scope(ix);
+        if let (Gathering::Each { .. }, Some(step)) = (graph.gathers, scope.next_to_probe()) {
+            // It may turn out to be done, and then there is nothing to go without (rule E4).
+            return Next::Probe(step);
+        }
         let chosen = scope.chosen();
         let left = |step: &NodeIx| match graph.gathers {
             Gathering::Saga => false,
@@ -299,6 +304,13 @@ impl State {
             return Next::Wait(None);
         }
         if let Gathering::Each { .. } | Gathering::Race = graph.gathers {
+            // What failed may turn out to be done, and then there is nothing to tell (rule E4).
+            if let Some(step) = scope.next_to_probe() {
+                return Next::Probe(step);
+            }
+            if scope.probes > 0 {
+                return Next::Wait(None);
+            }
             // The saga around it decides, and begins to wait for what is in flight at once.
             return self.tell_failure(graph, ix);
         }
@@ -307,6 +319,9 @@ impl State {
         }
         if let Some(step) = scope.next_to_probe() {
             return Next::Probe(step);
+        }
+        if let Some(step) = self.doubt_inside(root, ix) {
+            return Next::ProbeInside(step);
         }
         if scope.probes > 0 || scope.below.unsettled > 0 && scope.park_wanted.is_none() {
             return Next::Wait(None);
@@ -348,6 +363,26 @@ impl State {
             return Next::Wait(None);
         }
         Next::Append(Event::Decided(Box::new(self.ask_policy(root, ix, now))))
+    }
+
+    /// A step inside the steps of a scope that is to be asked about before the scope decides: what is inside
+    /// goes on as if nothing had happened, but for its starts, and asks no probes then.
+    fn doubt_inside(&self, root: &Graph, from: ScopeIx) -> Option<StepIx> {
+        for (index, scope) in self.scopes.iter().enumerate().skip(1) {
+            let ix = ScopeIx(u32::try_from(index).unwrap_or(u32::MAX));
+            let goes_on = matches!(scope.phase, Phase::Forward { .. });
+            if !goes_on || !self.around(ix).any(|(around, _)| around == from) {
+                continue;
+            }
+            let graph = self.graph_of(root, ix);
+            let mut sleeping = scope.timers.iter().map(|(_, step)| *step);
+            let asks = |step: &NodeIx| graph.step(*step).probed && scope.wants_probe(*step);
+            let step = scope.next_to_probe().or_else(|| sleeping.find(asks));
+            if let Some(step) = step {
+                return Some(scope.number(step));
+            }
+        }
+        None
     }
 
     /// A step with steps inside has failed because of them.
@@ -594,6 +629,8 @@ enum Next {
     Start(NodeIx),
     Undo(NodeIx),
     Probe(NodeIx),
+    /// The same for a step further inside, by its number in the run.
+    ProbeInside(StepIx),
     Take(NodeIx),
     Expire(NodeIx),
     Append(Event<StepIx>),

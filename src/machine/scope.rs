@@ -177,6 +177,8 @@ pub(crate) struct NodeState {
     pub(super) expired: bool,
     /// Whether its condition spared it: done, without having been called.
     pub(crate) passed_over: bool,
+    /// Whether it was let start: its condition, if it has one, holds for what feeds it now (rule K3).
+    pub(crate) let_start: bool,
     pub(crate) round: u32,
     /// Calls of `execute`, over the run's life.
     pub(crate) attempts: u32,
@@ -495,6 +497,7 @@ impl NodeState {
             beyond: EffectNow::NotDone,
             expired: false,
             passed_over: false,
+            let_start: false,
             round: 1,
             attempts: 0,
             round_attempts: 0,

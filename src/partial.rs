@@ -192,6 +192,8 @@ pub enum StepStatus {
     Running,
     /// Its next attempt waits.
     Retrying,
+    /// It waits for a signal, or for a time.
+    Waiting,
     /// Its attempt was interrupted, or its retry dropped.
     Interrupted,
     /// It is done.
@@ -487,6 +489,7 @@ impl PartialResult {
                 StepStatus::Pending
                     | StepStatus::Running
                     | StepStatus::Retrying
+                    | StepStatus::Waiting
                     | StepStatus::Interrupted
             )
         });
@@ -515,7 +518,7 @@ impl PartialResult {
             saga: graph.saga().to_owned(),
             version: graph.version(),
             trace_id: state.header.trace_id.clone(),
-            standing: state.standing(None),
+            standing: state.standing(state.rests_until()),
             total,
             completed,
             remaining,
@@ -724,6 +727,7 @@ fn status(node: &NodeState) -> StepStatus {
             Status::Waiting | Status::Ready => StepStatus::Pending,
             Status::Running => StepStatus::Running,
             Status::Sleeping { .. } => StepStatus::Retrying,
+            Status::Awaiting { .. } => StepStatus::Waiting,
             Status::Dropped => StepStatus::Interrupted,
             Status::Done if node.skipped => StepStatus::Skipped,
             Status::Done if node.passed_over => StepStatus::PassedOver,

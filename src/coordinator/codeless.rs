@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::coordinator::Shared;
+use crate::coordinator::commands::Told;
 use crate::coordinator::error::CommandError;
 use crate::coordinator::slot::{Asking, Settled, Slot};
 use crate::journal::{AppendId, Event, ParkReason, Parking, Record, VerbName};
@@ -85,6 +86,7 @@ impl Shared {
         let asked = Asked {
             by: &asking.by,
             reason: &asking.reason,
+            at: asking.at,
         };
         let (graph, verb) = (Arc::clone(&run.graph), &asking.verb);
         let known = asking
@@ -109,11 +111,11 @@ impl Shared {
             return;
         };
         let answer = match events {
-            Ok(events) if events.is_empty() => Ok(None),
+            Ok(events) if events.is_empty() => Ok(Told::Done),
             Ok(events) => self
                 .append_without_code(slot, run, events)
                 .await
-                .map(|()| None)
+                .map(|()| Told::Done)
                 .map_err(|error| closed(error.to_string())),
             Err(why) => {
                 let mut legal = run.state.legal(&graph);

@@ -23,7 +23,7 @@ mod watch;
 
 pub use builder::CoordinatorBuilder;
 pub use clock::{Clock, SystemClock};
-pub use commands::Resolution;
+pub use commands::{Resolution, Told};
 pub use error::{BuildError, CommandError, GetError, OutcomeError, PoliciesError, StartError};
 pub use handle::RunHandle;
 pub use start::StartOptions;

@@ -122,6 +122,7 @@ impl Shared {
             match shared.store.find(&slot.run).await {
                 Ok(Some(entry)) if shared.definition(&entry.saga, entry.version).is_some() => {
                     match entry.standing {
+                        // Whoever sends the signal wakes a run that waits for ever.
                         Standing::Waiting { until } if until > shared.clock.now() => {
                             shared.timers.add(until, entry.run);
                         }

@@ -276,6 +276,8 @@ pub enum CommandAnswer {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         told: Option<CancelTold>,
     },
+    /// It is a signal for a wait that was over when it came: kept in the journal, and of no effect.
+    Late,
     /// It was refused, and nothing was changed.
     Refused {
         /// Why, for people.

@@ -100,6 +100,50 @@ pub enum Event<S = StepIx> {
         /// The step.
         step: S,
     },
+    /// The step begins to wait for a signal, or for a time.
+    WaitBegan {
+        /// The step.
+        step: S,
+        /// The step's round.
+        round: u32,
+        /// When it has waited long enough.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        until: Option<Timestamp>,
+    },
+    /// The step has waited: either output or failure is there.
+    WaitOver {
+        /// The step.
+        step: S,
+        /// Whether its time was up; otherwise it took the signal that came first.
+        expired: bool,
+        /// What it gives.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        output: Option<Value>,
+        /// How it failed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        failure: Option<Box<Failure>>,
+    },
+    /// Somebody sent a signal: it is kept for the wait with its name (rule I5).
+    Signalled {
+        /// The path of the step that waits for it, or will.
+        name: Arc<str>,
+        /// What makes it the same signal when it is sent again.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        token: Option<Arc<str>>,
+        /// What it carried.
+        sent: Value,
+        /// What the wait makes of that.
+        kept: Value,
+        /// When it was accepted.
+        at: Timestamp,
+        /// Whether that was after the wait was over.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        late: bool,
+        /// Who.
+        by: String,
+        /// Why.
+        reason: String,
+    },
     /// A probe answered about a step in doubt.
     Probed {
         /// The step.
@@ -453,7 +497,11 @@ impl<S> Event<S> {
     /// The first version of the written form that has this event.
     pub(super) fn form(&self) -> u32 {
         match self {
-            Event::StepStarted { items: Some(_), .. } | Event::PassedOver { .. } => 3,
+            Event::StepStarted { items: Some(_), .. }
+            | Event::PassedOver { .. }
+            | Event::WaitBegan { .. }
+            | Event::WaitOver { .. }
+            | Event::Signalled { .. } => 3,
             Event::Decided(decision)
                 if decision.scope.is_some() || decision.cause == Cause::Absorbed =>
             {
@@ -503,6 +551,8 @@ impl<S> Event<S> {
             | Event::StepInterrupted { step, .. }
             | Event::StepNotStarted { step }
             | Event::PassedOver { step }
+            | Event::WaitBegan { step, .. }
+            | Event::WaitOver { step, .. }
             | Event::Probed { step, .. }
             | Event::UndoStarted { step, .. }
             | Event::Undone { step, .. }
@@ -519,6 +569,7 @@ impl<S> Event<S> {
             | Event::CancelTooLate
             | Event::DeadlinePassed { .. }
             | Event::Commanded { .. }
+            | Event::Signalled { .. }
             | Event::UndosRetried { .. }
             | Event::Paused { .. }
             | Event::Resumed { .. }
@@ -587,6 +638,41 @@ impl<S> Event<S> {
             },
             Event::StepNotStarted { step } => Event::StepNotStarted { step: name(step) },
             Event::PassedOver { step } => Event::PassedOver { step: name(step) },
+            Event::WaitBegan { step, round, until } => Event::WaitBegan {
+                step: name(step),
+                round,
+                until,
+            },
+            Event::WaitOver {
+                step,
+                expired,
+                output,
+                failure,
+            } => Event::WaitOver {
+                step: name(step),
+                expired,
+                output,
+                failure,
+            },
+            Event::Signalled {
+                name,
+                token,
+                sent,
+                kept,
+                at,
+                late,
+                by,
+                reason,
+            } => Event::Signalled {
+                name,
+                token,
+                sent,
+                kept,
+                at,
+                late,
+                by,
+                reason,
+            },
             Event::Probed {
                 step,
                 answer,

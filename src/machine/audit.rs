@@ -218,6 +218,9 @@ impl JournalFold {
             | Event::StepStopped { .. }
             | Event::StepNotStarted { .. }
             | Event::PassedOver { .. }
+            | Event::WaitBegan { .. }
+            | Event::WaitOver { .. }
+            | Event::Signalled { .. }
             | Event::Probed { .. }
             | Event::CancelRequested { .. }
             | Event::CancelTooLate

@@ -199,6 +199,18 @@ pub enum Happened {
         /// Why.
         reason: String,
     },
+    /// Somebody sent a signal; never what it carried.
+    Signalled {
+        /// Its name.
+        name: String,
+        /// Whether the wait was over when it came.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        late: bool,
+        /// Who.
+        by: String,
+        /// Why.
+        reason: String,
+    },
     /// The run began to wait for an operator.
     Parked {
         /// The reason's word.
@@ -330,6 +342,18 @@ impl State {
                 by: by.clone(),
                 reason: reason.clone(),
             },
+            Event::Signalled {
+                name,
+                late,
+                by,
+                reason,
+                ..
+            } => Happened::Signalled {
+                name: name.to_string(),
+                late: *late,
+                by: by.clone(),
+                reason: reason.clone(),
+            },
             Event::Parked(parking) => Happened::Parked {
                 reason: parking.reason.to_string(),
                 message: parking.message.clone(),
@@ -343,6 +367,8 @@ impl State {
             | Event::StepInterrupted { .. }
             | Event::StepNotStarted { .. }
             | Event::PassedOver { .. }
+            | Event::WaitBegan { .. }
+            | Event::WaitOver { .. }
             | Event::UndoStarted { .. }
             | Event::Undone { .. }
             | Event::UndoFailed { .. }
@@ -399,6 +425,7 @@ mod tests {
                 checkpoint: false,
                 conditional: false,
                 inside: None,
+                waits: None,
             }],
         };
         let started = serde_json::json!({

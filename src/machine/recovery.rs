@@ -87,7 +87,8 @@ impl State {
     fn situation_of(&self, graph: &Graph, ix: ScopeIx, step: NodeIx, now: Timestamp) -> Situation {
         let scope = self.scope(ix);
         let node = scope.seen(step);
-        let name = scope.name(graph, step);
+        // A policy is written for its saga, whatever that is put inside of (rule N1).
+        let name = graph.step(step).name.to_string();
         let Some(failure) = &node.failure else {
             return self.situation(graph, ix, name, FailureMode::StepLogic, now);
         };
@@ -287,7 +288,6 @@ impl State {
             let told = self.has_told_its_failure(ix);
             let scope = &mut self.scopes[index];
             match (scope.phase, scope.unwind.then) {
-                (Phase::Ended | Phase::Parked, _) => {}
                 (Phase::Forward { .. } | Phase::Draining, _) if decision.stop => {
                     scope.unwind_doubts(graph);
                 }
@@ -301,7 +301,7 @@ impl State {
                 (Phase::Unwinding, _) if matches!(decision.cause, Cause::Operator { .. }) => {
                     scope.retry_undos(graph);
                 }
-                (Phase::Forward { .. } | Phase::Unwinding, _) => {}
+                (Phase::Forward { .. } | Phase::Unwinding | Phase::Ended | Phase::Parked, _) => {}
             }
             self.after(root, ix);
         }

@@ -74,7 +74,9 @@ impl Scope {
     fn unwind_steps(&mut self, graph: &Graph, steps: &[NodeIx], then: Direction) {
         self.phase = Phase::Unwinding;
         // An undo that slept when the run was parked begins afresh: its timer must not ring for it again.
-        self.timers.clear();
+        let mut timers = std::mem::take(&mut self.timers);
+        timers.retain(|(_, step)| matches!(self.seen(*step).status, Status::Awaiting { .. }));
+        self.timers = timers;
         for node in &mut self.nodes {
             node.in_region = false;
             node.undo = UndoStatus::Idle;
@@ -159,17 +161,15 @@ impl Scope {
 
     /// The undo that comes next, if one may start now.
     pub(super) fn next_undo(&self, graph: &Graph, now: Timestamp) -> Option<NodeIx> {
-        let due = self
-            .timers
-            .first()
-            .filter(|(until, _)| *until <= now)
-            .map(|(_, step)| *step);
-        if due.is_some() {
-            return due;
+        let mut timers = self.undo_timers();
+        let due = timers.next().filter(|(until, _)| *until <= now);
+        if let Some((_, step)) = due {
+            return Some(step);
         }
         if Scope::is_sequential(graph) {
             // One by one: an undo that waits for its retry holds the others up.
-            let busy = self.unwind.running > 0 || self.probes > 0 || !self.timers.is_empty();
+            let busy =
+                self.unwind.running > 0 || self.probes > 0 || self.undo_timers().next().is_some();
             return self
                 .unwind
                 .latest
@@ -390,6 +390,7 @@ impl Scope {
                 | Status::Ready
                 | Status::Running
                 | Status::Sleeping { .. }
+                | Status::Awaiting { .. }
                 | Status::Absorbed
                 | Status::Done => {
                     self.node(step).status = Status::Ready;
@@ -480,6 +481,7 @@ impl Scope {
             Status::Absorbed => self.absorbed -= 1,
             // Calls are never under way here: it is a step with steps inside.
             Status::Running => self.open = self.open.saturating_sub(1),
+            Status::Awaiting { .. } => self.stop_waiting(step),
             _ => {}
         }
         if std::mem::take(&mut self.node(step).passed_over) {

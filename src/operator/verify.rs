@@ -344,12 +344,19 @@ fn listed_start(entry: &RunEntry, journal: &Journal, started: &RunStarted) -> Ve
 /// What the list says otherwise than the run's last records.
 fn listed_end(entry: &RunEntry, state: &State, last: Option<crate::Timestamp>) -> Vec<String> {
     let mut differs = Vec::new();
-    let stands = state.standing(None);
+    let stands = state.standing(state.rests_until());
     let agrees = match entry.standing {
         // A run that waits is running as far as its journal goes; so is one that was paused while a probe
         // was under way, which no journal has. Whoever takes it up puts the list right.
-        Standing::Running => matches!(stands, Standing::Running | Standing::Paused),
-        Standing::Waiting { .. } => stands == Standing::Running && !state.has_in_flight(),
+        Standing::Running => {
+            matches!(
+                stands,
+                Standing::Running | Standing::Waiting { .. } | Standing::Paused
+            )
+        }
+        Standing::Waiting { .. } => {
+            matches!(stands, Standing::Running | Standing::Waiting { .. }) && !state.has_in_flight()
+        }
         listed => listed == stands,
     };
     if !agrees {

@@ -17,7 +17,7 @@ use crate::saga::part::Settings;
 use crate::saga::wiring::{SourceNode, Supply, Wiring, supply};
 use crate::saga::{
     Fault, Form, Gathering, Graph, GraphStep, Inputs, Node, NodeIx, OnStop, Outline, Part,
-    SagaError, Siblings, SomeNode, StepKind, StepSpec, Tolerance, UndoOrder,
+    SagaError, Siblings, SomeNode, StepKind, StepSpec, Tolerance, UndoOrder, WaitBody,
 };
 use crate::step::{Payload, PayloadError, Value};
 
@@ -83,9 +83,11 @@ pub(crate) struct StepBodies {
     pub(crate) input: Wired,
     /// What is inside it, where it has steps of its own.
     pub(crate) inside: Option<Arc<Definition>>,
+    /// What it waits for, where it calls nothing.
+    pub(crate) wait: Option<Arc<dyn WaitBody>>,
     pub(crate) condition: Option<Wired>,
     /// Makes the output of what is inside one that may not be there.
-    pub(crate) maybe: Option<fn(Value) -> Result<Value, PayloadError>>,
+    pub(crate) maybe: Option<fn(&Value) -> Result<Value, PayloadError>>,
 }
 
 impl Definition {
@@ -167,6 +169,8 @@ pub(super) struct Draft {
     after: Vec<SomeNode>,
     /// Whether it was given two conditions.
     twice: bool,
+    /// Whether it waits for a signal, and how long at most.
+    wait: Option<(bool, Option<Duration>)>,
     bodies: StepBodies,
 }
 
@@ -178,7 +182,9 @@ impl Draft {
             settings: spec.settings,
             after: spec.after,
             twice: spec.twice,
+            wait: spec.wait.as_ref().map(|wait| (wait.signal, wait.limit)),
             bodies: StepBodies {
+                wait: spec.wait.map(|wait| wait.body),
                 body: spec.body,
                 probe: spec.probe,
                 input,
@@ -204,9 +210,10 @@ impl Draft {
         order: UndoOrder,
     ) -> GraphStep {
         let settings = &self.settings;
-        let form = match &self.bodies.inside {
-            Some(inside) => Form::Inside(under_order(&inside.graph, order)),
-            None => Form::Call,
+        let form = match (&self.bodies.inside, self.wait) {
+            (Some(inside), _) => Form::Inside(under_order(&inside.graph, order)),
+            (None, Some((signal, limit))) => Form::Wait { signal, limit },
+            (None, None) => Form::Call,
         };
         GraphStep {
             name: self.name.as_str().into(),
@@ -673,6 +680,10 @@ impl Draft {
             "a pivot can't depend on a condition",
             settings.pivot && conditional,
         );
+        let zero = |limit: Duration| limit.is_zero() && self.wait.is_some_and(|wait| wait.0);
+        if self.wait.and_then(|wait| wait.1).is_some_and(zero) {
+            meaningless("within", "no signal can come within 0 s", true);
+        }
         let Some(inside) = &self.bodies.inside else {
             return;
         };

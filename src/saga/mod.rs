@@ -12,6 +12,7 @@ mod fingerprint;
 mod graph;
 mod outline;
 mod part;
+mod waits;
 mod wiring;
 
 pub(crate) use body::{BoxFuture, Erased};
@@ -23,7 +24,9 @@ pub use faults::{Fault, SagaError};
 pub(crate) use fingerprint::hex;
 pub(crate) use graph::{Form, Gathering, Tolerance};
 pub use graph::{Graph, GraphStep, NodeIx, OnStop, Siblings, StepKind, UndoOrder, UndoRule};
-pub use outline::{Outline, OutlineForm, OutlineStep};
+pub use outline::{Outline, OutlineForm, OutlineStep, OutlineWait};
 pub use part::{AsStep, Part, StepSpec, irreversible, read_only, step};
+pub(crate) use waits::WaitBody;
+pub use waits::{Approval, ApprovalStep, ApprovalVerdict, Delay, Wait, approval, delay, wait_for};
 pub(crate) use wiring::Feed;
 pub use wiring::{Inputs, Mapped, Node, SomeNode};

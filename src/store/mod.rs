@@ -154,6 +154,19 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
         limit: usize,
     ) -> Result<Vec<CommandEntry>, StoreError>;
 
+    /// All commands to this run that have no answer, in the order in which they came.
+    async fn open_commands_of(&self, run: &RunId) -> Result<Vec<CommandEntry>, StoreError> {
+        let (mut found, mut after) = (Vec::new(), None);
+        loop {
+            let page = self.open_commands(after, 256).await?;
+            let Some(last) = page.last() else {
+                return Ok(found);
+            };
+            after = Some(last.number);
+            found.extend(page.into_iter().filter(|entry| entry.command.run == *run));
+        }
+    }
+
     /// Keeps what became of a command. An answer that is there already is left as it is.
     async fn answer_command(&self, token: &str, answer: &CommandAnswer) -> Result<(), StoreError>;
 

@@ -310,6 +310,10 @@ impl Store for CrashingStore {
         self.inner.open_commands(after, limit).await
     }
 
+    async fn open_commands_of(&self, run: &RunId) -> Result<Vec<CommandEntry>, StoreError> {
+        self.inner.open_commands_of(run).await
+    }
+
     /// Counted like an append, so that a process can be killed between what a command led to and its answer.
     async fn answer_command(&self, token: &str, answer: &CommandAnswer) -> Result<(), StoreError> {
         if self.shared.crashed.load(Ordering::Acquire) {

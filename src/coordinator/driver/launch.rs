@@ -11,7 +11,7 @@ use crate::coordinator::attempt::{Call, CallEnd, Came};
 use crate::coordinator::spans::within;
 use crate::journal::VerbName;
 use crate::machine::{AttemptResult, EffectNow};
-use crate::step::{CallKind, ContextParts, Effect, Keys, StepContext, StepIx};
+use crate::step::{CallKind, ContextParts, Effect, Keys, StepContext, StepIx, StopSignal};
 
 impl Driver {
     /// Makes the calls that were announced, now that this is durable.
@@ -45,6 +45,7 @@ impl Driver {
                     let body = &bodies_of(&self.registered, &self.state, step).body;
                     let future = span.in_scope(|| body.execute(cx, input));
                     let stops = matches!(self.graph.siblings, crate::Siblings::Stop { .. });
+                    // The one that drops attempts, which is the run's.
                     let stop = stops.then(|| Arc::clone(&self.stop));
                     self.calls
                         .push(within(span, call.execute(future, stop, permits)));
@@ -82,6 +83,7 @@ impl Driver {
 
     fn call(&mut self, step: StepIx, kind: CallKind) -> (Call, StepContext, Span) {
         let undo = kind == CallKind::Compensate;
+        let told = self.told_to_stop(step);
         let place = self.state.place(&self.graph, step);
         let (node, definition) = (self.state.node(step), place.graph.step(place.step));
         let effect = self.state.effect_key(&self.graph, step);
@@ -112,9 +114,10 @@ impl Driver {
             deadline: self.shared.clock.now().after(timeout),
             // An undo can't be cancelled (rule U3), so nothing ever tells it to stop.
             stop: if undo {
+                // An undo can't be cancelled (rule U3), so nothing ever tells it to stop.
                 Arc::default()
             } else {
-                Arc::clone(&self.stop)
+                told
             },
         });
         let call = Call {
@@ -126,5 +129,15 @@ impl Driver {
         };
         let span = self.spans.call(&cx, step, &self.graph);
         (call, cx, span)
+    }
+
+    /// What tells an attempt to stop: the run's, or for one of several ways its own.
+    fn told_to_stop(&mut self, step: StepIx) -> Arc<StopSignal> {
+        if !self.state.is_racing(&self.graph, step) {
+            return Arc::clone(&self.stop);
+        }
+        let own: Arc<StopSignal> = Arc::default();
+        self.racing.push((step, Arc::clone(&own)));
+        own
     }
 }

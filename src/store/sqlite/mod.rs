@@ -314,6 +314,15 @@ impl Store for SqliteStore {
             .await
     }
 
+    async fn open_commands_of(&self, run: &RunId) -> Result<Vec<CommandEntry>, StoreError> {
+        let run = run.clone();
+        self.readers
+            .read("reading commands", move |conn| {
+                commands::open_of(conn, &run)
+            })
+            .await
+    }
+
     async fn answer_command(&self, token: &str, answer: &CommandAnswer) -> Result<(), StoreError> {
         self.keep_answer(token, answer).await
     }

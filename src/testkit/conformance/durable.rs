@@ -16,6 +16,7 @@ fn outline(saga: &str, version: u32, fingerprint: &str) -> Outline {
         checkpoint: false,
         conditional: false,
         inside: None,
+        waits: None,
     };
     Outline {
         saga: saga.to_owned(),

@@ -181,14 +181,16 @@ impl<'a> Watched<'a> {
                 self.is_done(at);
                 self.steps[at].skipped = true;
             }
+            // Nothing is called for what only waits.
+            Event::WaitBegan { .. } => self.steps[at].done = false,
+            Event::WaitOver { failure: None, .. } => self.is_done(at),
+            Event::WaitOver { .. } => self.fails(at),
             Event::StepFailed {
                 retry_at: None,
                 failure,
                 ..
             } => {
-                self.ends(at);
-                let scope = self.places.at(at).scope();
-                self.scope(scope).failed.push(at);
+                self.fails(at);
                 let undone = failure.effect == FailedEffect::NotDone;
                 if undone && inside.is_some_and(Graph::is_saga) {
                     self.nothing_inside(at, "a sub-saga that failed has undone itself")?;
@@ -310,6 +312,13 @@ impl<'a> Watched<'a> {
         let scope = self.places.at(at).scope();
         self.steps[at].open = false;
         self.scope(scope).under_way.remove(&at);
+    }
+
+    /// For good.
+    fn fails(&mut self, at: usize) {
+        self.ends(at);
+        let scope = self.places.at(at).scope();
+        self.scope(scope).failed.push(at);
     }
 
     fn is_done(&mut self, at: usize) {

@@ -355,6 +355,9 @@ impl<'s> Tally<'s> {
     }
 }
 
+const TOO_LATE: &str =
+    "the wait was over when it came: it is kept in the journal, and nothing else becomes of it";
+
 fn exit_of(became: &BulkOutcome) -> Exit {
     match became {
         BulkOutcome::WouldAsk => Exit::Done,
@@ -395,6 +398,7 @@ fn told(became: &BulkOutcome) -> String {
                 }
             },
             Sent::Answered(CommandAnswer::Refused { why, .. }) => format!(": {}", one_line(why)),
+            Sent::Answered(CommandAnswer::Late) => format!(": {TOO_LATE}"),
             _ => String::new(),
         },
         _ => String::new(),
@@ -451,6 +455,7 @@ impl<'a> ReportForm<'a> {
             BulkOutcome::Asked(Sent::Answered(answer))
             | BulkOutcome::Before(Sent::Answered(answer)) => match answer {
                 CommandAnswer::Accepted { told } => form.told = *told,
+                CommandAnswer::Late => form.why = Some(TOO_LATE.to_owned()),
                 CommandAnswer::Refused { why, legal } => {
                     (form.why, form.legal) = (Some(why.clone()), Some(legal.as_slice()));
                 }

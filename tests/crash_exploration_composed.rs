@@ -12,9 +12,10 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use amends::journal::Verb;
 use amends::policy::{Condition, Jitter, RecoveryPolicy, RecoveryStrategy, Rule};
-use amends::testkit::{Explored, Explorer, Fault, Operator, Scenario, Violation, World};
-use amends::{Retry, Saga, StepSpec, UndoOrder, first_of, step};
+use amends::testkit::{Explored, Explorer, Fault, Scenario, Violation, When, World};
+use amends::{Part, Retry, Saga, StepSpec, UndoOrder, delay, first_of, step, wait_for};
 
 type Built = Saga<u64, ()>;
 type Explore = Box<dyn Fn(&Explorer) -> Result<Explored, Violation> + Send + Sync>;
@@ -29,7 +30,7 @@ const PARKED: &[&str] = &["parked"];
 const UNDONE_OR_PARKED: &[&str] = &["compensated", "parked"];
 const DONE_OR_PARKED: &[&str] = &["completed", "parked"];
 const STOPPED_OR_DONE: &[&str] = &["completed", "stopped"];
-const ANY: &[&str] = &["completed", "compensated", "parked"];
+const ANY: &[&str] = &["completed", "compensated", "parked", "abandoned"];
 
 /// A family of scenarios that differ in what goes wrong.
 struct Shape {
@@ -182,7 +183,7 @@ fn shapes() -> Vec<Shape> {
         Shape::new("child between steps").each_of(
             &["a", "in/x", "in/y", "b"],
             |world| around(world, undoes(), &pair(world, undoes())),
-            &ways()[..3],
+            &ways(),
         ),
         Shape::new("child tried again by its parent").faults(
             |world| {
@@ -191,33 +192,952 @@ fn shapes() -> Vec<Shape> {
             },
             &[
                 (|world| world.fail_at("in/y", 1, Fault::Rejected), DONE),
-                (|world| world.fail_calls("in/y", ..=2, Fault::LostReply), DONE),
-                (|world| world.fail_calls("in/y", .., Fault::LostReply), UNDONE),
+                (
+                    |world| world.fail_calls("in/y", ..=2, Fault::LostReply),
+                    DONE,
+                ),
+                (
+                    |world| world.fail_calls("in/y", .., Fault::LostReply),
+                    UNDONE,
+                ),
+                (|world| world.fail_at("b", 1, Fault::Rejected), DONE),
             ],
         ),
-        Shape::new("list, all or nothing").each_of(
-            &["a", "each[0]", "each[2]", "b"],
-            |world| list(world, |item| step_of(item.for_each())),
+        Shape::new("child that tries again by itself").faults(
+            |world| {
+                let child = pair(world, back(RecoveryStrategy::RetryAll));
+                around(world, undoes(), &child)
+            },
+            &[
+                (|world| world.fail_at("in/y", 1, Fault::Rejected), DONE),
+                (
+                    |world| world.fail_calls("in/y", ..=2, Fault::LostReply),
+                    DONE,
+                ),
+                (
+                    |world| world.fail_calls("in/y", .., Fault::Rejected),
+                    UNDONE,
+                ),
+            ],
+        ),
+        Shape::new("parent begins all again").faults(
+            |world| {
+                let policy = back(RecoveryStrategy::RetryAll);
+                around(world, policy, &pair(world, undoes()))
+            },
+            &[
+                (|world| world.fail_at("b", 1, Fault::Rejected), DONE),
+                (|world| world.fail_calls("b", ..=2, Fault::LostReply), DONE),
+                (|world| world.fail_at("in/y", 1, Fault::Rejected), DONE),
+            ],
+        ),
+        Shape::new("child kept as a checkpoint").faults(
+            |world| {
+                let child = pair(world, undoes());
+                let policy = back(RecoveryStrategy::RetryFromCheckpoint);
+                let mut saga = Saga::builder::<u64>("kept").policy(policy);
+                let n = saga.input();
+                let kept = saga.add(step("kept", &child).checkpoint(), n);
+                let again = saga.add(step("again", &child).after(kept), n);
+                saga.add(call(world, "b").after(again), n);
+                saga.returns(()).unwrap()
+            },
+            &[
+                (|world| world.fail_at("b", 1, Fault::Rejected), DONE),
+                (|world| world.fail_at("again/y", 1, Fault::Rejected), DONE),
+                (|world| world.fail_at("kept/y", 1, Fault::Rejected), DONE),
+            ],
+        ),
+        Shape::new("children by progress").faults(
+            |world| {
+                let progress = || recovers(RecoveryPolicy::by_progress(), 1);
+                let child = pair(world, progress());
+                let mut saga = Saga::builder::<u64>("progress").policy(progress());
+                let n = saga.input();
+                let first = saga.add(step("first", &child), n);
+                saga.add(step("second", &child).after(first), n);
+                saga.returns(()).unwrap()
+            },
+            &[
+                (
+                    |world| world.fail_calls("first/x", ..=2, Fault::LostReply),
+                    DONE,
+                ),
+                (
+                    |world| world.fail_calls("second/y", ..=2, Fault::LostReply),
+                    DONE,
+                ),
+                (
+                    |world| world.fail_calls("second/y", .., Fault::NotDone),
+                    PARKED,
+                ),
+            ],
+        ),
+        Shape::new("children side by side")
+            .faults(
+                |world| {
+                    let child = pair(world, undoes());
+                    let mut saga = Saga::builder::<u64>("beside").policy(undoes());
+                    let n = saga.input();
+                    saga.add(step("one", &child), n);
+                    saga.add(step("two", &child), n);
+                    saga.returns(()).unwrap()
+                },
+                &[
+                    (|world| world, DONE),
+                    (
+                        |world| world.fail_calls("one/y", .., Fault::Rejected),
+                        UNDONE,
+                    ),
+                    (
+                        |world| world.fail_calls("one/x", .., Fault::LostReply),
+                        UNDONE,
+                    ),
+                    (
+                        |world| {
+                            world.fail_calls("one/y", .., Fault::Rejected).fail_calls(
+                                "two/x",
+                                ..,
+                                Fault::LostReply,
+                            )
+                        },
+                        UNDONE,
+                    ),
+                ],
+            )
+            .long(),
+        Shape::new("three deep").each_of(
+            &["a", "in/a", "in/in/x", "in/in/y", "in/b", "b"],
+            three_deep,
+            &ways()[..2],
+        ),
+        Shape::new("three deep, tried again")
+            .faults(
+                |world| {
+                    let inner = pair(world, back(RecoveryStrategy::RetryAll));
+                    let middle = around(world, back(RecoveryStrategy::RetryFailed), &inner);
+                    around(world, back(RecoveryStrategy::RetryFromCheckpoint), &middle)
+                },
+                &[
+                    (|world| world.fail_at("in/in/y", 1, Fault::Rejected), DONE),
+                    (
+                        |world| world.fail_calls("in/in/y", ..=2, Fault::Rejected),
+                        UNDONE,
+                    ),
+                    (|world| world.fail_at("in/b", 1, Fault::Rejected), DONE),
+                    (|world| world.fail_at("b", 1, Fault::Rejected), DONE),
+                ],
+            )
+            .long(),
+        Shape::new("list, all or nothing")
+            .each_of(
+                &["a", "each[0]", "each[2]", "b"],
+                |world| list(world, undoes(), |item| item.for_each().into_spec()),
+                &ways(),
+            )
+            .long(),
+        Shape::new("list, tried again").faults(
+            |world| {
+                let policy = back(RecoveryStrategy::RetryFailed);
+                list(world, policy, |item| item.for_each().into_spec())
+            },
+            &[
+                (|world| world.fail_at("each[1]", 1, Fault::Rejected), DONE),
+                (
+                    |world| world.fail_calls("each[1]", ..=2, Fault::LostReply),
+                    DONE,
+                ),
+                (
+                    |world| {
+                        world.fail_at("each[0]", 1, Fault::Rejected).fail_calls(
+                            "each[2]",
+                            ..,
+                            Fault::LostReply,
+                        )
+                    },
+                    UNDONE,
+                ),
+            ],
+        ),
+        Shape::new("list, one at a time").faults(
+            |world| {
+                list(world, undoes(), |item| {
+                    item.for_each().parallel(1).into_spec()
+                })
+            },
+            &[
+                (|world| world, DONE),
+                (
+                    |world| world.fail_calls("each[1]", .., Fault::Rejected),
+                    UNDONE,
+                ),
+                (
+                    |world| world.fail_calls("each[2]", .., Fault::LostReply),
+                    UNDONE,
+                ),
+                (|world| world.fail_at("each[1]", 1, Fault::LostReply), DONE),
+                (|world| world.fail_calls("b", .., Fault::Rejected), UNDONE),
+            ],
+        ),
+        Shape::new("list that tolerates one")
+            .faults(
+                |world| tolerating(world, call(world, "each")),
+                &[
+                    (
+                        |world| world.fail_calls("each[1]", .., Fault::Rejected),
+                        DONE,
+                    ),
+                    (
+                        |world| world.fail_calls("each[1]", .., Fault::LostReply),
+                        DONE,
+                    ),
+                    (|world| world.fail_calls("each[0]", .., Fault::Late), DONE),
+                    (
+                        |world| {
+                            world
+                                .fail_calls("each[1]", .., Fault::LostReply)
+                                .fail_calls("b", .., Fault::Rejected)
+                        },
+                        UNDONE,
+                    ),
+                    (
+                        |world| {
+                            world
+                                .fail_calls("each[0]", .., Fault::LostReply)
+                                .fail_calls("each[2]", .., Fault::PanicAfterEffect)
+                        },
+                        UNDONE,
+                    ),
+                ],
+            )
+            .long(),
+        Shape::new("tolerated item asked by a probe")
+            .faults(
+                |world| tolerating(world, call(world, "each").probe(world.asked())),
+                &[
+                    (
+                        |world| world.fail_calls("each[1]", .., Fault::LostReply),
+                        DONE,
+                    ),
+                    (
+                        |world| world.fail_calls("each[1]", .., Fault::LostRequest),
+                        DONE,
+                    ),
+                ],
+            )
+            .long(),
+        Shape::new("tolerated item that can't be undone")
+            .faults(
+                |world| {
+                    let each = call(world, "each").compensation_retry(two_attempts());
+                    tolerating(world, each)
+                },
+                &[(
+                    |world| {
+                        world
+                            .fail_calls("each[1]", .., Fault::LostReply)
+                            .fail_undo_calls("each[1]", .., Fault::NotDone)
+                    },
+                    DONE_OR_PARKED,
+                )],
+            )
+            .long(),
+        Shape::new("list of children")
+            .faults(
+                |world| {
+                    let child = pair(world, undoes());
+                    let mut saga = Saga::builder::<u64>("lists").policy(undoes());
+                    let n = saga.input();
+                    let each = step("each", &child).for_each().parallel(2);
+                    let each = saga.add(each, n.map(three));
+                    saga.add(call(world, "b").after(each), n);
+                    saga.returns(()).unwrap()
+                },
+                &[
+                    (|world| world, DONE),
+                    (
+                        |world| world.fail_calls("each[1]/y", .., Fault::Rejected),
+                        UNDONE,
+                    ),
+                    (
+                        |world| world.fail_calls("each[2]/x", .., Fault::LostReply),
+                        UNDONE,
+                    ),
+                    (|world| world.fail_calls("b", .., Fault::Rejected), UNDONE),
+                ],
+            )
+            .long(),
+        Shape::new("list of children that tolerates one")
+            .faults(
+                |world| {
+                    let child = pair(world, undoes());
+                    let mut saga = Saga::builder::<u64>("tolerant").policy(undoes());
+                    let n = saga.input();
+                    let each = step("each", &child).for_each().tolerate(1);
+                    let each = saga.add(each, n.map(three));
+                    saga.add(call(world, "b").after(each), n);
+                    saga.returns(()).unwrap()
+                },
+                &[
+                    (
+                        |world| world.fail_calls("each[1]/y", .., Fault::Rejected),
+                        DONE,
+                    ),
+                    (
+                        |world| world.fail_calls("each[0]/y", .., Fault::LostReply),
+                        DONE,
+                    ),
+                    (
+                        |world| {
+                            world
+                                .fail_calls("each[0]/x", .., Fault::LostReply)
+                                .fail_calls("each[2]/y", .., Fault::LostReply)
+                        },
+                        UNDONE,
+                    ),
+                ],
+            )
+            .long(),
+        Shape::new("list in a child in a list")
+            .faults(
+                list_in_child_in_list,
+                &[
+                    (|world| world, DONE),
+                    (
+                        |world| world.fail_calls("ship[1]/items[0]", .., Fault::Rejected),
+                        UNDONE,
+                    ),
+                    (
+                        |world| world.fail_calls("ship[0]/items[1]", .., Fault::LostReply),
+                        UNDONE,
+                    ),
+                    (
+                        |world| world.fail_calls("ship[1]/label", .., Fault::LostReply),
+                        UNDONE,
+                    ),
+                    (|world| world.fail_calls("b", .., Fault::Rejected), UNDONE),
+                ],
+            )
+            .long(),
+        Shape::new("list in a child in a list, tried again")
+            .faults(
+                |world| list_in_child_in_list_under(world, || back(RecoveryStrategy::RetryFailed)),
+                &[
+                    (
+                        |world| world.fail_at("ship[1]/items[0]", 1, Fault::Rejected),
+                        DONE,
+                    ),
+                    (
+                        |world| world.fail_calls("ship[0]/label", ..=2, Fault::LostReply),
+                        DONE,
+                    ),
+                    (
+                        |world| {
+                            world
+                                .fail_at("ship[0]/items[1]", 1, Fault::Rejected)
+                                .fail_calls("ship[1]/items[0]", ..=2, Fault::LostReply)
+                        },
+                        EITHER,
+                    ),
+                ],
+            )
+            .long(),
+        Shape::new("list in a list").faults(
+            |world| {
+                let mut saga = Saga::builder::<u64>("square").policy(undoes());
+                let n = saga.input();
+                let rows = call(world, "cell").for_each().into_spec().for_each();
+                let rows = saga.add(rows, n.map(|n| vec![vec![*n, 2], vec![], vec![3]]));
+                saga.add(call(world, "b").after(rows), n);
+                saga.returns(()).unwrap()
+            },
+            &[
+                (|world| world, DONE),
+                (
+                    |world| world.fail_calls("cell[0][1]", .., Fault::LostReply),
+                    UNDONE,
+                ),
+                (|world| world.fail_calls("b", .., Fault::Rejected), UNDONE),
+            ],
+        ),
+        Shape::new("fallback").faults(
+            |world| choosing(world, call(world, "way")),
+            &[
+                (|world| world, DONE),
+                (
+                    |world| world.fail_calls("way/primary", .., Fault::Rejected),
+                    DONE,
+                ),
+                (
+                    |world| world.fail_calls("way/primary", .., Fault::LostReply),
+                    DONE,
+                ),
+                (
+                    |world| world.fail_calls("way/primary", .., Fault::Late),
+                    DONE,
+                ),
+                (
+                    |world| world.fail_calls("way/primary", .., Fault::PanicAfterEffect),
+                    DONE,
+                ),
+                (
+                    |world| {
+                        world
+                            .fail_calls("way/primary", .., Fault::LostReply)
+                            .fail_calls("way/other", .., Fault::LostReply)
+                    },
+                    UNDONE,
+                ),
+                (
+                    |world| {
+                        world
+                            .fail_calls("way/primary", .., Fault::LostReply)
+                            .fail_calls("b", .., Fault::LostReply)
+                    },
+                    UNDONE,
+                ),
+            ],
+        ),
+        Shape::new("fallback after a probe").faults(
+            |world| choosing(world, call(world, "way").probe(world.asked())),
+            &[
+                (
+                    |world| world.fail_calls("way/primary", .., Fault::LostReply),
+                    DONE,
+                ),
+                (
+                    |world| world.fail_calls("way/primary", .., Fault::LostRequest),
+                    DONE,
+                ),
+                (
+                    |world| {
+                        world
+                            .fail_calls("way/primary", .., Fault::LostRequest)
+                            .fail_calls("way/other", .., Fault::LostReply)
+                    },
+                    EITHER,
+                ),
+            ],
+        ),
+        Shape::new("fallback whose primary can't be undone").faults(
+            |world| choosing(world, call(world, "way").compensation_retry(two_attempts())),
+            &[(
+                |world| {
+                    world
+                        .fail_calls("way/primary", .., Fault::LostReply)
+                        .fail_undo_calls("way/primary", .., Fault::NotDone)
+                },
+                DONE_OR_PARKED,
+            )],
+        ),
+        Shape::new("fallback to a value").faults(
+            |world| {
+                let mut saga = Saga::builder::<u64>("value").policy(undoes());
+                let n = saga.input();
+                let way = call(world, "way").fallback_value("none".to_owned());
+                let way = saga.add(way, n);
+                saga.add(call(world, "b").after(way), n);
+                saga.returns(()).unwrap()
+            },
+            &[
+                (
+                    |world| world.fail_calls("way/primary", .., Fault::LostReply),
+                    DONE,
+                ),
+                (
+                    |world| {
+                        world
+                            .fail_calls("way/primary", .., Fault::LostReply)
+                            .fail_calls("b", .., Fault::Rejected)
+                    },
+                    UNDONE,
+                ),
+            ],
+        ),
+        Shape::new("fallback from a child to a child").faults(
+            |world| {
+                let child = pair(world, undoes());
+                let mut saga = Saga::builder::<u64>("children").policy(undoes());
+                let n = saga.input();
+                let way = step("way", &child).fallback(step("other", &child));
+                let way = saga.add(way, n);
+                saga.add(call(world, "b").after(way), n);
+                saga.returns(()).unwrap()
+            },
+            &[
+                (
+                    |world| world.fail_calls("way/primary/y", .., Fault::Rejected),
+                    DONE,
+                ),
+                (
+                    |world| world.fail_calls("way/primary/y", .., Fault::LostReply),
+                    DONE,
+                ),
+                (
+                    |world| {
+                        world
+                            .fail_calls("way/primary/y", .., Fault::LostReply)
+                            .fail_calls("way/other/y", .., Fault::Rejected)
+                    },
+                    UNDONE,
+                ),
+                (
+                    |world| {
+                        world
+                            .fail_calls("way/primary/x", .., Fault::LostReply)
+                            .fail_calls("b", .., Fault::Rejected)
+                    },
+                    UNDONE,
+                ),
+            ],
+        ),
+        Shape::new("race").faults(
+            racing,
+            &[
+                (|world| world, DONE),
+                (
+                    |world| world.fail_at("race/x", 1, Fault::Slow(Duration::from_secs(20))),
+                    DONE,
+                ),
+                (
+                    |world| world.fail_calls("race/x", .., Fault::Rejected),
+                    DONE,
+                ),
+                (
+                    |world| world.fail_calls("race/x", .., Fault::LostReply),
+                    DONE,
+                ),
+                (|world| world.fail_calls("race/y", .., Fault::Late), DONE),
+                (
+                    |world| {
+                        world.fail_calls("race/x", .., Fault::LostReply).fail_calls(
+                            "race/y",
+                            ..,
+                            Fault::Rejected,
+                        )
+                    },
+                    UNDONE,
+                ),
+                (|world| world.fail_calls("b", .., Fault::Rejected), UNDONE),
+            ],
+        ),
+        Shape::new("race of children")
+            .faults(
+                |world| {
+                    let child = pair(world, undoes());
+                    let mut saga = Saga::builder::<u64>("children").policy(undoes());
+                    let n = saga.input();
+                    let ways = [step("p", &child), step("q", &child)];
+                    let race = saga.add(first_of("race", ways), n);
+                    saga.add(call(world, "b").after(race), n);
+                    saga.returns(()).unwrap()
+                },
+                &[
+                    (|world| world, DONE),
+                    (
+                        |world| world.fail_at("race/p/y", 1, Fault::Slow(Duration::from_secs(20))),
+                        DONE,
+                    ),
+                    (
+                        |world| world.fail_calls("race/p/y", .., Fault::LostReply),
+                        DONE,
+                    ),
+                    (
+                        |world| {
+                            world
+                                .fail_calls("race/p/y", .., Fault::Rejected)
+                                .fail_calls("race/q/x", .., Fault::LostReply)
+                        },
+                        UNDONE,
+                    ),
+                ],
+            )
+            .long(),
+        Shape::new("conditions").each_of(
+            &["a", "yes", "after", "each/x", "b"],
+            conditional,
             &ways()[..3],
+        ),
+        Shape::new("conditions, all again").faults(
+            |world| conditional_under(world, back(RecoveryStrategy::RetryAll)),
+            &[
+                (|world| world.fail_at("b", 1, Fault::Rejected), DONE),
+                (
+                    |world| world.fail_calls("after", ..=2, Fault::LostReply),
+                    DONE,
+                ),
+            ],
+        ),
+        Shape::new("child with the pivot").faults(
+            |world| {
+                let x = call(world, "x");
+                let y = call(world, "y").pivot();
+                let z = call(world, "z");
+                around(world, undoes(), &chain("pivotal", undoes(), vec![x, y, z]))
+            },
+            &[
+                (|world| world, DONE),
+                (
+                    |world| world.fail_calls("in/x", .., Fault::LostReply),
+                    UNDONE,
+                ),
+                (
+                    |world| world.fail_calls("in/y", .., Fault::Rejected),
+                    UNDONE_OR_PARKED,
+                ),
+                (|world| world.fail_at("in/y", 1, Fault::LostReply), DONE),
+                (
+                    |world| world.fail_calls("in/y", .., Fault::LostReply),
+                    PARKED,
+                ),
+                (
+                    |world| world.fail_calls("in/z", .., Fault::Rejected),
+                    PARKED,
+                ),
+                (|world| world.fail_calls("b", .., Fault::Rejected), PARKED),
+            ],
+        ),
+        Shape::new("absorbed past the pivot")
+            .faults(
+                |world| {
+                    let mut saga = Saga::builder::<u64>("past").policy(undoes());
+                    let n = saga.input();
+                    let a = saga.add(call(world, "a").pivot(), n);
+                    let way = call(world, "way").fallback(call(world, "other"));
+                    let way = saga.add(way.after(a), n);
+                    let each = call(world, "each").for_each().tolerate(1);
+                    saga.add(each.after(way), n.map(three));
+                    saga.returns(()).unwrap()
+                },
+                &[
+                    (
+                        |world| world.fail_calls("way/primary", .., Fault::LostReply),
+                        DONE,
+                    ),
+                    (
+                        |world| world.fail_calls("each[0]", .., Fault::LostReply),
+                        DONE,
+                    ),
+                    (|world| world.fail_calls("each", .., Fault::Rejected), DONE),
+                ],
+            )
+            .long(),
+        Shape::new("undo that fails in a child").faults(
+            |world| {
+                let undo = |name| call(world, name).compensation_retry(two_attempts());
+                let child = chain("stuck", undoes(), vec![undo("x"), undo("y"), undo("z")]);
+                around(world, undoes(), &child)
+            },
+            &[
+                (
+                    |world| {
+                        world
+                            .fail_calls("in/z", .., Fault::Rejected)
+                            .fail_undo_calls("in/y", .., Fault::NotDone)
+                    },
+                    PARKED,
+                ),
+                (
+                    |world| {
+                        world.fail_calls("b", .., Fault::LostReply).fail_undo_calls(
+                            "in/y",
+                            ..,
+                            Fault::LostReply,
+                        )
+                    },
+                    PARKED,
+                ),
+                (
+                    |world| {
+                        world.fail_calls("b", .., Fault::Rejected).fail_undo_at(
+                            "in/y",
+                            1,
+                            Fault::LostReply,
+                        )
+                    },
+                    UNDONE,
+                ),
+            ],
+        ),
+        helped("undo that fails in a child, and help", |world| {
+            let world = world
+                .fail_calls("in/z", .., Fault::Rejected)
+                .fail_undo_calls("in/y", ..=2, Fault::NotDone);
+            let undo = |name| call(&world, name).compensation_retry(two_attempts());
+            let child = chain("stuck", undoes(), vec![undo("x"), undo("y"), undo("z")]);
+            (around(&world, undoes(), &child), world)
+        }),
+        helped("undo of a child that fails, and help", |world| {
+            let world = world.fail_at("b", 1, Fault::Rejected).fail_undo_calls(
+                "in/y",
+                ..=2,
+                Fault::NotDone,
+            );
+            let undo = |name| call(&world, name).compensation_retry(two_attempts());
+            let child = chain("stuck", undoes(), vec![undo("x"), undo("y"), undo("z")]);
+            (around(&world, undoes(), &child), world)
+        }),
+        helped("manual in a child, and help", |world| {
+            let world = world.fail_at("in/y", 1, Fault::LostReply);
+            let policy = RecoveryPolicy::new("by hand", RecoveryStrategy::Manual);
+            let once = call(&world, "y").retry(Retry::none());
+            let child = chain("manual", policy, vec![call(&world, "x"), once]);
+            (around(&world, undoes(), &child), world)
+        }),
+        helped("manual three deep in a list, and help", |world| {
+            let world = world.fail_at("each[1]/in/y", 1, Fault::LostReply);
+            let policy = RecoveryPolicy::new("by hand", RecoveryStrategy::Manual);
+            let once = call(&world, "y").retry(Retry::none());
+            let child = chain("manual", policy, vec![call(&world, "x"), once]);
+            let middle = around(&world, undoes(), &child);
+            let mut saga = Saga::builder::<u64>("deep").policy(undoes());
+            let n = saga.input();
+            let each = step("each", &middle).for_each().parallel(1);
+            saga.add(each, n.map(|n| vec![*n, 2]));
+            (saga.returns(()).unwrap(), world)
+        })
+        .long(),
+        Shape::new("undone one by one")
+            .faults(
+                |world| {
+                    let child = |name| {
+                        let mut child = Saga::builder::<u64>(name)
+                            .policy(undoes())
+                            .undo_order(UndoOrder::Sequential);
+                        let n = child.input();
+                        child.add(call(world, "x"), n);
+                        child.add(call(world, "y"), n);
+                        child.returns(()).unwrap()
+                    };
+                    let mut saga = Saga::builder::<u64>("sequential")
+                        .policy(undoes())
+                        .undo_order(UndoOrder::Sequential);
+                    let n = saga.input();
+                    let one = saga.add(step("one", &child("one")), n);
+                    let two = saga.add(step("two", &child("two")), n);
+                    saga.add(call(world, "b").after(one).after(two), n);
+                    saga.returns(()).unwrap()
+                },
+                &[
+                    (|world| world.fail_calls("b", .., Fault::Rejected), UNDONE),
+                    (|world| world.fail_calls("b", .., Fault::LostReply), UNDONE),
+                    (
+                        |world| world.fail_calls("two/y", .., Fault::LostReply),
+                        UNDONE,
+                    ),
+                ],
+            )
+            .long(),
+        Shape::new("stop inside")
+            .faults(
+                |world| {
+                    let mut saga = Saga::builder::<u64>("stopping").policy(undoes());
+                    let n = saga.input();
+                    let each = call(world, "each").for_each();
+                    saga.add(each, n.map(|n| vec![*n, 2]));
+                    let child = pair(world, undoes());
+                    saga.add(step("in", &child), n);
+                    saga.returns(()).unwrap()
+                },
+                &[
+                    (
+                        |world| world.fail_at("in/y", 1, Fault::Stop),
+                        STOPPED_OR_DONE,
+                    ),
+                    (
+                        |world| {
+                            world.fail_calls("in/x", .., Fault::Stop).fail_calls(
+                                "each[1]",
+                                ..,
+                                Fault::LostReply,
+                            )
+                        },
+                        &["stopped"],
+                    ),
+                    (
+                        |world| {
+                            world.fail_calls("each[0]", .., Fault::Stop).fail_at(
+                                "in/x",
+                                1,
+                                Fault::LostReply,
+                            )
+                        },
+                        &["stopped"],
+                    ),
+                ],
+            )
+            .long(),
+        cancelled("cancelled", list_in_child_in_list),
+        cancelled("cancelled between ways", |world| {
+            choosing(world, call(world, "way"))
+        }),
+        cancelled("cancelled race", racing),
+        Shape::new("waits and a delay").faults(
+            |world| {
+                let hour = Duration::from_secs(3_600);
+                let mut child = Saga::builder::<u64>("waiting").policy(undoes());
+                let n = child.input();
+                let x = child.add(call(world, "x"), n);
+                let slept = child.add(delay("nap", hour).after(x), ());
+                let word = wait_for::<u64>("word").within(hour).or(7);
+                let word = child.add(word.after(slept), ());
+                child.add(world.step::<u64>("y").retry(two_attempts()), word);
+                let child = child.returns(()).unwrap();
+                around(world, undoes(), &child)
+            },
+            &[
+                (|world| world, DONE),
+                (
+                    |world| world.fail_calls("in/y", .., Fault::LostReply),
+                    UNDONE,
+                ),
+                (|world| world.fail_calls("b", .., Fault::Rejected), UNDONE),
+            ],
+        ),
+        Shape::new("wait that is over in a child").faults(
+            |world| {
+                let hour = Duration::from_secs(3_600);
+                let mut child = Saga::builder::<u64>("waiting").policy(undoes());
+                let n = child.input();
+                let x = child.add(call(world, "x"), n);
+                child.add(wait_for::<u64>("word").within(hour).after(x), ());
+                let child = child.returns(()).unwrap();
+                around(world, undoes(), &child)
+            },
+            &[(|world| world, UNDONE)],
         ),
     ]
 }
 
-fn step_of(part: impl amends::Part<Input = Vec<u64>, Output = Vec<String>>) -> StepSpec<Vec<u64>, Vec<String>> {
-    part.into_spec()
+/// A child in a child.
+fn three_deep(world: &World) -> Built {
+    let inner = pair(world, undoes());
+    let middle = around(world, undoes(), &inner);
+    around(world, undoes(), &middle)
 }
 
 /// `a`, then `each` over three items, then `b`.
 fn list(
     world: &World,
+    policy: RecoveryPolicy,
     each: impl FnOnce(StepSpec<u64, String>) -> StepSpec<Vec<u64>, Vec<String>>,
 ) -> Built {
-    let mut saga = Saga::builder::<u64>("list").policy(undoes());
+    let mut saga = Saga::builder::<u64>("list").policy(policy);
     let n = saga.input();
     let a = saga.add(call(world, "a"), n);
     let each = saga.add(each(call(world, "each")).after(a), n.map(three));
     saga.add(call(world, "b").after(each), n);
     saga.returns(()).unwrap()
+}
+
+/// `each` over three items, of which one may fail, then `b`.
+fn tolerating(world: &World, each: StepSpec<u64, String>) -> Built {
+    let mut saga = Saga::builder::<u64>("tolerating").policy(undoes());
+    let n = saga.input();
+    let each = saga.add(each.for_each().tolerate(1), n.map(three));
+    saga.add(call(world, "b").after(each), n);
+    saga.returns(()).unwrap()
+}
+
+/// Each of two shipments has two items and then a label; then `b`.
+fn list_in_child_in_list(world: &World) -> Built {
+    list_in_child_in_list_under(world, undoes)
+}
+
+fn list_in_child_in_list_under(world: &World, policy: fn() -> RecoveryPolicy) -> Built {
+    let mut ship = Saga::builder::<u64>("shipment").policy(policy());
+    let n = ship.input();
+    let two = |n: &u64| vec![*n, n + 1];
+    let items = ship.add(call(world, "items").for_each(), n.map(two));
+    ship.add(call(world, "label").after(items), n);
+    let ship = ship.returns(()).unwrap();
+    let mut saga = Saga::builder::<u64>("order").policy(policy());
+    let n = saga.input();
+    let shipped = saga.add(step("ship", &ship).for_each(), n.map(two));
+    saga.add(call(world, "b").after(shipped), n);
+    saga.returns(()).unwrap()
+}
+
+/// This way or another, then `b`.
+fn choosing(world: &World, way: StepSpec<u64, String>) -> Built {
+    let mut saga = Saga::builder::<u64>("choosing").policy(undoes());
+    let n = saga.input();
+    let way = saga.add(way.fallback(call(world, "other")), n);
+    saga.add(call(world, "b").after(way), n);
+    saga.returns(()).unwrap()
+}
+
+/// The faster of two ways, then `b`.
+fn racing(world: &World) -> Built {
+    let mut saga = Saga::builder::<u64>("racing").policy(undoes());
+    let n = saga.input();
+    let race = first_of("race", [call(world, "x"), call(world, "y")]);
+    let race = saga.add(race, n);
+    saga.add(call(world, "b").after(race), n);
+    saga.returns(()).unwrap()
+}
+
+/// Steps that are wanted and steps that aren't: by the input, by an output, and a child.
+fn conditional(world: &World) -> Built {
+    conditional_under(world, undoes())
+}
+
+fn conditional_under(world: &World, policy: RecoveryPolicy) -> Built {
+    let child = pair(world, undoes());
+    let mut saga = Saga::builder::<u64>("conditional").policy(policy);
+    let n = saga.input();
+    let a = saga.add(call(world, "a"), n);
+    let yes = call(world, "yes").only_if(a.map(|key| key.contains("/a/")));
+    let yes = saga.add(yes, n);
+    let no = call(world, "no").only_if(n.map(|n| *n > 1)).after(a);
+    let no = saga.add(no, n);
+    let after = saga.add(call(world, "after").after(yes).after(no), n);
+    let wanted = step("each", &child).only_if(n.map(|n| *n == 1));
+    let wanted = saga.add(wanted.after(after), n);
+    let unwanted = step("none", &child).only_if(n.map(|n| *n == 2));
+    let unwanted = saga.add(unwanted.after(after), n);
+    saga.add(call(world, "b").after(wanted).after(unwanted), n);
+    saga.returns(()).unwrap()
+}
+
+/// Parked, and helped in each way. An operator may be refused: then the run stays as it is.
+fn helped(name: &'static str, make: fn(World) -> (Built, World)) -> Shape {
+    let retry = |strategy| Verb::Retry {
+        strategy,
+        edits: Vec::new(),
+    };
+    let helps: [(Verb, &'static [&'static str]); 5] = [
+        (Verb::Abandon, ANY),
+        (Verb::Compensate, ANY),
+        (retry(None), ANY),
+        (retry(Some(RecoveryStrategy::RetryFailed)), ANY),
+        (retry(Some(RecoveryStrategy::RetryAll)), ANY),
+    ];
+    let shape = Shape::new(name);
+    helps.into_iter().fold(shape, |shape, (verb, ends)| {
+        shape.scenario(move || {
+            let (saga, world) = make(World::new());
+            let verb = verb.clone();
+            Scenario::new(saga, 1, world)
+                .asked(When::Parked, move |_| verb.clone())
+                .ends(ends)
+        })
+    })
+}
+
+/// Cancelled after each of its appends.
+fn cancelled(name: &'static str, saga: fn(&World) -> Built) -> Shape {
+    (1..=5).fold(Shape::new(name).long(), |shape, appends| {
+        shape.scenario(move || {
+            let world = World::seeded(appends)
+                .fail_at("ship[0]/items[1]", 1, Fault::LostReply)
+                .fail_calls("way/primary", .., Fault::LostReply)
+                .fail_calls("race/x", .., Fault::LostReply);
+            Scenario::new(saga(&world), 1, world)
+                .cancelled_after(appends)
+                .ends(EITHER)
+        })
+    })
 }
 
 #[test]

@@ -414,14 +414,15 @@ fn shapes() -> Vec<Shape> {
         Shape::new("tolerated item asked by a probe")
             .faults(
                 |world| tolerating(world, call(world, "each").probe(world.asked())),
-                &[
+                // Items that are killed before their effects are answered with `Never`, which closes their keys.
+            &[
                     (
                         |world| world.fail_calls("each[1]", .., Fault::LostReply),
-                        DONE,
+                        EITHER,
                     ),
                     (
                         |world| world.fail_calls("each[1]", .., Fault::LostRequest),
-                        DONE,
+                        EITHER,
                     ),
                 ],
             )
@@ -773,7 +774,13 @@ fn shapes() -> Vec<Shape> {
                 let x = call(world, "x");
                 let y = call(world, "y").pivot();
                 let z = call(world, "z");
-                around(world, undoes(), &chain("pivotal", undoes(), vec![x, y, z]))
+                let child = chain("pivotal", undoes(), vec![x, y, z]);
+                let mut saga = Saga::builder::<u64>("around").policy(undoes());
+                let n = saga.input();
+                let a = saga.add(call(world, "a"), n);
+                let inside = saga.add(step("in", &child).pivot().after(a), n);
+                saga.add(call(world, "b").after(inside), n);
+                saga.returns(()).unwrap()
             },
             &[
                 (|world| world, DONE),

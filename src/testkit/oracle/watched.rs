@@ -176,6 +176,11 @@ impl<'a> Watched<'a> {
                 if inside.is_some() {
                     self.is_whole(at)?;
                 }
+                if let Event::StepDone { asks: true, .. } = event {
+                    // What it did a part of is put to the policy like a failure.
+                    let scope = self.places.at(at).scope();
+                    self.scope(scope).failed.push(at);
+                }
             }
             Event::Skipped { .. } => {
                 self.is_done(at);
@@ -568,7 +573,9 @@ impl<'a> Watched<'a> {
         step: NodeIx,
         event: &WorldEvent,
     ) -> Result<(), String> {
-        for &before in &graph.step(step).dependencies {
+        // A fallback's ways are in order, too, but there none has to succeed.
+        let before = graph.step(step).dependencies.iter();
+        for &before in before.filter(|_| graph.is_saga()) {
             let before = self.number(scope, graph, before);
             if !self.steps[before].done {
                 let name = self.places.path(before);

@@ -322,7 +322,7 @@ fn shapes() -> Vec<Shape> {
                     (|world| world.fail_at("in/in/y", 1, Fault::Rejected), DONE),
                     (
                         |world| world.fail_calls("in/in/y", ..=2, Fault::Rejected),
-                        UNDONE,
+                        EITHER,
                     ),
                     (|world| world.fail_at("in/b", 1, Fault::Rejected), DONE),
                     (|world| world.fail_at("b", 1, Fault::Rejected), DONE),
@@ -415,7 +415,7 @@ fn shapes() -> Vec<Shape> {
             .faults(
                 |world| tolerating(world, call(world, "each").probe(world.asked())),
                 // Items that are killed before their effects are answered with `Never`, which closes their keys.
-            &[
+                &[
                     (
                         |world| world.fail_calls("each[1]", .., Fault::LostReply),
                         EITHER,

@@ -69,8 +69,9 @@ struct Inside {
     halted: Option<String>,
     /// Whether a decision was made from which undos can follow.
     decided: bool,
-    /// The items that are under way.
+    /// The items that are under way, and those that are being undone.
     under_way: HashSet<usize>,
+    undoing: HashSet<usize>,
 }
 
 impl<'a> Watched<'a> {
@@ -224,12 +225,23 @@ impl<'a> Watched<'a> {
                     self.halt("a step asked to end the run");
                 }
             }
-            Event::UndoStarted { .. } => match inside {
-                Some(_) => self.steps[at].undoing = true,
-                None => self.steps[at].undos += 1,
-            },
-            Event::UndoNotStarted { .. } => self.steps[at].undos = 0,
-            Event::UndoFailed { retry_at: None, .. } => self.steps[at].undoing = false,
+            Event::UndoStarted { .. } => {
+                match inside {
+                    Some(_) => self.steps[at].undoing = true,
+                    None => self.steps[at].undos += 1,
+                }
+                let scope = self.places.at(at).scope();
+                self.scope(scope).undoing.insert(at);
+                self.not_too_many(at)?;
+            }
+            Event::UndoNotStarted { .. } => {
+                self.steps[at].undos = 0;
+                self.undo_ends(at);
+            }
+            Event::UndoFailed { retry_at: None, .. } => {
+                self.steps[at].undoing = false;
+                self.undo_ends(at);
+            }
             Event::Undone { .. } => {
                 self.was_undone(at);
                 self.nothing_inside(at, "what was undone is undone with all that is inside")?;
@@ -292,7 +304,7 @@ impl<'a> Watched<'a> {
         if place.step().inside().is_none() {
             seen.starts += 1;
         }
-        let Gathering::Each { parallel, .. } = place.last().graph.gathers else {
+        let Gathering::Each { .. } = place.last().graph.gathers else {
             return Ok(());
         };
         let scope = place.scope();
@@ -300,10 +312,23 @@ impl<'a> Watched<'a> {
         if place.last().step.0 >= items {
             return Err(format!("`{}` is item of a list of {items}", place.path));
         }
-        let under_way = &mut self.scope(scope).under_way;
-        under_way.insert(at);
-        let most = parallel.map_or(usize::MAX, |most| most as usize);
-        if under_way.len() > most {
+        self.scope(scope).under_way.insert(at);
+        self.not_too_many(at)
+    }
+
+    /// No more items are under way, or being undone, than the list allows.
+    fn not_too_many(&mut self, at: usize) -> Result<(), String> {
+        let place = self.places.at(at);
+        let Gathering::Each {
+            parallel: Some(most),
+            ..
+        } = place.last().graph.gathers
+        else {
+            return Ok(());
+        };
+        let inside = self.scopes.entry(place.scope()).or_default();
+        let under_way = inside.under_way.len().max(inside.undoing.len());
+        if under_way > most as usize {
             let path = &place.path;
             return Err(format!(
                 "at most {most} items are under way at once: `{path}` is one too many"
@@ -333,8 +358,14 @@ impl<'a> Watched<'a> {
         self.steps[at].done = true;
     }
 
+    fn undo_ends(&mut self, at: usize) {
+        let scope = self.places.at(at).scope();
+        self.scope(scope).undoing.remove(&at);
+    }
+
     fn was_undone(&mut self, at: usize) {
         self.ends(at);
+        self.undo_ends(at);
         let seen = &mut self.steps[at];
         (seen.done, seen.passed_over, seen.skipped) = (false, false, false);
         seen.undoing = false;
@@ -348,6 +379,7 @@ impl<'a> Watched<'a> {
                     (self.steps[at].starts, self.steps[at].undos) = (0, 0);
                     if self.places.at(at).step().inside().is_none() {
                         self.ends(at);
+                        self.undo_ends(at);
                     }
                 }
             }

@@ -433,15 +433,18 @@ impl Scope {
 
     /// Whether no more steps may begin, of those that are bounded.
     pub(super) fn is_full(&self, graph: &Graph) -> bool {
-        let Gathering::Each {
-            parallel: Some(most),
-            ..
-        } = graph.gathers
-        else {
-            return false;
-        };
-        let sleeping = u32::try_from(self.timers.len()).unwrap_or(u32::MAX);
-        self.in_flight + self.open + sleeping >= most
+        graph.most_at_once().is_some_and(|most| {
+            let sleeping = u32::try_from(self.timers.len()).unwrap_or(u32::MAX);
+            self.in_flight + self.open + sleeping >= most
+        })
+    }
+
+    /// The same of undos. One that waits for its next attempt is under way.
+    pub(super) fn is_full_of_undos(&self, graph: &Graph) -> bool {
+        graph.most_at_once().is_some_and(|most| {
+            let sleeping = u32::try_from(self.undo_timers().count()).unwrap_or(u32::MAX);
+            self.unwind.running + self.probes + sleeping >= most
+        })
     }
 
     /// Whether it has undone the step that it belongs to.

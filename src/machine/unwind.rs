@@ -196,19 +196,6 @@ impl Scope {
         next.filter(|_| !self.is_full_of_undos(graph))
     }
 
-    /// Whether no more items may be undone at once; one whose next try waits is one of them.
-    fn is_full_of_undos(&self, graph: &Graph) -> bool {
-        let Gathering::Each {
-            parallel: Some(most),
-            ..
-        } = graph.gathers
-        else {
-            return false;
-        };
-        let sleeping = u32::try_from(self.undo_timers().count()).unwrap_or(u32::MAX);
-        self.unwind.running + self.probes + sleeping >= most
-    }
-
     /// The coordinator has taken the step out of the queue, to undo or to probe it.
     pub(super) fn undo_taken(&mut self, step: NodeIx) {
         if let UndoStatus::Sleeping { until } = self.seen(step).undo {

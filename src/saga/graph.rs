@@ -436,6 +436,14 @@ impl Graph {
         }
     }
 
+    /// How many of its steps may be under way at once, where that is bounded.
+    pub(crate) fn most_at_once(&self) -> Option<u32> {
+        match self.gathers {
+            Gathering::Each { parallel, .. } => parallel,
+            Gathering::Saga | Gathering::Fallback | Gathering::Race => None,
+        }
+    }
+
     /// Whether it is a saga with a policy of its own.
     pub(crate) fn is_saga(&self) -> bool {
         self.gathers == Gathering::Saga

@@ -34,7 +34,7 @@ fn words(run: &PartialResult, step: &StepReport, made_of_others: bool) -> String
     let undone = run.compensations.iter().any(|undo| undo.step == step.name);
     match (step.status, &step.failure) {
         (StepStatus::Pending, _) => String::new(),
-        (StepStatus::Done, _) if made_of_others => again(step),
+        (StepStatus::Done, _) if made_of_others => String::new(),
         (StepStatus::Done, _) => output().unwrap_or_default() + &again(step),
         (StepStatus::PassedOver, _) => "passed over".to_owned(),
         (StepStatus::Failed, Some(failure)) if undone => format!("{}: undone", failure.message),

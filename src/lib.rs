@@ -70,9 +70,9 @@ pub mod testkit;
 mod trace_context;
 
 pub use coordinator::{
-    BuildError, Clock, CommandError, Coordinator, CoordinatorBuilder, GetError, OutcomeError,
-    PoliciesError, Resolution, RunHandle, StartError, StartOptions, SystemClock, Told, Watch,
-    WatchedEvent,
+    BuildError, Clock, CommandError, Coordinator, CoordinatorBuilder, GetError, Migration,
+    MigrationFrom, OutcomeError, PoliciesError, Resolution, RunHandle, StartError, StartOptions,
+    SystemClock, Told, Watch, WatchedEvent,
 };
 pub use failure::FailureMode;
 pub use ids::{RunId, Timestamp};
@@ -104,6 +104,9 @@ mod readme {}
 #[doc = include_str!("../docs/defining.md")]
 mod defining {}
 
+#[cfg(doctest)]
+#[doc = include_str!("../docs/evolution.md")]
+mod evolution {}
 #[cfg(doctest)]
 #[doc = include_str!("../docs/policies.md")]
 mod policies {}

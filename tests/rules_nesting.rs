@@ -377,7 +377,7 @@ fn s1_retry_failed_of_the_parent_keeps_what_is_done_inside() {
             "do reserve[1]"
         ]
     );
-        let calls = world.calls_of("do reserve[1]");
+    let calls = world.calls_of("do reserve[1]");
     assert_eq!(calls[0].key, calls[1].key);
     assert_eq!(outcome.completed(), Some(vec![1, 2, 1]));
 }

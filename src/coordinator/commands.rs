@@ -222,7 +222,7 @@ impl Coordinator {
         Shared::command(self.shared(), &command.run, asking).await
     }
 
-    async fn ask(
+    pub(super) async fn ask(
         &self,
         run: &RunId,
         verb: Verb,

@@ -153,6 +153,13 @@ impl Slot {
         std::mem::take(&mut self.lock().commands)
     }
 
+    /// Puts commands back that were taken, before those that have come since.
+    pub(crate) fn put_back(&self, mut commands: VecDeque<Asking>) {
+        let mut inner = self.lock();
+        commands.append(&mut inner.commands);
+        inner.commands = commands;
+    }
+
     pub(crate) fn has_commands(&self) -> bool {
         !self.lock().commands.is_empty()
     }

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::failure::Failure;
+use crate::failure::{FailedEffect, Failure, PartialSuccess};
 use crate::ids::Timestamp;
-use crate::journal::SkippedEffect;
+use crate::journal::{Migrated, SkippedEffect};
 use crate::policy::{Explanation, GiveUp, RecoveryStrategy};
 use crate::step::{Probed, StepIx, Value};
 
@@ -56,6 +56,12 @@ pub enum Event<S = StepIx> {
         step: S,
         /// Its output.
         output: Value,
+        /// What it says of itself where it did a part of its work.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        partial: Option<Box<PartialSuccess>>,
+        /// Whether the policy has an answer to that, so that all comes to rest and a decision is made.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        asks: bool,
         /// How long the call took.
         took_us: u64,
     },
@@ -291,6 +297,15 @@ pub enum Event<S = StepIx> {
         /// Why.
         reason: String,
     },
+    /// An `execute` tells how far it has come; the newest report counts.
+    Progress {
+        /// The step.
+        step: S,
+        /// What it told.
+        value: Value,
+    },
+    /// The run goes on with another definition: what follows names that one's steps.
+    Migrated(Box<Migrated>),
     /// The run waits for an operator.
     Parked(Box<Parking>),
     /// The run has ended.
@@ -498,12 +513,21 @@ impl<S> Event<S> {
     pub(super) fn form(&self) -> u32 {
         match self {
             Event::StepStarted { items: Some(_), .. }
+            | Event::StepDone {
+                partial: Some(_), ..
+            }
             | Event::PassedOver { .. }
+            | Event::Progress { .. }
             | Event::WaitBegan { .. }
             | Event::WaitOver { .. }
             | Event::Signalled { .. } => 3,
             Event::Decided(decision)
-                if decision.scope.is_some() || decision.cause == Cause::Absorbed =>
+                if decision.scope.is_some()
+                    || decision.cause == Cause::Absorbed
+                    || decision
+                        .why
+                        .iter()
+                        .any(|why| why.saw.effect == FailedEffect::Done) =>
             {
                 3
             }
@@ -535,6 +559,7 @@ impl<S> Event<S> {
             | Event::Paused { .. }
             | Event::Resumed { .. }
             | Event::AbandonRequested { .. } => 2,
+            Event::Migrated(_) => 3,
         }
     }
 
@@ -550,6 +575,7 @@ impl<S> Event<S> {
             | Event::StepStopped { step, .. }
             | Event::StepInterrupted { step, .. }
             | Event::StepNotStarted { step }
+            | Event::Progress { step, .. }
             | Event::PassedOver { step }
             | Event::WaitBegan { step, .. }
             | Event::WaitOver { step, .. }
@@ -575,6 +601,7 @@ impl<S> Event<S> {
             | Event::Resumed { .. }
             | Event::AbandonRequested { .. }
             | Event::Parked(_)
+            | Event::Migrated(_)
             | Event::Ended(_) => None,
         }
     }
@@ -604,10 +631,14 @@ impl<S> Event<S> {
             Event::StepDone {
                 step,
                 output,
+                partial,
+                asks,
                 took_us,
             } => Event::StepDone {
                 step: name(step),
                 output,
+                partial,
+                asks,
                 took_us,
             },
             Event::StepFailed {
@@ -793,6 +824,11 @@ impl<S> Event<S> {
             Event::Paused { by, reason } => Event::Paused { by, reason },
             Event::Resumed { by, reason } => Event::Resumed { by, reason },
             Event::AbandonRequested { by, reason } => Event::AbandonRequested { by, reason },
+            Event::Progress { step, value } => Event::Progress {
+                step: name(step),
+                value,
+            },
+            Event::Migrated(migrated) => Event::Migrated(migrated),
             Event::Parked(parking) => Event::Parked(parking),
             Event::Ended(end) => Event::Ended(end),
         }

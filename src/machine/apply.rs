@@ -73,10 +73,17 @@ impl State {
                 }
             }
             Event::StepDone {
-                output, took_us, ..
+                output,
+                partial,
+                asks,
+                took_us,
+                ..
             } => {
                 scope.attempt_over(graph, step, CallEnded::Done, *took_us, at);
                 scope.now_done(graph, step, output.clone());
+                if let Some(part) = partial {
+                    scope.did_part(graph, step, part, *asks);
+                }
                 self.close(ix, step);
             }
             Event::StepFailed {
@@ -118,6 +125,7 @@ impl State {
                 scope.attempt_over(graph, step, CallEnded::Interrupted, *took_us, at);
                 scope.interrupted(graph, step);
             }
+            Event::Progress { value, .. } => scope.node(step).progressed(value),
             Event::StepNotStarted { .. } => scope.step_not_started(graph, step),
             Event::PassedOver { .. } => scope.pass_over(graph, step),
             Event::WaitBegan { round, until, .. } => {
@@ -246,7 +254,12 @@ impl State {
                 self.abandon
                     .get_or_insert_with(|| (by.clone(), reason.clone()));
             }
+            // The state was brought to the new definition before.
+            Event::Migrated(_) => {}
             Event::Parked(parking) => {
+                // A changed definition parks a run out of the blue: a retry that sleeps is dropped then, else
+                // whoever lets the run go on clears its timer, and nothing takes it up.
+                self.drain_root(graph);
                 // Parked is more than paused: whoever lets the run go on ends both.
                 self.leave_pause(at);
                 self.parked = Some((**parking).clone());

@@ -87,6 +87,14 @@ pub enum Refused {
         /// What serde said.
         why: String,
     },
+    /// The run can't go on with the other definition.
+    #[error("it can't be migrated to version {to}: {}", reasons.join("; "))]
+    Migration {
+        /// The version.
+        to: u32,
+        /// All that stands in the way.
+        reasons: Vec<String>,
+    },
     /// The new input is not one of the step's.
     #[error("the new input of `{step}` can't be read: {why}")]
     BadInput {
@@ -103,6 +111,9 @@ fn waits_for(known: &[String]) -> String {
         known => format!(": it waits for `{}`", known.join("`, `")),
     }
 }
+
+/// Why a run is not migrated whose definition is there.
+const NOTHING_TO_MIGRATE: &str = "its definition is registered with its owner, so it goes on as it is: nothing is to be migrated";
 
 /// Who asks, and why.
 #[derive(Clone, Copy, Debug)]
@@ -225,6 +236,10 @@ impl State {
                 events.clear();
                 events.extend(self.signal_event(graph, name, payload, asked, token)?);
             }
+            // Whoever has no code for the run carries it out, without asking the machine of one definition.
+            Verb::Migrate { .. } => {
+                return Err(Refused::Unavailable(NOTHING_TO_MIGRATE.to_owned()));
+            }
         }
         Ok(events)
     }
@@ -262,6 +277,8 @@ impl State {
             VerbName::Resolve => self.any(graph, |place| self.is_in_doubt(place)),
             VerbName::Signal => !graph.signals().is_empty(),
             VerbName::Cancel | VerbName::Pause | VerbName::Resume | VerbName::Abandon => true,
+            // Only the owner knows whether it has the run's code.
+            VerbName::Migrate => false,
         }
     }
 
@@ -557,7 +574,7 @@ impl State {
 
 impl Scope {
     /// Whether the step has, or may have, left something, or is to be undone whatever its calls said.
-    fn stands(&self, graph: &Graph, step: NodeIx) -> bool {
+    pub(super) fn stands(&self, graph: &Graph, step: NodeIx) -> bool {
         graph.step(step).kind != StepKind::ReadOnly
             && (self.seen(step).effect != EffectNow::NotDone || self.wants_undo(graph, step))
     }

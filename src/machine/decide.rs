@@ -3,6 +3,7 @@
 use crate::failure::{FailedEffect, Failure, FailureMode};
 use crate::ids::Timestamp;
 use crate::journal::{Cause, Decision, End, Event, ParkReason, Parking};
+use crate::machine::part::undone_for_a_part;
 use crate::machine::scope::{Direction, EffectNow, Phase, Scope, ScopeIx, Status, UndoStatus};
 use crate::machine::state::State;
 use crate::policy::RecoveryStrategy;
@@ -531,6 +532,9 @@ impl State {
     /// failed in it (rule N1).
     fn undone_by_itself(&self, graph: &Graph, step: StepIx, ix: ScopeIx) -> Event<StepIx> {
         let decision = self.scope(ix).last_decision.as_deref();
+        if let Some(failure) = decision.and_then(|why| undone_for_a_part(&graph.saga, why)) {
+            return self.composite_failed(step, failure.effect(FailedEffect::NotDone));
+        }
         let failed = decision.and_then(|decision| decision.failed.first());
         let failure = failed.and_then(|&failed| self.node(failed).failure.as_deref());
         let failure = match failure {

@@ -211,6 +211,17 @@ pub enum Happened {
         /// Why.
         reason: String,
     },
+    /// The run goes on with another version of its definition.
+    Migrated {
+        /// The version that it had.
+        from: u32,
+        /// The version that it has.
+        to: u32,
+        /// Who.
+        by: String,
+        /// Why.
+        reason: String,
+    },
     /// The run began to wait for an operator.
     Parked {
         /// The reason's word.
@@ -354,6 +365,12 @@ impl State {
                 by: by.clone(),
                 reason: reason.clone(),
             },
+            Event::Migrated(migrated) => Happened::Migrated {
+                from: migrated.from.version,
+                to: migrated.version,
+                by: migrated.by.clone(),
+                reason: migrated.reason.clone(),
+            },
             Event::Parked(parking) => Happened::Parked {
                 reason: parking.reason.to_string(),
                 message: parking.message.clone(),
@@ -366,6 +383,7 @@ impl State {
             | Event::StepStopped { .. }
             | Event::StepInterrupted { .. }
             | Event::StepNotStarted { .. }
+            | Event::Progress { .. }
             | Event::PassedOver { .. }
             | Event::WaitBegan { .. }
             | Event::WaitOver { .. }

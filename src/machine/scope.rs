@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, BinaryHeap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::failure::Failure;
+use crate::failure::{Failure, PartialSuccess};
 use crate::ids::Timestamp;
 use crate::journal::{Decision, Parking};
 use crate::machine::kept::Call;
@@ -202,6 +202,10 @@ pub(crate) struct NodeState {
     /// Whether it is done by an operator's word, without having been called.
     pub(crate) skipped: bool,
     pub(crate) output: Option<Value>,
+    /// How far the round's `execute` came, by its own word.
+    pub(crate) progress: Option<Value>,
+    /// What the step says that is done in part.
+    pub(super) partial: Option<Box<PartialSuccess>>,
     pub(crate) failure: Option<Box<Failure>>,
     /// Its place in the order of completions; larger is later.
     pub(super) completed: u64,
@@ -497,6 +501,8 @@ impl NodeState {
             edited: None,
             skipped: false,
             output: None,
+            progress: None,
+            partial: None,
             failure: None,
             completed: 0,
             started_at: None,

@@ -1,6 +1,6 @@
 //! What is known of a run: the fold of its journal, with the queues that make deciding cheap.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -56,6 +56,8 @@ pub struct State {
     pub(crate) compensations: Vec<Compensation>,
     /// The latest of what happened to the run as a whole.
     pub(crate) moments: VecDeque<Moment>,
+    /// Names that steps had before a migration, with the last round of each: no other step comes to their keys.
+    pub(super) retired: BTreeMap<Arc<str>, u32>,
     pub(crate) end: Option<End>,
 }
 
@@ -136,6 +138,7 @@ impl State {
             decided_last: ScopeIx::ROOT,
             compensations: Vec::new(),
             moments: VecDeque::new(),
+            retired: BTreeMap::new(),
             end: None,
         }
     }
@@ -244,6 +247,7 @@ impl State {
         };
         self.scopes[ix.at()].round = round;
         self.number(inside, ix);
+        self.pass_retired_rounds(inside, ix);
         self.after(root, ix);
     }
 

@@ -28,6 +28,8 @@ impl NodeState {
         self.edited = None;
         self.skipped = false;
         self.output = None;
+        self.progress = None;
+        self.partial = None;
     }
 }
 
@@ -77,9 +79,13 @@ impl Scope {
         let mut timers = std::mem::take(&mut self.timers);
         timers.retain(|(_, step)| matches!(self.seen(*step).status, Status::Awaiting { .. }));
         self.timers = timers;
-        for node in &mut self.nodes {
+        for step in self.steps() {
+            let under_way = self.is_undoing(graph, step);
+            let node = self.node(step);
             node.in_region = false;
-            node.undo = UndoStatus::Idle;
+            if !under_way {
+                node.undo = UndoStatus::Idle;
+            }
         }
         for &step in steps {
             self.node(step).in_region = true;
@@ -103,12 +109,20 @@ impl Scope {
         self.settle(graph, free);
     }
 
+    /// Whether the step's `compensate` is being called. A sub-saga may be undoing itself when what is around it
+    /// is undone, too: then the call that is under way is not made a second time.
+    fn is_undoing(&self, graph: &Graph, step: NodeIx) -> bool {
+        self.seen(step).undo == UndoStatus::Running && graph.step(step).inside().is_none()
+    }
+
     /// Settles steps that nothing in the region depends on any more: those with an effect are to be
     /// undone, the others are done with, which may free what they depend on.
     fn settle(&mut self, graph: &Graph, mut free: Vec<NodeIx>) {
         while let Some(step) = free.pop() {
             if self.wants_undo(graph, step) {
-                self.undo_ready(graph, step);
+                if !self.is_undoing(graph, step) {
+                    self.undo_ready(graph, step);
+                }
                 continue;
             }
             if self.seen(step).effect == EffectNow::InDoubt {
@@ -497,8 +511,9 @@ impl Scope {
         }
         let node = self.node(step);
         node.in_region = false;
-        // What feeds it may have been undone: a `map` is asked again.
+        // What feeds it may have been undone: a `map` is asked again, and it is not underway any more.
         node.mapped.clear();
+        node.progress = None;
         // A skip holds until the run begins anew.
         node.skipped = false;
         let read_only = graph.step(step).kind == StepKind::ReadOnly;

@@ -154,6 +154,13 @@ pub fn verdict(verb: VerbName, stage: Stage) -> Verdict {
         (VerbName::Abandon, Parked | ParkedUndoing) => {
             Taken("ends at once with what stands listed")
         }
+
+        (VerbName::Migrate, Forward | Settling | Undoing | Paused) => Taken(
+            "where its code is not here: parked, and goes on with another definition once it is retried",
+        ),
+        (VerbName::Migrate, Parked | ParkedUndoing) => {
+            Taken("where its code is not here: goes on with another definition once it is retried")
+        }
     }
 }
 

@@ -241,6 +241,8 @@ impl Draft {
             undo_timeout: settings
                 .undo_timeout
                 .unwrap_or(StepSpec::<(), ()>::DEFAULT_TIMEOUT),
+            heartbeat: settings.heartbeat,
+            undo_heartbeat: settings.undo_heartbeat,
             max_in_flight: settings.max_in_flight,
         }
     }
@@ -614,6 +616,9 @@ impl Draft {
             if settings.undo_timeout.is_some() {
                 faults.push(meaningless("compensation_timeout", why));
             }
+            if settings.undo_heartbeat.is_some() {
+                faults.push(meaningless("compensation_heartbeat", why));
+            }
             if settings.undo_rule.is_some() {
                 faults.push(meaningless("undo_failing", why));
             }
@@ -644,6 +649,14 @@ impl Draft {
             .is_some_and(|timeout| timeout.is_zero())
         {
             faults.push(bad("compensation_timeout", "no call can end within 0 s"));
+        }
+        for (setting, limit) in [
+            ("heartbeat", settings.heartbeat),
+            ("compensation_heartbeat", settings.undo_heartbeat),
+        ] {
+            if limit.is_some_and(|limit| limit.is_zero()) {
+                faults.push(bad(setting, "every call is silent for longer than 0 s"));
+            }
         }
         if settings.max_in_flight == Some(0) {
             faults.push(bad("max_in_flight", "with 0 the step could never start"));
@@ -692,6 +705,9 @@ impl Draft {
         meaningless("timeout", why, settings.timeout.is_some());
         meaningless("compensation_retry", why, settings.undo_retry.is_some());
         meaningless("compensation_timeout", why, settings.undo_timeout.is_some());
+        meaningless("heartbeat", why, settings.heartbeat.is_some());
+        let undo_heartbeat = settings.undo_heartbeat.is_some();
+        meaningless("compensation_heartbeat", why, undo_heartbeat);
         meaningless("undo_failing", why, settings.undo_rule.is_some());
         meaningless("atomic", why, settings.atomic);
         meaningless("at_most_once", why, settings.at_most_once);
@@ -823,8 +839,26 @@ pub(crate) fn wired_name(name: &str) -> String {
     }
 }
 
+/// The name that a wiring's word stands for.
+pub(crate) fn unwired_name(word: &str) -> String {
+    let quoted = word
+        .strip_prefix('"')
+        .and_then(|word| word.strip_suffix('"'));
+    let Some(quoted) = quoted else {
+        return word.to_owned();
+    };
+    let (mut name, mut escaped) = (String::with_capacity(quoted.len()), false);
+    for c in quoted.chars() {
+        escaped = c == '\\' && !escaped;
+        if !escaped {
+            name.push(c);
+        }
+    }
+    name
+}
+
 /// The name as it stands in keys: what isn't printable ASCII, and what keys are spelled with, is percent-encoded.
-fn escape(name: &str) -> String {
+pub(crate) fn escape(name: &str) -> String {
     name.bytes()
         .fold(String::with_capacity(name.len()), |mut out, byte| {
             if byte.is_ascii_graphic() && !matches!(byte, b'/' | b'%') {

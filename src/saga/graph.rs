@@ -189,6 +189,8 @@ pub struct GraphStep {
     pub(crate) undo_retry: Retry,
     pub(crate) timeout: Duration,
     pub(crate) undo_timeout: Duration,
+    pub(crate) heartbeat: Option<Duration>,
+    pub(crate) undo_heartbeat: Option<Duration>,
     pub(crate) max_in_flight: Option<u32>,
 }
 

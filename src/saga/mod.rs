@@ -10,13 +10,14 @@ mod compose;
 mod faults;
 mod fingerprint;
 mod graph;
+mod heartbeat;
 mod outline;
 mod part;
 mod waits;
 mod wiring;
 
 pub(crate) use body::{BoxFuture, Erased};
-pub(crate) use builder::{Definition, Output, StepBodies, wired_name};
+pub(crate) use builder::{Definition, Output, StepBodies, escape, unwired_name, wired_name};
 pub use builder::{Saga, SagaBuilder};
 pub use closures::{CompensateFn, ExecuteFn, irreversible_fn, read_only_fn, step_fn, step_with};
 pub use compose::{Choice, ForEach, first_of};

@@ -210,6 +210,8 @@ impl Outline {
                 undo_retry: Retry::none(),
                 timeout: Duration::ZERO,
                 undo_timeout: Duration::ZERO,
+                heartbeat: None,
+                undo_heartbeat: None,
                 max_in_flight: None,
             })
             .collect();

@@ -65,6 +65,8 @@ pub(super) struct Settings {
     pub(super) undo_retry: Option<Retry>,
     pub(super) timeout: Option<Duration>,
     pub(super) undo_timeout: Option<Duration>,
+    pub(super) heartbeat: Option<Duration>,
+    pub(super) undo_heartbeat: Option<Duration>,
     pub(super) max_in_flight: Option<u32>,
 }
 
@@ -162,6 +164,8 @@ impl<I: Payload, O: Payload> StepSpec<I, O> {
             undo_retry: None,
             timeout: None,
             undo_timeout: None,
+            heartbeat: None,
+            undo_heartbeat: None,
             max_in_flight: None,
         };
         StepSpec {

@@ -297,6 +297,8 @@ impl<'a> Watched<'a> {
             | Event::Commanded { .. }
             | Event::InputEdited { .. }
             | Event::UndosRetried { .. }
+            | Event::Progress { .. }
+            | Event::Migrated(_)
             | Event::Probed { .. }
             | Event::Resolved { .. }
             | Event::UndoFailed { .. }

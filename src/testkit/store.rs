@@ -12,8 +12,8 @@ use crate::ids::RunId;
 use crate::journal::{Command, CommandAnswer, Journal};
 use crate::saga::Outline;
 use crate::store::{
-    Append, AppendError, Appending, CommandEntry, LoadError, PruneFilter, Pruned, RunEntry,
-    RunFilter, Store, StoreError, SubmitError,
+    Append, AppendError, Appending, CommandEntry, KnownDefinition, LoadError, PruneFilter, Pruned,
+    RunEntry, RunFilter, Store, StoreError, SubmitError,
 };
 use crate::testkit::log::Entry;
 use crate::testkit::world::World;
@@ -375,6 +375,14 @@ impl Store for CrashingStore {
         fingerprint: &str,
     ) -> Result<Option<Outline>, StoreError> {
         self.inner.recall(saga, version, fingerprint).await
+    }
+
+    async fn register(&self, definitions: &[KnownDefinition]) -> Result<(), StoreError> {
+        self.inner.register(definitions).await
+    }
+
+    async fn definitions(&self) -> Result<Vec<KnownDefinition>, StoreError> {
+        self.inner.definitions().await
     }
 
     /// Never: whoever appends has to be ready to send the same bytes again.

@@ -593,6 +593,9 @@ pub fn brief(event: &Event<String>) -> String {
         Event::StepStopped { step, .. } => format!("stopped {step}"),
         Event::StepInterrupted { step, .. } => format!("interrupted {step}"),
         Event::StepNotStarted { step } => format!("not started {step}"),
+        Event::Progress { step, value } => {
+            format!("progress {step} {}", value.to_json().unwrap().get())
+        }
         Event::Probed { step, answer, .. } => match answer {
             Probed::Done(_) => format!("probed {step}: done"),
             Probed::Never => format!("probed {step}: never"),

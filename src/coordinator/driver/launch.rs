@@ -11,7 +11,7 @@ use crate::coordinator::attempt::{Call, CallEnd, Came};
 use crate::coordinator::spans::within;
 use crate::journal::VerbName;
 use crate::machine::{AttemptResult, EffectNow};
-use crate::step::{CallKind, ContextParts, Effect, Keys, StepContext, StepIx, StopSignal};
+use crate::step::{CallKind, ContextParts, Effect, Keys, Pulse, StepContext, StepIx, StopSignal};
 
 impl Driver {
     /// Makes the calls that were announced, now that this is durable.
@@ -78,6 +78,7 @@ impl Driver {
             step,
             came: came(AttemptResult::NotStarted),
             took: Duration::ZERO,
+            progress: None,
         });
     }
 
@@ -97,6 +98,12 @@ impl Driver {
         } else {
             definition.timeout
         };
+        let heartbeat = match kind {
+            CallKind::Execute => definition.heartbeat,
+            CallKind::Compensate => definition.undo_heartbeat,
+            CallKind::Probe => None,
+        };
+        let pulse = Pulse::new(step, heartbeat, &self.unwritten.reports);
         let cx = StepContext::new(ContextParts {
             run: self.slot.run.clone(),
             trace: self.trace.clone(),
@@ -119,10 +126,14 @@ impl Driver {
             } else {
                 told
             },
+            pulse: Arc::clone(&pulse),
+            progress: node.progress.clone(),
         });
         let call = Call {
             step,
             timeout,
+            heartbeat,
+            pulse,
             classifier: Arc::clone(&self.shared.classifier),
             atomic: definition.atomic,
             encodes: !self.shared.store.keeps_values(),

@@ -7,6 +7,7 @@
 mod append;
 mod inside;
 mod launch;
+mod progress;
 mod rest;
 mod turn;
 
@@ -61,6 +62,7 @@ pub(super) struct Driver {
     /// Permits that were asked for, and those that came.
     asked: FuturesUnordered<BoxFuture<(StepIx, Option<Permits>)>>,
     granted: Vec<(StepIx, Permits)>,
+    unwritten: Unwritten,
     stop: Arc<StopSignal>,
     /// The calls of ways that race: they are told to stop once another way has won.
     racing: Vec<(StepIx, Arc<StopSignal>)>,
@@ -73,6 +75,8 @@ pub(super) struct Driver {
     _permit: RunPermit,
     _guard: DriverGuard,
 }
+
+use progress::Unwritten;
 
 enum Launch {
     Execute {
@@ -139,6 +143,7 @@ impl Driver {
             over: Vec::new(),
             asked: FuturesUnordered::new(),
             granted: Vec::new(),
+            unwritten: Unwritten::default(),
             stop: Arc::default(),
             racing: Vec::new(),
             drop_at: None,
@@ -200,6 +205,7 @@ impl Driver {
                 self.take_commands();
                 self.take_signals_in_time().await;
                 self.turn();
+                self.note_news();
                 if !self.batch.is_empty()
                     && let Err(gone) = self.append().await
                 {
@@ -222,6 +228,7 @@ impl Driver {
                 continue;
             }
             if self.wait().await.is_err() {
+                self.last_words().await;
                 return Over::Gone(Gone::Closed);
             }
             self.take_in();
@@ -404,6 +411,9 @@ impl Driver {
         let now = self.shared.clock.now();
         for end in std::mem::take(&mut self.over) {
             self.racing.retain(|(step, _)| *step != end.step);
+            if let Some(progress) = end.progress {
+                self.note_progress(end.step, progress, now);
+            }
             let event = match end.came {
                 Came::Execute(result) => {
                     self.state
@@ -428,14 +438,12 @@ impl Driver {
         let now = self.shared.clock.now();
         let until = self.until.filter(|until| *until != Timestamp::NEVER);
         let timer = until.map(|until| Instant::now() + until.since(now));
-        let wake_at = match (timer, self.drop_at) {
-            (Some(one), Some(two)) => Some(one.min(two)),
-            (one, two) => one.or(two),
-        };
+        let mut wake_at = timer.into_iter().chain(self.drop_at).min();
         let mut sleep: Option<Pin<Box<Sleep>>> =
             wake_at.map(|at| Box::pin(tokio::time::sleep_until(at)));
         poll_fn(|cx| {
             self.slot.waker.register(cx.waker());
+            self.unwritten.reports.waker.register(cx.waker());
             let nothing_runs = self.calls.is_empty();
             if self.shared.is_aborting() || (self.shared.is_closing() && nothing_runs) {
                 return Poll::Ready(Err(()));
@@ -448,6 +456,12 @@ impl Driver {
             }
             if !self.over.is_empty() || self.granted.len() > granted || self.slot.has_commands() {
                 return Poll::Ready(Ok(()));
+            }
+            if let Some(due) = self.unwritten.listen()
+                && wake_at.is_none_or(|at| due < at)
+            {
+                wake_at = Some(due);
+                sleep = Some(Box::pin(tokio::time::sleep_until(due)));
             }
             if let Some(sleep) = &mut sleep
                 && sleep.as_mut().poll(cx).is_ready()

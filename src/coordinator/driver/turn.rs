@@ -162,16 +162,7 @@ impl Driver {
             Ok(output)
         });
         let event = match made {
-            Ok(output) => {
-                let began = self.state.node(step).started_at;
-                let took = began.map_or(Duration::ZERO, |began| now.since(began));
-                let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-                Event::StepDone {
-                    step,
-                    output,
-                    took_us,
-                }
-            }
+            Ok(output) => self.state.gathered(&self.graph, step, output, now),
             Err(error) => {
                 let name = self.state.table.name(step);
                 let message =

@@ -257,6 +257,15 @@ fn told(moment: &Moment) -> (&'static str, String) {
             };
             ("signal", format!("{name}{late}{by}"))
         }
+        Happened::Migrated {
+            from,
+            to,
+            by,
+            reason,
+        } => (
+            "migrated",
+            format!("from version {from} to {to} by {by}: {reason}"),
+        ),
         Happened::Parked { reason, message } => ("parked", format!("({reason}) {message}")),
     }
 }

@@ -4,6 +4,7 @@ pub(crate) mod abandon;
 pub(crate) mod cancel;
 pub(crate) mod compensate;
 pub(crate) mod mark_compensated;
+pub(crate) mod migrate;
 pub(crate) mod pause;
 pub(crate) mod resolve;
 pub(crate) mod resume;

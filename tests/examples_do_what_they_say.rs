@@ -61,6 +61,15 @@ fn an_order_is_reserved_whole_or_in_part_line_by_line() {
     let half = about("half-orders A-2", &told);
     assert_eq!(half[1], "✓ reserve");
     assert_eq!(half[2], r#"✓ [0] "10 of TEA""#);
+    let sums: Vec<&str> = told
+        .lines()
+        .filter(|line| line.ends_with("lines reserved"))
+        .collect();
+    let expected = [
+        r#"whole-orders: {"given back": 2, "whole": 4}, 8 lines reserved"#,
+        r#"half-orders: {"given back": 1, "in part": 1, "whole": 4}, 10 lines reserved"#,
+    ];
+    assert_eq!(sums, expected);
 }
 
 /// The data is not part of this project: where it is not there, the orders of our own have to do.

@@ -685,9 +685,14 @@ impl Told {
                     Some(child) => self.scope(state, root, child),
                     None => self.pending(inside, &name),
                 }
+                if let Some(undoer) = node.undoer {
+                    self.scope(state, root, undoer);
+                }
                 continue;
             }
-            if node.effect != EffectNow::NotDone && definition.kind() != StepKind::ReadOnly {
+            // What undid something is meant to stand.
+            let stands = node.effect != EffectNow::NotDone && !scope.has_undone();
+            if stands && definition.kind() != StepKind::ReadOnly {
                 self.outstanding.push(Outstanding {
                     step: name.to_string(),
                     effect: node.effect.into(),

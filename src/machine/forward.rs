@@ -6,7 +6,7 @@ use crate::ids::Timestamp;
 use crate::journal::Event;
 use crate::machine::scope::{EffectNow, Phase, Scope, ScopeIx, Status, UndoStatus};
 use crate::machine::state::State;
-use crate::saga::{Gathering, Graph, NodeIx};
+use crate::saga::{Gathering, Graph, NodeIx, undo_path};
 use crate::step::{StepIx, Value};
 
 impl Scope {
@@ -160,7 +160,10 @@ impl State {
         match self.scope(ix).inside {
             None => name.clone(),
             Some((around, outer)) => {
-                let around = self.escaped_at(root, around, outer);
+                let mut around = self.escaped_at(root, around, outer);
+                if self.scope(ix).undoes {
+                    around = undo_path(&around);
+                }
                 match graph.gathers {
                     Gathering::Each { .. } => format!("{around}[{}]", step.0),
                     _ => format!("{around}/{name}"),

@@ -430,7 +430,7 @@ mod tests {
 
     fn one_step() -> (Graph, State) {
         let outline = Outline {
-            gathers: Default::default(),
+            gathers: crate::OutlineForm::default(),
             saga: "s".to_owned(),
             version: 1,
             fingerprint: String::new(),
@@ -444,6 +444,7 @@ mod tests {
                 conditional: false,
                 inside: None,
                 waits: None,
+                undone_by: None,
             }],
         };
         let started = serde_json::json!({

@@ -170,6 +170,7 @@ impl State {
         let node = scope.node(step);
         node.round = round;
         node.status = Status::Awaiting { until };
+        node.let_start = true;
         node.withheld = false;
         node.attempts += 1;
         node.round_attempts += 1;

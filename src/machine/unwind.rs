@@ -25,6 +25,7 @@ impl NodeState {
         self.key = None;
         self.undo_key = None;
         self.mapped.clear();
+        self.let_start = false;
         self.edited = None;
         self.skipped = false;
         self.output = None;
@@ -191,7 +192,21 @@ impl Scope {
                 .filter(|_| !busy)
                 .map(|(_, step)| *step);
         }
-        self.unwind.ready.front().copied()
+        let next = self.unwind.ready.front().copied();
+        next.filter(|_| !self.is_full_of_undos(graph))
+    }
+
+    /// Whether no more items may be undone at once; one whose next try waits is one of them.
+    fn is_full_of_undos(&self, graph: &Graph) -> bool {
+        let Gathering::Each {
+            parallel: Some(most),
+            ..
+        } = graph.gathers
+        else {
+            return false;
+        };
+        let sleeping = u32::try_from(self.undo_timers().count()).unwrap_or(u32::MAX);
+        self.unwind.running + self.probes + sleeping >= most
     }
 
     /// The coordinator has taken the step out of the queue, to undo or to probe it.
@@ -215,6 +230,10 @@ impl Scope {
     pub(super) fn undo_started(&mut self, step: NodeIx, inside: bool, at: Timestamp) {
         self.undo_taken(step);
         let node = self.node(step);
+        if inside {
+            // What was under way in it is over.
+            node.call_ends(CallEnded::Interrupted, 0, at);
+        }
         node.undo = UndoStatus::Running;
         node.undo_begun = true;
         node.undo_attempts += 1;
@@ -488,6 +507,19 @@ impl Scope {
         self.go_forward(graph, None);
     }
 
+    /// The step's effect was undone by something else.
+    pub(super) fn is_undone(&mut self, step: NodeIx) {
+        if self.seen(step).effect == EffectNow::NotDone {
+            return;
+        }
+        self.leaves(step);
+        let node = self.node(step);
+        node.status = Status::Undone;
+        node.effect = EffectNow::NotDone;
+        node.beyond = EffectNow::NotDone;
+        node.next_round();
+    }
+
     /// The step is not any more what it was, as far as it was counted.
     fn leaves(&mut self, step: NodeIx) {
         match self.seen(step).status {
@@ -511,8 +543,10 @@ impl Scope {
         }
         let node = self.node(step);
         node.in_region = false;
-        // What feeds it may have been undone: a `map` is asked again, and it is not underway any more.
+        // What feeds it may have been undone: a `map` is asked again, its condition, too, and it is not
+        // underway any more.
         node.mapped.clear();
+        node.let_start = false;
         node.progress = None;
         // A skip holds until the run begins anew.
         node.skipped = false;

@@ -39,7 +39,15 @@ impl Inputs {
         let round = state.scope(around).seen(outer).round;
         let known = self.0.get(&ix).filter(|known| known.round == round);
         if known.is_none() {
-            let input = self.of_step(definition, state, around, outer)?;
+            let mut input = self.of_step(definition, state, around, outer)?;
+            if state.scope(ix).undoes {
+                let null = Value::null();
+                let output = state.scope(around).seen(outer).output.as_ref();
+                let bodies = definition_of(definition, state, around).bodies(outer);
+                if let Some(undo) = &bodies.undone_by {
+                    input = (undo.input)(&input, output.unwrap_or(&null))?;
+                }
+            }
             let inside = definition_of(definition, state, ix);
             let items = match &inside.output {
                 Output::Each(gather) => Some(gather.split(&input)?),
@@ -89,7 +97,13 @@ pub(super) fn definition_of<'a>(
         None => root,
         Some((around, step)) => {
             let around = definition_of(root, state, around);
-            around.bodies(step).inside.as_ref().unwrap_or(around)
+            let bodies = around.bodies(step);
+            let own = if state.scope(ix).undoes {
+                bodies.undone_by.as_ref().map(|undo| &undo.definition)
+            } else {
+                bodies.inside.as_ref()
+            };
+            own.unwrap_or(around)
         }
     }
 }

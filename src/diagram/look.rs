@@ -158,8 +158,12 @@ fn undos(step: &StepReport) -> u32 {
         .unwrap_or(0)
 }
 
-/// What has to strike the eye at a step.
-pub(super) fn alarms(partial: &PartialResult, step: &StepReport) -> Vec<Alarm> {
+/// What has to strike the eye at a step. Of one with steps inside, these tell what is in doubt.
+pub(super) fn alarms(
+    partial: &PartialResult,
+    step: &StepReport,
+    has_steps_inside: bool,
+) -> Vec<Alarm> {
     let mut alarms = Vec::new();
     let mode = partial
         .failure_mode
@@ -188,7 +192,7 @@ pub(super) fn alarms(partial: &PartialResult, step: &StepReport) -> Vec<Alarm> {
         let text = format!("undo failed: {}", failure.mode);
         alarms.push(Alarm::new(Alert::Grave, text));
     }
-    if step.effect == EffectReport::InDoubt {
+    if step.effect == EffectReport::InDoubt && !has_steps_inside {
         alarms.push(Alarm::new(Alert::Doubt, "effect in doubt".to_owned()));
     }
     let mut undone = partial.compensations.iter().rev();

@@ -36,12 +36,18 @@ pub(crate) fn told(event: &Event<String>, payloads: bool) -> (Hue, String) {
             round,
             attempt,
             mapped,
+            items,
             ..
         } => {
             let mapped: String = mapped.iter().map(told).collect();
+            let items = match items {
+                None => String::new(),
+                Some(1) => ", 1 item".to_owned(),
+                Some(items) => format!(", {items} items"),
+            };
             (
                 Hue::Cyan,
-                format!("▶ {step} starts{}{mapped}", call(*round, *attempt)),
+                format!("▶ {step} starts{}{items}{mapped}", call(*round, *attempt)),
             )
         }
         Event::StepDone {
@@ -79,6 +85,10 @@ pub(crate) fn told(event: &Event<String>, payloads: bool) -> (Hue, String) {
             format!("‖ {step} interrupted after {}", took(*took_us)),
         ),
         Event::StepNotStarted { step } => (Hue::Dim, format!("· {step} was not called")),
+        Event::PassedOver { step } => (
+            Hue::Dim,
+            format!("» {step} is passed over: its condition does not hold"),
+        ),
         Event::Probed {
             step,
             answer,
@@ -235,6 +245,17 @@ fn ended(end: &End, told: &impl Fn(&Value) -> String) -> (Hue, String) {
 
 /// One decision in a line.
 pub(crate) fn decided(decision: &Decision<String>) -> String {
+    let inside = decision
+        .scope
+        .as_ref()
+        .map_or(String::new(), |scope| format!(" inside {scope}"));
+    if decision.cause == Cause::Absorbed {
+        let without = match decision.failed.as_slice() {
+            [] => "what isn't needed".to_owned(),
+            failed => failed.join(", "),
+        };
+        return format!("decided{inside} to go on without {without}");
+    }
     let cause = cause(&decision.cause);
     let what = if decision.stop {
         "keep what is done"
@@ -248,7 +269,7 @@ pub(crate) fn decided(decision: &Decision<String>) -> String {
     let then = decision.resume_at.map_or(String::new(), |at| {
         format!(", goes on at {}", to_the_second(at))
     });
-    format!("decided {what}{which}, because {cause}{then}")
+    format!("decided{inside} {what}{which}, because {cause}{then}")
 }
 
 fn cause(cause: &Cause) -> String {
@@ -256,6 +277,7 @@ fn cause(cause: &Cause) -> String {
         Cause::Failures => "of what failed".to_owned(),
         Cause::Cancel => "the run was cancelled".to_owned(),
         Cause::Stop { reason } => format!("a step asked to stop: {reason}"),
+        Cause::Absorbed => "what failed is not needed".to_owned(),
         Cause::Operator { by, reason } => format!("an operator said so{}", asked(by, reason)),
     }
 }

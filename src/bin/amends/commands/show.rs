@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use amends::diagram;
+use amends::diagram::{self, Counts, Row};
 use amends::journal::{CancelTold, Standing};
 use amends::machine::Stage;
 use amends::operator::RunView;
 use amends::{EffectReport, PartialResult, StepReport, StepStatus};
+use comfy_table::Cell;
 use serde::Serialize;
 
 use crate::error::{CliError, Exit};
@@ -30,7 +31,13 @@ pub(crate) struct Args {
     /// Show payloads: inputs and outputs may hold what not everybody may see
     #[arg(long)]
     payloads: bool,
+    /// List each item of a fan-out: else, of more than 12, those that failed or are under way
+    #[arg(long)]
+    all: bool,
 }
+
+/// So many items of a fan-out are listed where not all are asked for.
+const ITEMS: usize = 12;
 
 /// The JSON form: the run's entry in the list, and the library's own form of what it has achieved.
 #[derive(Serialize)]
@@ -66,7 +73,7 @@ pub(crate) async fn run(args: &Args, session: &Session) -> Result<Exit, CliError
     }
     heading(out, &view)?;
     about(out, &partial)?;
-    steps(out, &partial)?;
+    steps(out, &partial, if args.all { usize::MAX } else { ITEMS })?;
     outputs(out, &partial)?;
     failures(out, &partial)?;
     compensations(out, &partial)?;
@@ -174,7 +181,7 @@ pub(crate) fn title(out: &Output, text: &str) -> Result<(), CliError> {
     out.line(format!("\n{}", out.paint(Hue::Bold, text)))
 }
 
-fn steps(out: &Output, partial: &PartialResult) -> Result<(), CliError> {
+fn steps(out: &Output, partial: &PartialResult, most_items: usize) -> Result<(), CliError> {
     let (done, total) = (partial.completed, partial.total);
     title(out, &format!("Steps: {done} of {total} done"))?;
     // What is the same for every step tells nothing.
@@ -183,35 +190,84 @@ fn steps(out: &Output, partial: &PartialResult) -> Result<(), CliError> {
         .steps
         .iter()
         .any(|step| step.round > 1 && step.status != StepStatus::Undone);
+    let rows = diagram::rows(partial, most_items);
+    let nested = rows.iter().any(|row| {
+        matches!(
+            row,
+            Row::Step {
+                inside: Some(_),
+                ..
+            }
+        )
+    });
     let mut headings = vec!["STEP", "STATUS", "EFFECT", "ATTEMPTS", "TOOK"];
     if rounds {
         headings.push("ROUND");
     }
+    if nested {
+        headings.push("INSIDE");
+    }
     let mut table = out.table(&headings);
-    for step in &partial.steps {
-        let look = glyphs::of_step(step.status);
-        let (attempts, took) = if step.attempts == 0 {
-            (String::new(), String::new())
-        } else {
-            (step.attempts.to_string(), duration(step))
+    for row in &rows {
+        let mut cells = match row {
+            Row::Step {
+                depth,
+                step,
+                inside,
+            } => step_cells(out, *depth, step, inside.is_some()),
+            Row::More { depth, items } => {
+                let name = format!("{:1$}{2} more", "", 2 * depth, items.total());
+                let mut cells = vec![out.cell(Hue::Dim, name)];
+                cells.resize_with(5, || out.cell(Hue::Plain, ""));
+                cells
+            }
+            _ => continue,
         };
-        let mut cells = vec![
-            out.cell(Hue::Plain, &step.name),
-            out.cell(look.hue, format!("{} {}", look.sign, look.word)),
-            out.cell(
-                glyphs::effect_hue(step.effect),
-                glyphs::effect_word(step.effect),
+        let (round, inside) = match row {
+            Row::Step { step, inside, .. } => (
+                step.round.to_string(),
+                inside.as_ref().map_or_else(String::new, Counts::to_string),
             ),
-            out.cell(Hue::Plain, attempts),
-            out.cell(Hue::Plain, took),
-        ];
+            Row::More { items, .. } => (String::new(), items.each()),
+            _ => continue,
+        };
         if rounds {
-            cells.push(out.cell(Hue::Plain, step.round));
+            cells.push(out.cell(Hue::Plain, round));
+        }
+        if nested {
+            cells.push(out.cell(Hue::Plain, inside));
         }
         out.row(&mut table, cells);
     }
     keep_whole(&mut table, &[1, 2, 3, 4]);
     out.show(&table)
+}
+
+/// What is told of each step. Of one with steps inside, these tell what is in doubt, and its attempt is theirs.
+fn step_cells(out: &Output, depth: usize, step: &StepReport, has_inside: bool) -> Vec<Cell> {
+    let look = glyphs::of_step(step.status);
+    let (mut attempts, mut took) = (String::new(), String::new());
+    if step.attempts > 0 {
+        took = duration(step);
+    }
+    if step.attempts > 0 && !has_inside {
+        attempts = step.attempts.to_string();
+    }
+    let name = match depth {
+        0 => step.name.clone(),
+        depth => format!("{:1$}{2}", "", 2 * depth, step.own_name()),
+    };
+    let effect = match (has_inside, step.effect) {
+        (true, EffectReport::InDoubt) => out.cell(Hue::Plain, ""),
+        (_, effect) => out.cell(glyphs::effect_hue(effect), glyphs::effect_word(effect)),
+    };
+    vec![
+        out.cell(Hue::Plain, name),
+        out.cell(look.hue, format!("{} {}", look.sign, look.word)),
+        effect,
+        out.cell(Hue::Plain, attempts),
+        out.cell(Hue::Plain, took),
+    ]
 }
 
 /// Of an attempt that has not ended there is no duration.

@@ -101,6 +101,7 @@ mod tests {
             checkpoint: false,
             conditional: false,
             inside: None,
+            waits: None,
         };
         let outline = Outline {
             gathers: Default::default(),
@@ -140,6 +141,7 @@ mod tests {
                 checkpoint: false,
                 conditional: false,
                 inside: None,
+                waits: None,
             }],
         };
         let graph = outline.to_graph();

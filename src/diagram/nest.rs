@@ -208,6 +208,8 @@ fn marks(step: &GraphStep) -> Vec<String> {
     }
     match step.kind() {
         StepKind::Compensatable => {}
+        // That it changes nothing goes without saying.
+        StepKind::ReadOnly if step.waits() => marks.extend(wait_words(step)),
         StepKind::ReadOnly => marks.push("read-only".to_owned()),
         StepKind::Irreversible => marks.push("irreversible".to_owned()),
     }
@@ -219,6 +221,24 @@ fn marks(step: &GraphStep) -> Vec<String> {
     }
     marks.extend(form_words(step));
     marks
+}
+
+/// What a step waits for that calls nothing, and how long.
+fn wait_words(step: &GraphStep) -> Vec<String> {
+    let limit = step
+        .limit()
+        .map(|limit| look::span(i64::try_from(limit.as_micros()).unwrap_or(i64::MAX)));
+    if step.waits_for_signal() {
+        let within = limit.map(|limit| format!("within {limit}"));
+        return ["waits for a signal".to_owned()]
+            .into_iter()
+            .chain(within)
+            .collect();
+    }
+    match limit {
+        Some(limit) => vec![format!("waits {limit}")],
+        None => vec!["waits for a time".to_owned()],
+    }
 }
 
 /// What the steps inside a step are to each other.

@@ -188,6 +188,7 @@ fn rank(item: &StepReport) -> Option<u8> {
         | StepStatus::Undoing => Some(1),
         _ if item.effect == EffectReport::InDoubt => Some(1),
         StepStatus::Pending
+        | StepStatus::Waiting
         | StepStatus::Done
         | StepStatus::Undone
         | StepStatus::Skipped

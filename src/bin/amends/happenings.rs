@@ -1,8 +1,8 @@
 //! Events in words, one line each: what `journal` and `watch` print.
 
-use amends::failure::Failure;
+use amends::failure::{FailedEffect, Failure};
 use amends::journal::{CancelTold, Cause, Decision, End, Event, SkippedEffect};
-use amends::policy::GiveUp;
+use amends::policy::{Explanation, GiveUp};
 use amends::{Probed, Timestamp, Value};
 
 use crate::instants::to_the_second;
@@ -53,11 +53,19 @@ pub(crate) fn told(event: &Event<String>, payloads: bool) -> (Hue, String) {
         Event::StepDone {
             step,
             output,
+            partial,
             took_us,
-        } => (
-            Hue::Green,
-            format!("✓ {step} done after {}{}", took(*took_us), told(output)),
-        ),
+            ..
+        } => {
+            let part = partial
+                .as_ref()
+                .map_or(String::new(), |part| format!(", in part, {part}"));
+            let (took, output) = (took(*took_us), told(output));
+            (
+                Hue::Green,
+                format!("✓ {step} done after {took}{part}{output}"),
+            )
+        }
         Event::StepFailed {
             step,
             failure,
@@ -84,7 +92,52 @@ pub(crate) fn told(event: &Event<String>, payloads: bool) -> (Hue, String) {
             Hue::Yellow,
             format!("‖ {step} interrupted after {}", took(*took_us)),
         ),
+        Event::Progress { step, value } => (Hue::Dim, format!("… {step} comes on{}", told(value))),
         Event::StepNotStarted { step } => (Hue::Dim, format!("· {step} was not called")),
+        Event::WaitBegan { step, until, .. } => {
+            let until = until.map_or(String::new(), |at| format!(" until {}", to_the_second(at)));
+            (Hue::Cyan, format!("◷ {step} waits{until}"))
+        }
+        Event::WaitOver {
+            step,
+            expired,
+            output,
+            failure,
+        } => {
+            let why = if *expired {
+                "its time is up"
+            } else {
+                "its signal is there"
+            };
+            match failure {
+                Some(failure) => (
+                    Hue::Red,
+                    format!("✗ {step} has waited, {why}: {}", failed(failure)),
+                ),
+                None => {
+                    let output: String = output.iter().map(told).collect();
+                    (Hue::Green, format!("✓ {step} has waited, {why}{output}"))
+                }
+            }
+        }
+        Event::Signalled {
+            name,
+            sent,
+            late,
+            by,
+            reason,
+            ..
+        } => {
+            let late = if *late {
+                ", after its wait was over"
+            } else {
+                ""
+            };
+            (
+                Hue::Yellow,
+                format!("signal {name}{}{late}{}", asked(by, reason), told(sent)),
+            )
+        }
         Event::PassedOver { step } => (
             Hue::Dim,
             format!("» {step} is passed over: its condition does not hold"),
@@ -222,6 +275,14 @@ pub(crate) fn told(event: &Event<String>, payloads: bool) -> (Hue, String) {
         Event::AbandonRequested { by, reason } => {
             (Hue::Yellow, format!("giving up asked{}", asked(by, reason)))
         }
+        Event::Migrated(migrated) => {
+            let (from, to) = (migrated.from.version, migrated.version);
+            let asked = asked(&migrated.by, &migrated.reason);
+            (
+                Hue::Yellow,
+                format!("migrated from v{from} to v{to}{asked}"),
+            )
+        }
         Event::Parked(parking) => (
             Hue::Yellow,
             format!("! parked ({}): {}", parking.reason, parking.message),
@@ -256,7 +317,7 @@ pub(crate) fn decided(decision: &Decision<String>) -> String {
         };
         return format!("decided{inside} to go on without {without}");
     }
-    let cause = cause(&decision.cause);
+    let cause = cause(decision);
     let what = if decision.stop {
         "keep what is done"
     } else {
@@ -272,12 +333,16 @@ pub(crate) fn decided(decision: &Decision<String>) -> String {
     format!("decided{inside} {what}{which}, because {cause}{then}")
 }
 
-fn cause(cause: &Cause) -> String {
-    match cause {
+fn cause(decision: &Decision<String>) -> String {
+    let in_part = |why: &Explanation| why.saw.effect == FailedEffect::Done;
+    match &decision.cause {
+        Cause::Failures if !decision.why.is_empty() && decision.why.iter().all(in_part) => {
+            "of what is done in part".to_owned()
+        }
         Cause::Failures => "of what failed".to_owned(),
+        Cause::Absorbed => "the run goes on without what failed".to_owned(),
         Cause::Cancel => "the run was cancelled".to_owned(),
         Cause::Stop { reason } => format!("a step asked to stop: {reason}"),
-        Cause::Absorbed => "what failed is not needed".to_owned(),
         Cause::Operator { by, reason } => format!("an operator said so{}", asked(by, reason)),
     }
 }

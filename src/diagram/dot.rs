@@ -125,6 +125,7 @@ fn draw_level(
             Tie::Otherwise => vec![
                 "style=dashed".to_owned(),
                 "label=\"if it fails\"".to_owned(),
+                "fontname=\"sans-serif\"".to_owned(),
                 "fontsize=10".to_owned(),
             ],
         };
@@ -181,6 +182,8 @@ fn looks(step: &Shown, run: Option<&PartialResult>) -> String {
         }
         (fill, frame) = (look.fill, look.line);
     }
+    // What stands inside a frame is seen better on a paler ground.
+    let pale = if step.inside.is_some() { "66" } else { "" };
     let style = match kind {
         StepKind::Compensatable => "filled,rounded",
         StepKind::ReadOnly => "filled,rounded,dashed",
@@ -197,7 +200,7 @@ fn looks(step: &Shown, run: Option<&PartialResult>) -> String {
         _ => "",
     };
     format!(
-        "label=\"{label}\", style=\"{style}\", fillcolor=\"{fill}\", color=\"{frame}\"{pen}{several}"
+        "label=\"{label}\", style=\"{style}\", fillcolor=\"{fill}{pale}\", color=\"{frame}\"{pen}{several}"
     )
 }
 

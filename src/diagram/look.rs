@@ -142,7 +142,15 @@ pub(super) fn status_line(step: &StepReport) -> String {
     if step.attempts > 1 {
         let _ = write!(line, " · {} attempts", step.attempts);
     }
-    if step.round > 1 && step.status != StepStatus::Undone {
+    // An undo opens the next round, in which nothing has happened yet.
+    let begun = step
+        .calls
+        .last()
+        .is_none_or(|call| call.round == step.round);
+    if step.round > 1
+        && (begun || step.status != StepStatus::Failed)
+        && step.status != StepStatus::Undone
+    {
         let _ = write!(line, " · round {}", step.round);
     }
     let undos = undos(step);

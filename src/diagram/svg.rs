@@ -180,7 +180,9 @@ impl<'a> Cell<'a> {
         Cell {
             step: Some(step),
             width: label.width.max(around),
-            frame: inside.as_ref().map(|inside| label.height() + inside.high),
+            frame: inside
+                .as_ref()
+                .map(|inside| label.above_steps() + inside.high),
             label,
             inside,
         }
@@ -206,17 +208,15 @@ impl Cell<'_> {
     }
 }
 
-/// The edges of more boxes behind one.
+/// The edges of more boxes behind one. Arrows come from above, so they peep out below.
 fn stack(left: i64, top: i64, width: i64, high: i64, stroke: &str) -> String {
-    let right = left + width;
+    let (right, bottom) = (left + width, top + high);
     let behind = |by: i64| {
         format!(
-            "M{} {}V{}a12 12 0 0 1 12 -12H{}a12 12 0 0 1 12 12V{}a12 12 0 0 1 -12 12",
-            left + by + 2,
-            top,
-            top - by + 12,
-            right + by - 12,
-            top + high - by - 12,
+            "M{right} {}a12 12 0 0 1 {by} 12V{}a12 12 0 0 1 -12 12H{}a12 12 0 0 1 -12 -{by}",
+            top + by,
+            bottom + by - 12,
+            left + by + 12,
         )
     };
     format!(
@@ -238,8 +238,8 @@ impl<'a> Board<'a> {
         };
         let widths: Vec<i64> = cells.iter().map(|cell| cell.width).collect();
         let placed = place(layer, &level.edges, &widths);
-        let boxes = cells.iter().map(|cell| cell.label.height());
-        let boxes = boxes.max().unwrap_or(BOX);
+        let boxes = cells.iter().filter(|cell| cell.frame.is_none());
+        let boxes = boxes.map(|cell| cell.label.height()).max().unwrap_or(BOX);
         let mut highs = vec![0; placed.layers];
         for (cell, &layer) in cells.iter_mut().zip(&placed.layer) {
             highs[layer] = cell.frame.unwrap_or(boxes).max(highs[layer]);
@@ -306,7 +306,7 @@ impl<'a> Board<'a> {
             if let Some(inside) = &cell.inside {
                 let edge = middle - cell.width / 2;
                 let corner = middle - inside.placed.width / 2;
-                let below = top + from + cell.label.height();
+                let below = top + from + cell.label.above_steps();
                 inside.draw(out, corner, below, (edge + 6, edge + cell.width - 6));
             }
         }
@@ -553,6 +553,11 @@ impl Label {
             status: None,
             strips: Vec::new(),
         }
+    }
+
+    /// The room that it takes in a frame, over the steps inside.
+    fn above_steps(&self) -> i64 {
+        self.height() + if self.strips.is_empty() { 0 } else { 8 }
     }
 
     fn height(&self) -> i64 {

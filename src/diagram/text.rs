@@ -135,17 +135,19 @@ fn layered(out: &mut String, level: &Level, around: &str, words: Words) {
                 (_, false) => format!("{around}{:<digits$}  ├─", "│"),
             };
             let step = &level.steps[index];
+            let goes_on = layer + 1 < layers.len() || no_return == Some(layer);
+            let spine = if goes_on { "│" } else { "" };
+            // Outside of all steps a line that goes on is told from a new one by the spine.
+            let beside = if around.is_empty() { "│" } else { spine };
             line(
                 out,
                 &lead,
-                &format!("{around}│"),
+                &format!("{around}{beside}"),
                 names,
                 step,
                 &words(level, index),
             );
             if let Some(inside) = &step.inside {
-                let goes_on = layer + 1 < layers.len() || no_return == Some(layer);
-                let spine = if goes_on { "│" } else { "" };
                 let branch = if last { " " } else { "│" };
                 let around = format!("{around}{spine:<digits$}  {branch}  ");
                 draw(out, inside, &around, words);

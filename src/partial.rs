@@ -485,6 +485,9 @@ pub struct CancelReport {
     pub told: CancelTold,
 }
 
+/// So many steps are named in a sentence.
+const NAMED: usize = 10;
+
 impl PartialResult {
     /// The version of the form.
     pub const SCHEMA: u32 = 1;
@@ -634,10 +637,15 @@ impl PartialResult {
             .iter()
             .map(|standing| standing.step.as_str())
             .collect();
-        let standing = if standing.is_empty() {
-            "nothing".to_owned()
-        } else {
-            standing.join(", ")
+        let standing = match standing.as_slice() {
+            [] => "nothing".to_owned(),
+            // A fan-out may leave ten thousand effects; they are in `outstanding`.
+            [named @ .., _, _] if named.len() >= NAMED => format!(
+                "{} and {} more",
+                standing[..NAMED].join(", "),
+                standing.len() - NAMED
+            ),
+            all => all.join(", "),
         };
         match (self.standing, self.strategy) {
             (Standing::Completed, _) => "all steps are done".to_owned(),

@@ -42,36 +42,20 @@ mod dot;
 mod layers;
 mod look;
 mod mermaid;
+mod nest;
 mod page;
 mod place;
+mod rows;
 mod svg;
 mod text;
 mod timeline;
 
 pub use dot::{dot, run_dot};
 pub use mermaid::{mermaid, run_mermaid};
+pub use rows::{Counts, Row, rows};
 pub use svg::{run_svg, svg};
 pub use text::{run_text, text};
 pub use timeline::{timeline_svg, timeline_text, timeline_text_within};
-
-use crate::saga::{GraphStep, StepKind};
-
-/// What is said of a step beside its name, in words.
-fn marks(step: &GraphStep) -> Vec<&'static str> {
-    let mut marks = Vec::new();
-    if step.is_pivot() {
-        marks.push("pivot");
-    }
-    match step.kind() {
-        StepKind::Compensatable => {}
-        StepKind::ReadOnly => marks.push("read-only"),
-        StepKind::Irreversible => marks.push("irreversible"),
-    }
-    if step.is_checkpoint() {
-        marks.push("checkpoint");
-    }
-    marks
-}
 
 /// A name for people: an outline read from a journal may hold anything, and control characters would
 /// command the terminal or break the document.
@@ -104,7 +88,7 @@ fn columns(text: &str) -> usize {
 mod tests {
     use super::*;
     use crate::partial::PartialResult;
-    use crate::saga::{Outline, OutlineStep};
+    use crate::saga::{Outline, OutlineStep, StepKind};
 
     #[test]
     fn a_foreign_outline_neither_commands_the_terminal_nor_runs_in_a_circle() {

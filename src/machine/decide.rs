@@ -529,11 +529,13 @@ impl State {
             .nodes
             .iter()
             .find_map(|node| node.undo_failure.as_deref());
-        let mode = inner.map_or(FailureMode::StepState, |failure| failure.mode.clone());
-        let node = self.node(step);
-        let failure = Failure::new(mode, parking.message.clone())
-            .retryable(false)
-            .at(&*self.table.name(step), node.round, node.undo_attempts);
+        // Whoever reads of it has to look for the step whose undo it was.
+        let failure = inner.cloned().unwrap_or_else(|| {
+            let node = self.node(step);
+            Failure::new(FailureMode::StepState, parking.message.clone())
+                .retryable(false)
+                .at(&*self.table.name(step), node.round, node.undo_attempts)
+        });
         Event::UndoFailed {
             step,
             failure: Box::new(failure),
@@ -650,6 +652,9 @@ impl Scope {
             .steps()
             .filter(|&step| self.seen(step).undo == UndoStatus::Failed)
             .map(|step| match &self.seen(step).undo_failure {
+                Some(failure) if !failure.step.is_empty() => {
+                    format!("`{}` ({})", failure.step, failure.message)
+                }
                 Some(failure) => format!("{} ({})", named(step), failure.message),
                 None => named(step),
             })

@@ -247,6 +247,11 @@ impl GraphStep {
         self.undone_by.as_deref()
     }
 
+    /// Whether it calls nothing, and waits for a signal or a time.
+    pub(crate) fn waits(&self) -> bool {
+        matches!(self.form, Form::Wait { .. })
+    }
+
     /// Whether it waits for a signal.
     #[must_use]
     pub fn waits_for_signal(&self) -> bool {

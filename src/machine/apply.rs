@@ -248,15 +248,17 @@ impl State {
         if self.scope(ix).phase == Phase::Unwinding && self.scope(ix).unwind.remaining == 0 {
             self.after_unwinding(graph, ix);
         }
-        if ix != ScopeIx::ROOT {
-            if let Some(parking) = self.scopes[ix.at()].park_wanted.take() {
-                self.want_parked(root, parking);
-            } else if self.scope(ix).is_stuck() && !self.is_undone_from_outside(ix) {
-                let parking = self.scope(ix).stuck_unwinding(graph);
-                self.want_parked(root, parking);
-            }
-            self.tell_beyond(root, ix);
+        if ix == ScopeIx::ROOT {
+            self.root_mut().skip_stale();
+            return self.stir(ix);
         }
+        if let Some(parking) = self.scopes[ix.at()].park_wanted.take() {
+            self.want_parked(root, parking);
+        } else if self.scope(ix).is_stuck() && !self.is_undone_from_outside(ix) {
+            let parking = self.scope(ix).stuck_unwinding(graph);
+            self.want_parked(root, parking);
+        }
+        self.tell_beyond(root, ix);
         self.scopes[ix.at()].skip_stale();
         self.account(root, ix);
         let around: Vec<ScopeIx> = self.around(ix).map(|(around, _)| around).collect();

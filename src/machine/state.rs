@@ -174,11 +174,14 @@ impl State {
     pub(crate) fn graph_of<'a>(&self, root: &'a Graph, scope: ScopeIx) -> &'a Graph {
         match self.scope(scope).inside {
             None => root,
-            Some((around, step)) => {
-                let around = self.graph_of(root, around);
-                around.step(step).inside().unwrap_or(around)
-            }
+            Some((around, step)) => self.graph_inside(root, around, step),
         }
+    }
+
+    /// Apart from the above, so that a flat saga pays for no call.
+    fn graph_inside<'a>(&self, root: &'a Graph, around: ScopeIx, step: NodeIx) -> &'a Graph {
+        let around = self.graph_of(root, around);
+        around.step(step).inside().unwrap_or(around)
     }
 
     /// The step with this path, if the run has it by now.

@@ -87,11 +87,19 @@ pub(super) fn definition_of<'a>(
 ) -> &'a Arc<Definition> {
     match state.scope(ix).inside {
         None => root,
-        Some((around, step)) => {
-            let around = definition_of(root, state, around);
-            around.bodies(step).inside.as_ref().unwrap_or(around)
-        }
+        Some((around, step)) => definition_inside(root, state, around, step),
     }
+}
+
+/// Apart from the above, so that a flat saga pays for no call.
+fn definition_inside<'a>(
+    root: &'a Arc<Definition>,
+    state: &State,
+    around: ScopeIx,
+    step: NodeIx,
+) -> &'a Arc<Definition> {
+    let around = definition_of(root, state, around);
+    around.bodies(step).inside.as_ref().unwrap_or(around)
 }
 
 /// The code of a step.

@@ -108,6 +108,9 @@ impl Timestamp {
         Timestamp(micros)
     }
 
+    /// Later than any instant: when a run goes on that waits for a signal without a limit.
+    pub const NEVER: Timestamp = Timestamp(i64::MAX);
+
     /// Microseconds since the epoch.
     #[must_use]
     pub const fn as_micros(self) -> i64 {

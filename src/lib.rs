@@ -70,24 +70,25 @@ pub mod testkit;
 mod trace_context;
 
 pub use coordinator::{
-    BuildError, Clock, CommandError, Coordinator, CoordinatorBuilder, GetError, OutcomeError,
-    PoliciesError, Resolution, RunHandle, StartError, StartOptions, SystemClock, Watch,
-    WatchedEvent,
+    BuildError, Clock, CommandError, Coordinator, CoordinatorBuilder, GetError, Migration,
+    MigrationFrom, OutcomeError, PoliciesError, Resolution, RunHandle, StartError, StartOptions,
+    SystemClock, Told, Watch, WatchedEvent,
 };
 pub use failure::FailureMode;
 pub use ids::{RunId, Timestamp};
 pub use journal::CancelTold;
-pub use machine::{Happened, Moment};
+pub use machine::{Happened, Moment, SignalTold};
 pub use partial::{
     AttemptReport, CallEnd, CallKind, CallReport, CancelReport, CompensationReport, Completed,
     EffectReport, Outcome, Outstanding, PartialResult, PauseReport, StepReport, StepStatus,
 };
 pub use policy::{RecoveryPolicy, RecoveryStrategy, Retry};
 pub use saga::{
-    AsStep, Choice, Fault, ForEach, Graph, GraphStep, Inputs, Mapped, Node, NodeIx, OnStop,
-    Outline, OutlineForm, OutlineStep, Part, Saga, SagaBuilder, SagaError, Siblings, SomeNode,
-    StepKind, StepSpec, UndoOrder, UndoRule, first_of, irreversible, irreversible_fn, read_only,
-    read_only_fn, step, step_fn, step_with,
+    Approval, ApprovalStep, ApprovalVerdict, AsStep, Choice, Delay, Fault, ForEach, Graph,
+    GraphStep, Inputs, Mapped, Node, NodeIx, OnStop, Outline, OutlineForm, OutlineStep,
+    OutlineWait, Part, Saga, SagaBuilder, SagaError, Siblings, SomeNode, StepKind, StepSpec,
+    UndoOrder, UndoRule, Wait, approval, delay, first_of, irreversible, irreversible_fn, read_only,
+    read_only_fn, step, step_fn, step_with, wait_for,
 };
 pub use step::{
     Action, Effect, Payload, Probe, Probed, ResultExt, Step, StepContext, StepError, StepIx, Value,
@@ -103,6 +104,9 @@ mod readme {}
 #[doc = include_str!("../docs/defining.md")]
 mod defining {}
 
+#[cfg(doctest)]
+#[doc = include_str!("../docs/evolution.md")]
+mod evolution {}
 #[cfg(doctest)]
 #[doc = include_str!("../docs/policies.md")]
 mod policies {}

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::failure::{Failure, FailureMode};
+use crate::failure::{Failure, FailureMode, PartialSuccess};
 use crate::ids::{RunId, Timestamp};
 use crate::journal::{CancelTold, Cause, End, Parking, Standing, VerbName};
 use crate::machine::{
@@ -192,6 +192,8 @@ pub enum StepStatus {
     Running,
     /// Its next attempt waits.
     Retrying,
+    /// It waits for a signal, or for a time.
+    Waiting,
     /// Its attempt was interrupted, or its retry dropped.
     Interrupted,
     /// It is done.
@@ -241,6 +243,12 @@ pub struct StepReport {
     /// Its output, if it is done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<Value>,
+    /// How far its `execute` came in this round, by the last report that was written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<Value>,
+    /// What it says of itself, if it did a part of its work.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partial: Option<PartialSuccess>,
     /// When its last attempt was announced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Timestamp>,
@@ -487,6 +495,7 @@ impl PartialResult {
                 StepStatus::Pending
                     | StepStatus::Running
                     | StepStatus::Retrying
+                    | StepStatus::Waiting
                     | StepStatus::Interrupted
             )
         });
@@ -495,11 +504,14 @@ impl PartialResult {
         let failing = decision.and_then(|decision| decision.failed.first().copied());
         let failing = failing.or_else(|| first_failed(state));
         let failure = failing.and_then(|step| state.node(step).failure.as_deref());
-        let failure_mode = failure.map(|failure| failure.mode.clone()).or_else(|| {
-            decision
-                .and_then(|decision| decision.why.first())
-                .map(|why| why.saw.mode.clone())
-        });
+        let failure_mode = failing
+            .and_then(|step| state.node(step).went_wrong())
+            .cloned()
+            .or_else(|| {
+                decision
+                    .and_then(|decision| decision.why.first())
+                    .map(|why| why.saw.mode.clone())
+            });
         // A step may have failed because of one inside it.
         let failing_step = failing.map(|step| match failure {
             Some(failure) if !failure.step.is_empty() => failure.step.clone(),
@@ -515,7 +527,7 @@ impl PartialResult {
             saga: graph.saga().to_owned(),
             version: graph.version(),
             trace_id: state.header.trace_id.clone(),
-            standing: state.standing(None),
+            standing: state.standing(state.rests_until()),
             total,
             completed,
             remaining,
@@ -724,6 +736,7 @@ fn status(node: &NodeState) -> StepStatus {
             Status::Waiting | Status::Ready => StepStatus::Pending,
             Status::Running => StepStatus::Running,
             Status::Sleeping { .. } => StepStatus::Retrying,
+            Status::Awaiting { .. } => StepStatus::Waiting,
             Status::Dropped => StepStatus::Interrupted,
             Status::Done if node.skipped => StepStatus::Skipped,
             Status::Done if node.passed_over => StepStatus::PassedOver,
@@ -745,6 +758,8 @@ fn step_report(name: &str, node: &NodeState) -> StepReport {
         round: node.round,
         attempts: node.attempts,
         output: node.output.clone().filter(|_| !node.passed_over),
+        progress: node.progress.clone(),
+        partial: node.in_part().cloned(),
         started_at: node.started_at,
         ended_at: node.ended_at,
         took_us: u64::try_from(node.took.as_micros()).unwrap_or(u64::MAX),

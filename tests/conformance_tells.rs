@@ -11,8 +11,8 @@ use amends::RunId;
 use amends::journal::{AppendId, Command, CommandAnswer, Journal, Standing, Verb};
 use amends::saga::Outline;
 use amends::store::{
-    Append, AppendError, Appending, CommandEntry, LoadError, MemoryStore, PruneFilter, Pruned,
-    RunEntry, RunFilter, Store, StoreError, SubmitError,
+    Append, AppendError, Appending, CommandEntry, KnownDefinition, LoadError, MemoryStore,
+    PruneFilter, Pruned, RunEntry, RunFilter, Store, StoreError, SubmitError,
 };
 use amends::testkit::conformance;
 use async_trait::async_trait;
@@ -29,6 +29,8 @@ enum Fault {
     ListsEndedRuns,
     TakesPatterns,
     ForgetsOutlines,
+    ForgetsWhoHandles,
+    KeepsVersions,
     KeepsRepeatedCommands,
     ChangesAnswers,
     ForgetsTheNewest,
@@ -91,6 +93,9 @@ impl Store for Broken {
 
     async fn find(&self, run: &RunId) -> Result<Option<RunEntry>, StoreError> {
         let mut found = self.store.find(run).await?;
+        if let (Fault::KeepsVersions, Some(entry)) = (self.fault, &mut found) {
+            entry.version -= u32::from(entry.version == 2);
+        }
         if let (Fault::ChangesStandings, Some(entry)) = (self.fault, &mut found)
             && entry.standing == Standing::Parked
         {
@@ -188,6 +193,20 @@ impl Store for Broken {
         self.store.recall(saga, version, fingerprint).await
     }
 
+    async fn register(&self, definitions: &[KnownDefinition]) -> Result<(), StoreError> {
+        if self.fault == Fault::ForgetsWhoHandles {
+            for definition in definitions {
+                self.store.remember(&definition.outline).await?;
+            }
+            return Ok(());
+        }
+        self.store.register(definitions).await
+    }
+
+    async fn definitions(&self) -> Result<Vec<KnownDefinition>, StoreError> {
+        self.store.definitions().await
+    }
+
     fn keeps_values(&self) -> bool {
         true
     }
@@ -269,6 +288,7 @@ async fn a_page_that_repeats_a_run_is_told() {
     assert_eq!(
         broken,
         [
+            "a_migrated_run_is_listed_under_its_new_version",
             "pages_give_each_run_once",
             "pages_stay_in_order_while_runs_start",
             "runs_are_counted_by_saga_and_standing",
@@ -301,6 +321,22 @@ async fn a_forgotten_outline_is_told() {
     assert_eq!(
         broken_by(Fault::ForgetsOutlines).await,
         ["outlines_are_kept_once"]
+    );
+}
+
+#[tokio::test]
+async fn a_definition_without_its_handler_is_told() {
+    assert_eq!(
+        broken_by(Fault::ForgetsWhoHandles).await,
+        ["definitions_say_who_handles_them"]
+    );
+}
+
+#[tokio::test]
+async fn a_version_that_stays_is_told() {
+    assert_eq!(
+        broken_by(Fault::KeepsVersions).await,
+        ["a_migrated_run_is_listed_under_its_new_version"]
     );
 }
 

@@ -89,6 +89,8 @@ fn decision(
             Event::StepDone {
                 step,
                 output: Value::typed(Arc::new(1_u64)),
+                partial: None,
+                asks: false,
                 took_us: 0,
             }
         } else {

@@ -77,7 +77,7 @@ fn the_example_of_the_page_says_what_the_same_in_rust_says() {
 #[test]
 fn every_example_of_the_page_can_be_read() {
     let blocks = blocks(PAGE);
-    assert_eq!(blocks.len(), 3);
+    assert_eq!(blocks.len(), 4);
     for block in blocks {
         read(block);
     }
@@ -140,6 +140,7 @@ fn every_condition_survives_the_round_trip_in_its_order() {
         Condition::Step("a\"b\\*\u{7}\n é".to_owned()),
         Condition::Effect(FailedEffect::InDoubt),
         Condition::Effect(FailedEffect::NotDone),
+        Condition::Effect(FailedEffect::Done),
         Condition::RecoveriesAtLeast(7),
         Condition::ElapsedAtLeast(Duration::from_millis(93_784_005)),
     ];

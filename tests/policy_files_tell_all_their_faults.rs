@@ -376,6 +376,10 @@ fn rules_that_are_never_reached_are_faults() {
         ),
         ("{ step = \"charge-*\" }", "{ step = \"charge-card\" }"),
         ("{ step = \"*\" }", "{ step = \"charge-*\" }"),
+        (
+            "{ effect = \"done\" }",
+            "{ effect = \"done\", step = \"a\" }",
+        ),
     ] {
         assert!(pair(first, second), "{first} hides {second}");
     }
@@ -404,6 +408,12 @@ fn rules_that_are_never_reached_are_faults() {
         ),
         ("{ step = \"charge-card\" }", "{ step = \"charge-*\" }"),
         ("{ step = \"a*\" }", "{ step = \"*a\" }"),
+        // What is done in part is seen by rules only that name it.
+        ("{}", "{ effect = \"done\" }"),
+        (
+            "{ category = \"agent\" }",
+            "{ mode = \"partial_step_failures\" }",
+        ),
     ] {
         assert!(!pair(first, second), "{first} does not hide {second}");
     }

@@ -17,7 +17,8 @@ use amends::step::Value;
 use amends::store::{MemoryStore, Store};
 use amends::testkit::{Fault, VirtualClock, World};
 use amends::{
-    CommandError, Coordinator, PartialResult, RecoveryPolicy, RecoveryStrategy, Retry, RunId, Saga,
+    CommandError, Coordinator, Migration, PartialResult, RecoveryPolicy, RecoveryStrategy, Retry,
+    RunId, Saga,
 };
 
 /// Longer than anything that a test waits for before it asks.
@@ -40,6 +41,11 @@ struct Place {
 
 /// `reserve`; then `charge` and `pack` side by side; then `ship`.
 fn order(world: &World, policy: RecoveryStrategy) -> Saga<u64, String> {
+    version(world, policy, 1, "ship")
+}
+
+/// The same, with its last step called otherwise.
+fn version(world: &World, policy: RecoveryStrategy, version: u32, ship: &str) -> Saga<u64, String> {
     let slow = |most| {
         Retry::constant()
             .initial(LONG)
@@ -47,6 +53,7 @@ fn order(world: &World, policy: RecoveryStrategy) -> Saga<u64, String> {
             .max_attempts(most)
     };
     let mut saga = Saga::builder::<u64>("order").policy(RecoveryPolicy::new("table", policy));
+    saga = saga.version(version);
     let n = saga.input();
     let reserve = saga.add(world.step::<u64>("reserve"), n);
     let charge = world
@@ -58,7 +65,7 @@ fn order(world: &World, policy: RecoveryStrategy) -> Saga<u64, String> {
         .compensation_timeout(10 * LONG);
     let charge = saga.add(charge, reserve);
     let pack = saga.add(world.step::<String>("pack").retry(Retry::none()), reserve);
-    let ship = world.step::<(String, String)>("ship").retry(Retry::none());
+    let ship = world.step::<(String, String)>(ship).retry(Retry::none());
     let ship = saga.add(ship, (charge, pack));
     saga.returns(ship).unwrap()
 }
@@ -320,6 +327,7 @@ fn asked(verb: VerbName) -> Verb {
         VerbName::Pause => Verb::Pause,
         VerbName::Resume => Verb::Resume,
         VerbName::Abandon => Verb::Abandon,
+        VerbName::Migrate => Verb::Migrate { to: None },
         other => panic!("no example of {other}"),
     }
 }
@@ -415,6 +423,19 @@ async fn every_verb_at_every_stage_is_taken_or_refused_as_the_table_says() {
             let told = held.coordinator.command(&command).await;
             cells += 1;
             match verdict(verb, place.stage) {
+                // Where the code of the run is, nothing is to be migrated.
+                Verdict::Taken(_) if verb == VerbName::Migrate => {
+                    let Err(CommandError::Refused {
+                        why, legal: takes, ..
+                    }) = told
+                    else {
+                        panic!("{cell} is taken: {told:?}")
+                    };
+                    assert!(matches!(why, Refused::Unavailable(_)), "{cell}: {why}");
+                    assert_eq!(takes, legal, "{cell}");
+                    assert_eq!(held.journal().await, before, "{cell}");
+                    migrated(held, place, &command, &cell).await;
+                }
                 Verdict::Taken(_) => {
                     assert!(told.is_ok(), "{cell}: {told:?}");
                     let after = held.journal().await;
@@ -462,6 +483,50 @@ async fn every_verb_at_every_stage_is_taken_or_refused_as_the_table_says() {
             "no run is {stage}"
         );
     }
+}
+
+/// The next coordinator has no code for the run, but a migration to what it has: then the run is parked.
+async fn migrated(held: Held, place: &Place, command: &Command, cell: &str) {
+    let Held {
+        world,
+        store,
+        coordinator,
+        ..
+    } = held;
+    drop(coordinator);
+    tokio::time::sleep(LONG / 10).await;
+    let saga = version(&world, place.policy, 2, "send");
+    let next = Coordinator::builder_shared(store.clone())
+        .clock(VirtualClock::new())
+        .register(&saga)
+        .migrate(Migration::from_version(1).to(&saga).rename("ship", "send"));
+    let next = next.build().await.unwrap();
+    assert_eq!(next.all_resumed().await, 0, "{cell}");
+    let told = next.command(command).await;
+    assert!(told.is_ok(), "{cell}: {told:?}");
+    let held = Held {
+        world,
+        store,
+        coordinator: next,
+        saga,
+        run: command.run.clone(),
+    };
+    let partial = held.partial().await;
+    assert_eq!(
+        (partial.version, partial.standing),
+        (2, Standing::Parked),
+        "{cell}"
+    );
+    let journal = held.journal().await;
+    let record = journal.last().unwrap();
+    for word in [
+        command.token.as_str(),
+        r#""migrated":"#,
+        r#""by":"ann","reason":"because""#,
+    ] {
+        assert!(record.contains(word), "{cell}: {record}");
+    }
+    assert!(held.at_rest().await.starts_with("parked: "), "{cell}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::failure::{Classifier, Failure, FailureMode};
 use crate::machine::AttemptResult;
 use crate::saga::BoxFuture;
-use crate::step::{ErrorKind, Probed, StepError, StepIx, StopSignal, Value, panic_message};
+use crate::step::{ErrorKind, Probed, Pulse, StepError, StepIx, StopSignal, Value, panic_message};
 
 /// A call that is over.
 #[derive(Debug)]
@@ -19,6 +19,8 @@ pub(super) struct CallEnd {
     pub(super) step: StepIx,
     pub(super) came: Came,
     pub(super) took: Duration,
+    /// What it told last of how far it came, if that is not written yet.
+    pub(super) progress: Option<Value>,
 }
 
 /// What came of it.
@@ -58,6 +60,9 @@ impl Permits {
 pub(super) struct Call {
     pub(super) step: StepIx,
     pub(super) timeout: Duration,
+    /// How long it may be silent.
+    pub(super) heartbeat: Option<Duration>,
+    pub(super) pulse: Arc<Pulse>,
     pub(super) classifier: Arc<Classifier>,
     /// Whether a classifier's `NotDone` counts (rule E2).
     pub(super) atomic: bool,
@@ -70,15 +75,19 @@ enum Guarded<T> {
     Returned(Result<T, StepError>),
     Panicked(String),
     TimedOut,
+    Silent,
     Dropped,
 }
 
-/// Runs a future of the user's: panics become failures, and past the time-out it is dropped (rules F2, F4).
+/// Runs a future of the user's: panics become failures, and past its time-out, or after too long a silence, it
+/// is dropped (rules F2, F4).
 async fn guard<T>(
+    call: &Call,
     future: BoxFuture<Result<T, StepError>>,
-    timeout: Duration,
     stop: Option<&StopSignal>,
 ) -> Guarded<T> {
+    // It was announced earlier, and may have waited since.
+    call.pulse.beat();
     let mut caught = AssertUnwindSafe(future).catch_unwind();
     let ended = tokio::select! {
         biased;
@@ -86,7 +95,8 @@ async fn guard<T>(
             Ok(returned) => return Guarded::Returned(returned),
             Err(panic) => return Guarded::Panicked(panic_message(&*panic)),
         },
-        () = tokio::time::sleep(timeout) => Guarded::TimedOut,
+        () = tokio::time::sleep(call.timeout) => Guarded::TimedOut,
+        () = call.pulse.stops(call.heartbeat) => Guarded::Silent,
         () = dropped(stop) => Guarded::Dropped,
     };
     // Dropping it runs user code too.
@@ -115,6 +125,14 @@ impl Call {
         )
     }
 
+    fn silent(&self) -> Failure {
+        let limit = self.heartbeat.unwrap_or_default();
+        Failure::new(
+            FailureMode::StepTimeout,
+            format!("no heartbeat within {limit:?}"),
+        )
+    }
+
     pub(super) async fn execute(
         self,
         future: BoxFuture<Result<Value, StepError>>,
@@ -122,14 +140,19 @@ impl Call {
         permits: Permits,
     ) -> CallEnd {
         let began = Instant::now();
-        let result = match guard(future, self.timeout, stop.as_deref()).await {
+        let ended = guard(&self, future, stop.as_deref()).await;
+        let last = self.pulse.end();
+        let result = match ended {
             Guarded::Returned(Ok(mut output)) => match self.encodes.then(|| output.encode()) {
                 // The effect is there, but can't be told: in doubt, and no retry would help.
                 Some(Err(error)) => AttemptResult::Failed(Failure::new(
                     FailureMode::StepContract,
                     error.to_string(),
                 )),
-                Some(Ok(())) | None => AttemptResult::Done(output),
+                Some(Ok(())) | None => match last.part {
+                    Some(part) => AttemptResult::DoneInPart(output, Box::new(part)),
+                    None => AttemptResult::Done(output),
+                },
             },
             Guarded::Returned(Err(error)) => match error.kind() {
                 ErrorKind::Stop(reason) => AttemptResult::Stopped(reason.clone()),
@@ -139,6 +162,7 @@ impl Call {
             },
             Guarded::Panicked(message) => AttemptResult::Failed(Call::panicked(&message)),
             Guarded::TimedOut => AttemptResult::Failed(self.timed_out()),
+            Guarded::Silent => AttemptResult::Failed(self.silent()),
             Guarded::Dropped => AttemptResult::Interrupted,
         };
         drop(permits);
@@ -146,6 +170,7 @@ impl Call {
             step: self.step,
             came: Came::Execute(result),
             took: began.elapsed(),
+            progress: last.progress,
         }
     }
 
@@ -160,10 +185,11 @@ impl Call {
                 step: self.step,
                 came: Came::Undo(AttemptResult::NotStarted),
                 took: Duration::ZERO,
+                progress: None,
             };
         };
         let began = Instant::now();
-        let result = match guard(future, self.timeout, None).await {
+        let result = match guard(&self, future, None).await {
             Guarded::Returned(Ok(())) => AttemptResult::Undone,
             Guarded::Returned(Err(error)) => {
                 let said = error.says_whether_to_retry();
@@ -178,11 +204,13 @@ impl Call {
             }
             Guarded::Panicked(message) => AttemptResult::Failed(Call::panicked(&message)),
             Guarded::TimedOut | Guarded::Dropped => AttemptResult::Failed(self.timed_out()),
+            Guarded::Silent => AttemptResult::Failed(self.silent()),
         };
         CallEnd {
             step: self.step,
             came: Came::Undo(result),
             took: began.elapsed(),
+            progress: None,
         }
     }
 
@@ -192,7 +220,7 @@ impl Call {
         future: BoxFuture<Result<Probed<Value>, StepError>>,
     ) -> CallEnd {
         let began = Instant::now();
-        let (answer, error) = match guard(future, self.timeout, None).await {
+        let (answer, error) = match guard(&self, future, None).await {
             Guarded::Returned(Ok(Probed::Done(mut output))) => {
                 match self.encodes.then(|| output.encode()) {
                     Some(Err(error)) => (Probed::Unknown, Some(error.to_string())),
@@ -204,7 +232,7 @@ impl Call {
             Guarded::Panicked(message) => {
                 (Probed::Unknown, Some(format!("it panicked: {message}")))
             }
-            Guarded::TimedOut | Guarded::Dropped => {
+            Guarded::TimedOut | Guarded::Silent | Guarded::Dropped => {
                 (Probed::Unknown, Some(self.timed_out().message))
             }
         };
@@ -212,6 +240,7 @@ impl Call {
             step: self.step,
             came: Came::Probe(answer, error),
             took: began.elapsed(),
+            progress: None,
         }
     }
 }

@@ -9,13 +9,15 @@ use tokio::sync::Semaphore;
 
 use crate::coordinator::clock::{Clock, SystemClock};
 use crate::coordinator::error::BuildError;
+use crate::coordinator::migrate::known_definitions;
+use crate::coordinator::migration::Migration;
 use crate::coordinator::shared::{Registered, Setup, Shared, replace_policies};
 use crate::coordinator::{Coordinator, mailbox, resume, timers};
 use crate::failure::{Classifier, Classify};
 use crate::ids::random_u128;
 use crate::observe::Meters;
 use crate::policy::PolicySet;
-use crate::saga::{Definition, Outline, Saga};
+use crate::saga::{Definition, Saga};
 use crate::store::Store;
 
 /// Settings of a [`Coordinator`], each with a default.
@@ -25,6 +27,7 @@ pub struct CoordinatorBuilder {
     worker: String,
     classifier: Classifier,
     definitions: Vec<Arc<Definition>>,
+    migrations: Vec<Migration>,
     policies: Vec<(String, PolicySet)>,
     max_runs: Option<usize>,
     max_attempts: Option<usize>,
@@ -40,6 +43,7 @@ impl CoordinatorBuilder {
             worker: "amends".to_owned(),
             classifier: Classifier::new(),
             definitions: Vec::new(),
+            migrations: Vec::new(),
             policies: Vec::new(),
             max_runs: Some(10_000),
             max_attempts: None,
@@ -52,6 +56,14 @@ impl CoordinatorBuilder {
     #[must_use]
     pub fn register<I, O>(mut self, saga: &Saga<I, O>) -> Self {
         self.definitions.push(Arc::clone(&saga.definition));
+        self
+    }
+
+    /// Declares how runs of a definition that isn't registered go on with one that is. Nothing is migrated
+    /// before somebody [says so](Coordinator::migrate), run by run.
+    #[must_use]
+    pub fn migrate(mut self, migration: Migration) -> Self {
+        self.migrations.push(migration);
         self
     }
 
@@ -118,7 +130,7 @@ impl CoordinatorBuilder {
     ///
     /// # Errors
     ///
-    /// [`BuildError::TwoDefinitions`], [`BuildError::Policies`], or what the store failed with.
+    /// [`BuildError::TwoDefinitions`], [`BuildError::Policies`], [`BuildError::Migration`], or what the store failed with.
     ///
     /// # Panics
     ///
@@ -128,7 +140,6 @@ impl CoordinatorBuilder {
         let mut meters = Meters::new();
         for definition in self.definitions {
             let graph = &definition.graph;
-            self.store.remember(&Outline::of(graph)).await?;
             let versions = definitions.entry(graph.saga.to_string()).or_default();
             if let Some(other) = versions.get(&graph.version)
                 && other.definition.graph.fingerprint != graph.fingerprint
@@ -155,6 +166,8 @@ impl CoordinatorBuilder {
         for (saga, policies) in &self.policies {
             replace_policies(&definitions, saga, policies)?;
         }
+        let known = known_definitions(&*self.store, &definitions, &self.migrations).await?;
+        self.store.register(&known).await?;
         meters.count_parked(&*self.store).await?;
         let shared = Arc::new(Shared::new(Setup {
             store: self.store,
@@ -163,6 +176,8 @@ impl CoordinatorBuilder {
             worker: format!("{}-{:012x}", self.worker, random_u128() & 0xffff_ffff_ffff),
             classifier: self.classifier,
             definitions,
+            known,
+            migrations: self.migrations,
             max_runs: self.max_runs,
             max_attempts: self.max_attempts,
             grace: self.grace,

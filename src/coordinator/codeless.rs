@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use crate::coordinator::Shared;
+use crate::coordinator::commands::Told;
 use crate::coordinator::error::CommandError;
 use crate::coordinator::slot::{Asking, Settled, Slot};
-use crate::journal::{AppendId, Event, ParkReason, Parking, Record, VerbName};
+use crate::journal::{AppendId, Event, ParkReason, Parking, Record, Verb, VerbName};
 use crate::machine::{Asked, Refused, State};
 use crate::partial::Snapshot;
 use crate::saga::Graph;
@@ -27,16 +28,17 @@ pub(super) struct Codeless {
 }
 
 impl Shared {
-    /// A changed definition never runs by accident: the run is parked, with the difference (promise 9).
+    /// A changed definition never runs by accident: the run is parked, with the difference (promise 9). Says
+    /// whether it has been migrated to a definition that is here.
     pub(super) async fn park_changed(
         &self,
         slot: &Arc<Slot>,
         mut run: Codeless,
         differences: &[String],
-    ) {
+    ) -> bool {
         let message = format!(
             "saga `{}` version {} has changed since the run was started: {}. \
-             Register the old structure, or give the new one another version",
+             Register the old structure, give the new one another version, or declare a migration",
             run.graph.saga,
             run.graph.version,
             differences.join("; ")
@@ -48,26 +50,59 @@ impl Shared {
                 tracing::error!(run = %slot.run, %error, "the run could not be parked: the next start tries again");
             }
         }
-        for asking in slot.take_commands() {
-            let refused = Err(Refused::Unavailable(message.clone()));
-            self.command_without_code(slot, &mut run, asking, Some(refused))
-                .await;
+        if self
+            .commands_without_code(slot, &mut run, Some(&message))
+            .await
+        {
+            return true;
         }
         let why = "its definition has changed under the same version";
         self.settle_parked(slot, run.state, run.graph, why);
+        false
     }
 
     /// A run of a saga that isn't registered waits for a coordinator that has it (rule I3). It can be given up.
-    pub(super) async fn leave_alone(&self, slot: &Arc<Slot>, mut run: Codeless) {
-        for asking in slot.take_commands() {
-            self.command_without_code(slot, &mut run, asking, None)
-                .await;
+    /// Says whether it has been migrated to a definition that is here.
+    pub(super) async fn leave_alone(&self, slot: &Arc<Slot>, mut run: Codeless) -> bool {
+        if self.commands_without_code(slot, &mut run, None).await {
+            return true;
         }
         let why = format!(
             "saga `{}` version {} is not registered here",
             run.graph.saga, run.graph.version
         );
         self.refuse(slot, &why);
+        false
+    }
+
+    /// Carries out what needs no code, one after the other. After a migration the run has code: what comes then
+    /// is left to its driver.
+    async fn commands_without_code(
+        &self,
+        slot: &Arc<Slot>,
+        run: &mut Codeless,
+        otherwise: Option<&str>,
+    ) -> bool {
+        let mut commands = slot.take_commands();
+        while let Some(asking) = commands.pop_front() {
+            let token = asking.token.as_deref();
+            let known = token.is_some_and(|token| run.state.knows(token));
+            match asking.verb {
+                Verb::Migrate { to } if !known => {
+                    let migrated = self.migrate_without_code(slot, run, asking, to, &NEED_NO_CODE);
+                    if migrated.await {
+                        slot.put_back(commands);
+                        return true;
+                    }
+                }
+                _ => {
+                    let otherwise = otherwise.map(|why| Err(Refused::Unavailable(why.to_owned())));
+                    self.command_without_code(slot, run, asking, otherwise)
+                        .await;
+                }
+            }
+        }
+        false
     }
 
     /// Carries a command out that needs no code. Another gets `otherwise`, or is left for who has the code.
@@ -85,6 +120,7 @@ impl Shared {
         let asked = Asked {
             by: &asking.by,
             reason: &asking.reason,
+            at: asking.at,
         };
         let (graph, verb) = (Arc::clone(&run.graph), &asking.verb);
         let known = asking
@@ -109,15 +145,14 @@ impl Shared {
             return;
         };
         let answer = match events {
-            Ok(events) if events.is_empty() => Ok(None),
+            Ok(events) if events.is_empty() => Ok(Told::Done),
             Ok(events) => self
                 .append_without_code(slot, run, events)
                 .await
-                .map(|()| None)
+                .map(|()| Told::Done)
                 .map_err(|error| closed(error.to_string())),
             Err(why) => {
-                let mut legal = run.state.legal(&graph);
-                legal.retain(|verb| NEED_NO_CODE.contains(verb));
+                let legal = self.legal_without_code(run, &NEED_NO_CODE);
                 Err(CommandError::refused(&slot.run, why, legal))
             }
         };
@@ -126,7 +161,7 @@ impl Shared {
     }
 
     /// The claim that comes before anything else, where another coordinator had the run (rule W1).
-    fn claim(&self, state: &State) -> Option<Event<StepIx>> {
+    pub(super) fn claim(&self, state: &State) -> Option<Event<StepIx>> {
         (state.worker != self.worker && !state.is_ended()).then(|| Event::Claimed {
             fence: state.fence() + 1,
             worker: self.worker.clone(),

@@ -9,9 +9,28 @@ use crate::coordinator::slot::Asking;
 use crate::coordinator::{Coordinator, Shared};
 use crate::ids::RunId;
 use crate::journal::{CancelTold, Command, ResolvedEffect, Verb};
-use crate::machine::Refused;
+use crate::machine::{Refused, SignalTold};
 use crate::policy::RecoveryStrategy;
+use crate::saga::ApprovalVerdict;
 use crate::step::{Payload, Value};
+
+/// What whoever sent a command is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Told {
+    /// It is in the run's journal.
+    Done,
+    /// It was a cancel, and this is what becomes of it.
+    Cancel(CancelTold),
+    /// It was a signal.
+    Signal(SignalTold),
+}
+
+impl Told {
+    pub(super) fn cancel(told: Option<CancelTold>) -> Self {
+        told.map_or(Told::Done, Told::Cancel)
+    }
+}
 
 /// What an operator knows about an effect in doubt.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,7 +62,10 @@ impl Coordinator {
         reason: impl Into<String>,
     ) -> Result<CancelTold, CommandError> {
         let told = self.ask(run, Verb::Cancel, by, reason).await?;
-        Ok(told.unwrap_or(CancelTold::Accepted))
+        Ok(match told {
+            Told::Cancel(told) => told,
+            Told::Done | Told::Signal(_) => CancelTold::Accepted,
+        })
     }
 
     /// Lets a parked run go on with this strategy: `compensate` undoes it, the others retry. Grants
@@ -104,6 +126,76 @@ impl Coordinator {
         self.ask(run, Verb::Abandon, by, reason).await.map(drop)
     }
 
+    /// Sends a signal to a run: the step with the path `name` waits for it, or will (rule I5). Durable when
+    /// this returns. Each call is a signal of its own; to be able to send the same one again, make a
+    /// [`Command`] with a token of your own, and use [`command`](Self::command).
+    ///
+    /// Says whether the wait was over already.
+    ///
+    /// # Errors
+    ///
+    /// Where there is no such run, it has ended, its saga waits for no such signal, or the payload is not what
+    /// the wait wants.
+    pub async fn signal<T: Payload>(
+        &self,
+        run: &RunId,
+        name: &str,
+        payload: T,
+    ) -> Result<SignalTold, CommandError> {
+        self.signal_by(run, name, payload, "", "").await
+    }
+
+    /// Approves what an [`approval`](crate::approval) asks for.
+    ///
+    /// # Errors
+    ///
+    /// As for [`signal`](Self::signal), and where `by` is not one of the approvers, or there is no reason.
+    pub async fn approve(
+        &self,
+        run: &RunId,
+        name: &str,
+        by: &str,
+        reason: &str,
+    ) -> Result<SignalTold, CommandError> {
+        self.signal_by(run, name, ApprovalVerdict::Approved, by, reason)
+            .await
+    }
+
+    /// Denies what an [`approval`](crate::approval) asks for.
+    ///
+    /// # Errors
+    ///
+    /// As for [`approve`](Self::approve).
+    pub async fn deny(
+        &self,
+        run: &RunId,
+        name: &str,
+        by: &str,
+        reason: &str,
+    ) -> Result<SignalTold, CommandError> {
+        self.signal_by(run, name, ApprovalVerdict::Denied, by, reason)
+            .await
+    }
+
+    async fn signal_by<T: Payload>(
+        &self,
+        run: &RunId,
+        name: &str,
+        payload: T,
+        by: &str,
+        reason: &str,
+    ) -> Result<SignalTold, CommandError> {
+        let signal = Verb::Signal {
+            name: name.to_owned(),
+            payload: Value::typed(Arc::new(payload)),
+        };
+        let command = Command::new(run.clone(), signal).by(by).reason(reason);
+        Ok(match self.command(&command).await? {
+            Told::Signal(told) => told,
+            Told::Done | Told::Cancel(_) => SignalTold::Accepted,
+        })
+    }
+
     /// Carries out any command. What has no method of its own here, [`Verb::Pause`] say, goes this way, and
     /// so does what has to be safe to send again: the same token is carried out once, and the token is all that is
     /// compared.
@@ -118,29 +210,31 @@ impl Coordinator {
     /// # Cancel safety
     ///
     /// The command is on its way once this was polled; dropping the future only drops the answer.
-    pub async fn command(&self, command: &Command) -> Result<Option<CancelTold>, CommandError> {
+    pub async fn command(&self, command: &Command) -> Result<Told, CommandError> {
         let asking = |answer| Asking {
             verb: command.verb.clone(),
             by: command.by.clone(),
             reason: command.reason.clone(),
+            at: self.shared().clock.now(),
             token: Some(command.token.clone()),
             answer,
         };
         Shared::command(self.shared(), &command.run, asking).await
     }
 
-    async fn ask(
+    pub(super) async fn ask(
         &self,
         run: &RunId,
         verb: Verb,
         by: impl Into<String>,
         reason: impl Into<String>,
-    ) -> Result<Option<CancelTold>, CommandError> {
+    ) -> Result<Told, CommandError> {
         let (by, reason) = (by.into(), reason.into());
         let asking = |answer| Asking {
             verb,
             by,
             reason,
+            at: self.shared().clock.now(),
             token: None,
             answer,
         };
@@ -149,7 +243,7 @@ impl Coordinator {
 }
 
 /// Where the answer to a command goes.
-pub(super) type Answer = oneshot::Sender<Result<Option<CancelTold>, CommandError>>;
+pub(super) type Answer = oneshot::Sender<Result<Told, CommandError>>;
 
 impl Shared {
     /// Hands a command to the driver of its run, which is begun where there is none, and waits for the answer.
@@ -157,7 +251,7 @@ impl Shared {
         shared: &Arc<Shared>,
         run: &RunId,
         asking: impl FnOnce(Answer) -> Asking,
-    ) -> Result<Option<CancelTold>, CommandError> {
+    ) -> Result<Told, CommandError> {
         let closed = || CommandError::Closed {
             run: run.clone(),
             why: shared.why_closed(),

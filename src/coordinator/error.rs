@@ -23,6 +23,18 @@ pub enum BuildError {
     /// Policies were given for a saga that is not registered, or they are faulty.
     #[error(transparent)]
     Policies(#[from] PoliciesError),
+    /// A migration can't be carried out on any run.
+    #[error("the migration of saga `{saga}` from version {from} to {to}: {}", faults.join("; "))]
+    Migration {
+        /// The saga it leads to.
+        saga: String,
+        /// The version it leads from.
+        from: u32,
+        /// The version it leads to.
+        to: u32,
+        /// All that is wrong with it.
+        faults: Vec<String>,
+    },
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -11,10 +11,12 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use crate::coordinator::Shared;
+use crate::coordinator::commands::Told;
 use crate::coordinator::error::CommandError;
 use crate::coordinator::slot::Asking;
 use crate::ids::RunId;
 use crate::journal::{CommandAnswer, VerbName};
+use crate::machine::SignalTold;
 use crate::store::{CommandEntry, StoreError};
 
 /// So many commands are looked at in one go.
@@ -142,11 +144,16 @@ async fn carry_out(shared: &Arc<Shared>, entry: CommandEntry) -> bool {
             verb: command.verb.clone(),
             by: command.by.clone(),
             reason: command.reason.clone(),
+            at: command.at,
             token: Some(command.token.clone()),
             answer,
         };
         match Shared::command(shared, &command.run, asking).await {
-            Ok(told) => break CommandAnswer::Accepted { told },
+            Ok(Told::Signal(SignalTold::Late)) => break CommandAnswer::Late,
+            Ok(Told::Cancel(told)) => break CommandAnswer::Accepted { told: Some(told) },
+            Ok(Told::Done | Told::Signal(SignalTold::Accepted)) => {
+                break CommandAnswer::Accepted { told: None };
+            }
             Err(CommandError::Refused { why, legal, .. }) => break refused(why.to_string(), legal),
             Err(error @ CommandError::NoSuchRun { .. }) => {
                 break refused(error.to_string(), Vec::new());

@@ -13,6 +13,8 @@ mod driver;
 mod error;
 mod handle;
 mod mailbox;
+mod migrate;
+mod migration;
 mod resume;
 mod shared;
 mod slot;
@@ -23,9 +25,10 @@ mod watch;
 
 pub use builder::CoordinatorBuilder;
 pub use clock::{Clock, SystemClock};
-pub use commands::Resolution;
+pub use commands::{Resolution, Told};
 pub use error::{BuildError, CommandError, GetError, OutcomeError, PoliciesError, StartError};
 pub use handle::RunHandle;
+pub use migration::{Migration, MigrationFrom};
 pub use start::StartOptions;
 pub use watch::{Watch, WatchedEvent};
 
@@ -35,6 +38,7 @@ use std::sync::atomic::Ordering;
 
 pub(crate) use crate::coordinator::shared::Shared;
 use crate::ids::RunId;
+use crate::operator::{self, DefinitionsReport};
 use crate::partial::PartialResult;
 use crate::policy::PolicySet;
 use crate::store::{RunEntry, RunFilter, Store, StoreError};
@@ -175,6 +179,17 @@ impl Coordinator {
             found.extend(unknown.take(room));
         }
         Ok(found)
+    }
+
+    /// Which runs of the store this coordinator can finish, and which not, and why.
+    ///
+    /// # Errors
+    ///
+    /// Where the store fails.
+    pub async fn definitions(&self) -> Result<DefinitionsReport, StoreError> {
+        let shared = self.shared();
+        let known = shared.store.definitions().await?;
+        operator::report(&*shared.store, known, &shared.known).await
     }
 
     /// Runs whose journals could not be read when they were to be taken up, with the reason. They are

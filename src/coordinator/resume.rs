@@ -10,7 +10,7 @@ use crate::coordinator::error::{CommandError, GetError};
 use crate::coordinator::shared::{Registered, RunPermit};
 use crate::coordinator::slot::Slot;
 use crate::ids::RunId;
-use crate::journal::{Event, RunStarted, Standing};
+use crate::journal::{Event, Standing};
 use crate::machine::State;
 use crate::operator::Reading;
 use crate::partial::Snapshot;
@@ -122,6 +122,7 @@ impl Shared {
             match shared.store.find(&slot.run).await {
                 Ok(Some(entry)) if shared.definition(&entry.saga, entry.version).is_some() => {
                     match entry.standing {
+                        // Whoever sends the signal wakes a run that waits for ever.
                         Standing::Waiting { until } if until > shared.clock.now() => {
                             shared.timers.add(until, entry.run);
                         }
@@ -170,16 +171,19 @@ impl Shared {
                 found: Found::Changed { graph, differences },
             })) => {
                 let run = Codeless { state, seq, graph };
-                shared.park_changed(&slot, run, &differences).await;
+                if shared.park_changed(&slot, run, &differences).await {
+                    return Box::pin(Shared::load_and_drive(shared, slot, permit)).await;
+                }
             }
             Ok(Some(Loaded {
                 state,
                 seq,
                 found: Found::Outline(graph),
             })) => {
-                shared
-                    .leave_alone(&slot, Codeless { state, seq, graph })
-                    .await;
+                let run = Codeless { state, seq, graph };
+                if shared.leave_alone(&slot, run).await {
+                    return Box::pin(Shared::load_and_drive(shared, slot, permit)).await;
+                }
             }
             Ok(Some(Loaded {
                 state,
@@ -224,7 +228,7 @@ impl Shared {
         let Some(read) = Reading::of(&*self.store, run).await? else {
             return Ok(None);
         };
-        let mut found = self.find_definition(run, read.started()?).await?;
+        let mut found = self.find_definition(run, read.definition()?).await?;
         let graph = found.graph();
         let (seq, why) = (read.last_seq(), read.damage.clone());
         let state = read.fold(&graph)?;
@@ -234,17 +238,18 @@ impl Shared {
         Ok(Some(Loaded { state, seq, found }))
     }
 
-    async fn find_definition(&self, run: &RunId, started: &RunStarted) -> Result<Found, GetError> {
-        let registered = self.definition(&started.saga, started.version);
+    async fn find_definition(
+        &self,
+        run: &RunId,
+        (saga, version, fingerprint): (&str, u32, &str),
+    ) -> Result<Found, GetError> {
+        let registered = self.definition(saga, version);
         if let Some(registered) = registered
-            && *registered.definition.graph.fingerprint == *started.fingerprint
+            && *registered.definition.graph.fingerprint == *fingerprint
         {
             return Ok(Found::Here(Arc::clone(registered)));
         }
-        let old = self
-            .store
-            .recall(&started.saga, started.version, &started.fingerprint)
-            .await?;
+        let old = self.store.recall(saga, version, fingerprint).await?;
         match (old, registered) {
             (Some(old), Some(registered)) => {
                 let differences = old.differences(&Outline::of(&registered.definition.graph));
@@ -255,7 +260,7 @@ impl Shared {
             }
             (Some(old), None) => Ok(Found::Outline(Arc::new(old.to_graph()))),
             (None, _) => {
-                let (run, saga, version) = (run.clone(), started.saga.clone(), started.version);
+                let (run, saga) = (run.clone(), saga.to_owned());
                 Err(GetError::NoDefinition { run, saga, version })
             }
         }

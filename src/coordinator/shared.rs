@@ -11,6 +11,7 @@ use tokio::task::AbortHandle;
 
 use crate::coordinator::clock::Clock;
 use crate::coordinator::error::PoliciesError;
+use crate::coordinator::migration::Migration;
 use crate::coordinator::slot::{Settled, Slot};
 use crate::coordinator::timers::Timers;
 use crate::failure::Classifier;
@@ -19,7 +20,7 @@ use crate::observe::DefinitionMeters;
 use crate::policy::PolicySet;
 use crate::saga::{Definition, Graph};
 use crate::sharded::Sharded;
-use crate::store::Store;
+use crate::store::{KnownDefinition, Store};
 
 pub(crate) struct Shared {
     pub(crate) store: Arc<dyn Store>,
@@ -27,6 +28,9 @@ pub(crate) struct Shared {
     pub(crate) worker: String,
     pub(crate) classifier: Arc<Classifier>,
     pub(crate) definitions: HashMap<String, BTreeMap<u32, Arc<Registered>>>,
+    /// The same as the store has them, with those from which a migration is declared.
+    pub(crate) known: Vec<KnownDefinition>,
+    pub(crate) migrations: Vec<Migration>,
     pub(crate) registry: Sharded<RunId, Arc<Slot>>,
     pub(crate) timers: Arc<Timers>,
     /// Runs that may be driven at once; nothing where there is no limit.
@@ -150,7 +154,8 @@ impl Flag {
 /// Closing has degrees: nothing new starts, then what is in flight is dropped.
 const OPEN: u8 = 0;
 const SHUTTING_DOWN: u8 = 1;
-const ABORTING: u8 = 2;
+const OUT_OF_GRACE: u8 = 2;
+const ABORTING: u8 = 3;
 
 /// What a builder decides about a [`Shared`].
 pub(crate) struct Setup {
@@ -159,6 +164,8 @@ pub(crate) struct Setup {
     pub(crate) worker: String,
     pub(crate) classifier: Classifier,
     pub(crate) definitions: HashMap<String, BTreeMap<u32, Arc<Registered>>>,
+    pub(crate) known: Vec<KnownDefinition>,
+    pub(crate) migrations: Vec<Migration>,
     pub(crate) max_runs: Option<usize>,
     pub(crate) max_attempts: Option<usize>,
     pub(crate) grace: Duration,
@@ -174,6 +181,8 @@ impl Shared {
             worker: setup.worker,
             classifier: Arc::new(setup.classifier),
             definitions: setup.definitions,
+            known: setup.known,
+            migrations: setup.migrations,
             registry: Sharded::default(),
             timers: Arc::default(),
             runs: semaphore(setup.max_runs),
@@ -226,7 +235,12 @@ impl Shared {
     }
 
     pub(crate) fn is_aborting(&self) -> bool {
-        self.closing.load(Ordering::Acquire) == ABORTING
+        self.closing.load(Ordering::Acquire) >= OUT_OF_GRACE
+    }
+
+    /// Whether what is in flight is dropped at the end of a shutdown, while the store still takes records.
+    pub(crate) fn is_out_of_grace(&self) -> bool {
+        self.closing.load(Ordering::Acquire) == OUT_OF_GRACE
     }
 
     /// The store has stopped: nothing more starts, and nothing is acknowledged (rule W2).
@@ -288,7 +302,7 @@ impl Shared {
             tracing::warn!(
                 "attempts were still in flight at the end of the grace period: they are in doubt"
             );
-            self.close(ABORTING, String::new());
+            self.close(OUT_OF_GRACE, String::new());
             self.no_drivers().await;
         }
         self.abort();

@@ -8,7 +8,7 @@ use futures_util::task::AtomicWaker;
 use tokio::sync::Notify;
 
 use crate::coordinator::commands::Answer;
-use crate::ids::RunId;
+use crate::ids::{RunId, Timestamp};
 use crate::journal::{Verb, VerbName};
 use crate::partial::Snapshot;
 
@@ -57,6 +57,8 @@ pub(crate) struct Asking {
     pub(crate) verb: Verb,
     pub(crate) by: String,
     pub(crate) reason: String,
+    /// When it was accepted.
+    pub(crate) at: Timestamp,
     /// Its name, where it has to be carried out once however often it is sent.
     pub(crate) token: Option<String>,
     pub(crate) answer: Answer,
@@ -149,6 +151,13 @@ impl Slot {
 
     pub(crate) fn take_commands(&self) -> VecDeque<Asking> {
         std::mem::take(&mut self.lock().commands)
+    }
+
+    /// Puts commands back that were taken, before those that have come since.
+    pub(crate) fn put_back(&self, mut commands: VecDeque<Asking>) {
+        let mut inner = self.lock();
+        commands.append(&mut inner.commands);
+        inner.commands = commands;
     }
 
     pub(crate) fn has_commands(&self) -> bool {

@@ -246,7 +246,7 @@ fn ended(span: &Span, over: &CallEnd) {
         }
     };
     let end = match result {
-        AttemptResult::Done(_) | AttemptResult::Undone => "done",
+        AttemptResult::Done(_) | AttemptResult::DoneInPart(..) | AttemptResult::Undone => "done",
         AttemptResult::Failed(failure) => {
             failed(span, failure.mode.wire());
             "failed"

@@ -16,8 +16,11 @@ pub(crate) struct Timers {
 }
 
 impl Timers {
-    /// Wakes the run at this instant. An entry for a run that went on by other means does nothing.
+    /// Wakes the run at this instant, if it ever comes. An entry for a run that went on by other means does nothing.
     pub(crate) fn add(&self, at: Timestamp, run: RunId) {
+        if at == Timestamp::NEVER {
+            return;
+        }
         let mut heap = self.heap.lock().unwrap_or_else(PoisonError::into_inner);
         let first = heap.peek().is_none_or(|Reverse((first, _))| at < *first);
         heap.push(Reverse((at, run)));

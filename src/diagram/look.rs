@@ -51,7 +51,7 @@ fn look((fill, line): (&'static str, &'static str), sign: char, shape: &'static 
     }
 }
 
-pub(super) const STATUSES: [StepStatus; 12] = [
+pub(super) const STATUSES: [StepStatus; 13] = [
     StepStatus::Done,
     StepStatus::Skipped,
     StepStatus::Running,
@@ -64,6 +64,7 @@ pub(super) const STATUSES: [StepStatus; 12] = [
     StepStatus::Undone,
     StepStatus::UndoFailed,
     StepStatus::PassedOver,
+    StepStatus::Waiting,
 ];
 
 pub(super) fn of_step(status: StepStatus) -> Look {
@@ -80,6 +81,7 @@ pub(super) fn of_step(status: StepStatus) -> Look {
         StepStatus::Undone => look(PURPLE, '↶', BACK),
         StepStatus::UndoFailed => look(RED, '⊘', BARRED),
         StepStatus::PassedOver => look(PALE, '»', SKIP),
+        StepStatus::Waiting => look(TEAL, '◷', CLOCK),
     }
 }
 
@@ -97,6 +99,7 @@ pub(super) fn step_word(status: StepStatus) -> &'static str {
         StepStatus::Undone => "undone",
         StepStatus::UndoFailed => "undo failed",
         StepStatus::PassedOver => "passed over",
+        StepStatus::Waiting => "waits",
     }
 }
 
@@ -115,6 +118,7 @@ pub(super) fn class(status: StepStatus) -> &'static str {
         StepStatus::Undone => "undone",
         StepStatus::UndoFailed => "undo_failed",
         StepStatus::PassedOver => "passed_over",
+        StepStatus::Waiting => "waiting",
     }
 }
 

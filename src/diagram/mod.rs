@@ -117,6 +117,7 @@ mod tests {
             checkpoint: false,
             conditional: false,
             inside: None,
+            waits: None,
         };
         let outline = Outline {
             gathers: Default::default(),
@@ -156,6 +157,7 @@ mod tests {
                 checkpoint: false,
                 conditional: false,
                 inside: None,
+                waits: None,
             }],
         };
         let graph = outline.to_graph();

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::millis;
 use super::mode::FailureMode;
 
-/// What a failed attempt left behind.
+/// What an attempt left behind that something went wrong with.
 ///
 /// The order is that of certainty: the effect of several attempts is at least the
 /// [`max`](Ord::max) of theirs, since a later refusal never clears an earlier doubt.
@@ -26,6 +26,9 @@ pub enum FailedEffect {
     NotDone,
     /// Nobody knows. It may be there, or may still arrive.
     InDoubt,
+    /// Its effect: the step is done, and says that it did a part only ([`PartialSuccess`](super::PartialSuccess)).
+    /// No failure has it.
+    Done,
 }
 
 impl fmt::Display for FailedEffect {
@@ -33,6 +36,7 @@ impl fmt::Display for FailedEffect {
         f.pad(match self {
             Self::NotDone => "not done",
             Self::InDoubt => "in doubt",
+            Self::Done => "done",
         })
     }
 }

@@ -26,6 +26,7 @@ mod http;
 pub(crate) mod isolation;
 pub(crate) mod millis;
 mod mode;
+mod partial_success;
 #[cfg(feature = "http")]
 mod retry_after;
 mod words;
@@ -37,4 +38,5 @@ pub use failure::{FailedEffect, Failure};
 #[cfg(feature = "http")]
 pub use http::HttpFailure;
 pub use mode::FailureMode;
+pub use partial_success::PartialSuccess;
 pub use words::WordRules;

@@ -65,6 +65,13 @@ pub enum Verb {
     Resume,
     /// Gives a run up: attempts in flight are awaited, then it ends `Abandoned`.
     Abandon,
+    /// Has a run, whose definition its owner hasn't, go on with another, as the owner's
+    /// [`Migration`](crate::Migration) declares. The run is parked then.
+    Migrate {
+        /// Which version it goes on with; left out, the newest to which a migration is declared.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        to: Option<u32>,
+    },
 }
 
 /// An input that an operator replaces.
@@ -121,11 +128,13 @@ pub enum VerbName {
     Resume,
     /// [`Verb::Abandon`].
     Abandon,
+    /// [`Verb::Migrate`].
+    Migrate,
 }
 
 impl VerbName {
     /// All of them, as the table in `docs/verbs.md` has them.
-    pub const ALL: [VerbName; 10] = [
+    pub const ALL: [VerbName; 11] = [
         VerbName::Retry,
         VerbName::Compensate,
         VerbName::Cancel,
@@ -136,6 +145,7 @@ impl VerbName {
         VerbName::Pause,
         VerbName::Resume,
         VerbName::Abandon,
+        VerbName::Migrate,
     ];
 
     /// The word, as the command line has it.
@@ -152,6 +162,7 @@ impl VerbName {
             VerbName::Pause => "pause",
             VerbName::Resume => "resume",
             VerbName::Abandon => "abandon",
+            VerbName::Migrate => "migrate",
         }
     }
 }
@@ -177,6 +188,7 @@ impl Verb {
             Verb::Pause => VerbName::Pause,
             Verb::Resume => VerbName::Resume,
             Verb::Abandon => VerbName::Abandon,
+            Verb::Migrate { .. } => VerbName::Migrate,
         }
     }
 
@@ -276,6 +288,8 @@ pub enum CommandAnswer {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         told: Option<CancelTold>,
     },
+    /// It is a signal for a wait that was over when it came: kept in the journal, and of no effect.
+    Late,
     /// It was refused, and nothing was changed.
     Refused {
         /// Why, for people.

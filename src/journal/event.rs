@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::failure::Failure;
+use crate::failure::{FailedEffect, Failure, PartialSuccess};
 use crate::ids::Timestamp;
-use crate::journal::SkippedEffect;
+use crate::journal::{Migrated, SkippedEffect};
 use crate::policy::{Explanation, GiveUp, RecoveryStrategy};
 use crate::step::{Probed, StepIx, Value};
 
@@ -56,6 +56,12 @@ pub enum Event<S = StepIx> {
         step: S,
         /// Its output.
         output: Value,
+        /// What it says of itself where it did a part of its work.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        partial: Option<Box<PartialSuccess>>,
+        /// Whether the policy has an answer to that, so that all comes to rest and a decision is made.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        asks: bool,
         /// How long the call took.
         took_us: u64,
     },
@@ -99,6 +105,50 @@ pub enum Event<S = StepIx> {
     PassedOver {
         /// The step.
         step: S,
+    },
+    /// The step begins to wait for a signal, or for a time.
+    WaitBegan {
+        /// The step.
+        step: S,
+        /// The step's round.
+        round: u32,
+        /// When it has waited long enough.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        until: Option<Timestamp>,
+    },
+    /// The step has waited: either output or failure is there.
+    WaitOver {
+        /// The step.
+        step: S,
+        /// Whether its time was up; otherwise it took the signal that came first.
+        expired: bool,
+        /// What it gives.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        output: Option<Value>,
+        /// How it failed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        failure: Option<Box<Failure>>,
+    },
+    /// Somebody sent a signal: it is kept for the wait with its name (rule I5).
+    Signalled {
+        /// The path of the step that waits for it, or will.
+        name: Arc<str>,
+        /// What makes it the same signal when it is sent again.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        token: Option<Arc<str>>,
+        /// What it carried.
+        sent: Value,
+        /// What the wait makes of that.
+        kept: Value,
+        /// When it was accepted.
+        at: Timestamp,
+        /// Whether that was after the wait was over.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        late: bool,
+        /// Who.
+        by: String,
+        /// Why.
+        reason: String,
     },
     /// A probe answered about a step in doubt.
     Probed {
@@ -247,6 +297,15 @@ pub enum Event<S = StepIx> {
         /// Why.
         reason: String,
     },
+    /// An `execute` tells how far it has come; the newest report counts.
+    Progress {
+        /// The step.
+        step: S,
+        /// What it told.
+        value: Value,
+    },
+    /// The run goes on with another definition: what follows names that one's steps.
+    Migrated(Box<Migrated>),
     /// The run waits for an operator.
     Parked(Box<Parking>),
     /// The run has ended.
@@ -453,9 +512,22 @@ impl<S> Event<S> {
     /// The first version of the written form that has this event.
     pub(super) fn form(&self) -> u32 {
         match self {
-            Event::StepStarted { items: Some(_), .. } | Event::PassedOver { .. } => 3,
+            Event::StepStarted { items: Some(_), .. }
+            | Event::StepDone {
+                partial: Some(_), ..
+            }
+            | Event::PassedOver { .. }
+            | Event::Progress { .. }
+            | Event::WaitBegan { .. }
+            | Event::WaitOver { .. }
+            | Event::Signalled { .. } => 3,
             Event::Decided(decision)
-                if decision.scope.is_some() || decision.cause == Cause::Absorbed =>
+                if decision.scope.is_some()
+                    || decision.cause == Cause::Absorbed
+                    || decision
+                        .why
+                        .iter()
+                        .any(|why| why.saw.effect == FailedEffect::Done) =>
             {
                 3
             }
@@ -487,6 +559,7 @@ impl<S> Event<S> {
             | Event::Paused { .. }
             | Event::Resumed { .. }
             | Event::AbandonRequested { .. } => 2,
+            Event::Migrated(_) => 3,
         }
     }
 
@@ -502,7 +575,10 @@ impl<S> Event<S> {
             | Event::StepStopped { step, .. }
             | Event::StepInterrupted { step, .. }
             | Event::StepNotStarted { step }
+            | Event::Progress { step, .. }
             | Event::PassedOver { step }
+            | Event::WaitBegan { step, .. }
+            | Event::WaitOver { step, .. }
             | Event::Probed { step, .. }
             | Event::UndoStarted { step, .. }
             | Event::Undone { step, .. }
@@ -519,11 +595,13 @@ impl<S> Event<S> {
             | Event::CancelTooLate
             | Event::DeadlinePassed { .. }
             | Event::Commanded { .. }
+            | Event::Signalled { .. }
             | Event::UndosRetried { .. }
             | Event::Paused { .. }
             | Event::Resumed { .. }
             | Event::AbandonRequested { .. }
             | Event::Parked(_)
+            | Event::Migrated(_)
             | Event::Ended(_) => None,
         }
     }
@@ -553,10 +631,14 @@ impl<S> Event<S> {
             Event::StepDone {
                 step,
                 output,
+                partial,
+                asks,
                 took_us,
             } => Event::StepDone {
                 step: name(step),
                 output,
+                partial,
+                asks,
                 took_us,
             },
             Event::StepFailed {
@@ -587,6 +669,41 @@ impl<S> Event<S> {
             },
             Event::StepNotStarted { step } => Event::StepNotStarted { step: name(step) },
             Event::PassedOver { step } => Event::PassedOver { step: name(step) },
+            Event::WaitBegan { step, round, until } => Event::WaitBegan {
+                step: name(step),
+                round,
+                until,
+            },
+            Event::WaitOver {
+                step,
+                expired,
+                output,
+                failure,
+            } => Event::WaitOver {
+                step: name(step),
+                expired,
+                output,
+                failure,
+            },
+            Event::Signalled {
+                name,
+                token,
+                sent,
+                kept,
+                at,
+                late,
+                by,
+                reason,
+            } => Event::Signalled {
+                name,
+                token,
+                sent,
+                kept,
+                at,
+                late,
+                by,
+                reason,
+            },
             Event::Probed {
                 step,
                 answer,
@@ -707,6 +824,11 @@ impl<S> Event<S> {
             Event::Paused { by, reason } => Event::Paused { by, reason },
             Event::Resumed { by, reason } => Event::Resumed { by, reason },
             Event::AbandonRequested { by, reason } => Event::AbandonRequested { by, reason },
+            Event::Progress { step, value } => Event::Progress {
+                step: name(step),
+                value,
+            },
+            Event::Migrated(migrated) => Event::Migrated(migrated),
             Event::Parked(parking) => Event::Parked(parking),
             Event::Ended(end) => Event::Ended(end),
         }

@@ -109,6 +109,8 @@ mod tests {
             Event::StepDone {
                 step: StepIx(0),
                 output: Value::typed(Arc::new(7_u32)),
+                partial: None,
+                asks: false,
                 took_us: 12,
             },
             Event::StepStarted {

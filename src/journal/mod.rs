@@ -9,6 +9,7 @@ mod command;
 mod digest;
 mod event;
 mod form;
+mod migrated;
 mod record;
 mod why;
 
@@ -19,4 +20,6 @@ pub use command::{
 pub(crate) use digest::{digest, digest_of};
 pub use event::{CancelTold, Cause, Decision, End, Event, ParkReason, Parking, RunStarted};
 pub use form::{FORM_VERSION, FormError, Interner, decode_events, encode_events, form_of};
+pub use migrated::{Migrated, StepMoves};
 pub use record::{AppendId, Journal, Record, Standing};
+pub(crate) use why::what_happened;

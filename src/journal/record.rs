@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{RunId, Timestamp, random_u128};
-use crate::journal::Event;
+use crate::journal::{Event, Migrated};
 use crate::step::{StepIx, StepTable};
 
 /// The name of one append: with it an append whose answer was lost can be sent again (rule W2).
@@ -144,4 +144,31 @@ pub struct Journal {
     pub steps: StepTable,
     /// The records, gapless from 1.
     pub records: Vec<Record>,
+}
+
+impl Record {
+    /// The last change of definition that the record tells.
+    #[must_use]
+    pub fn migrated(&self) -> Option<&Migrated> {
+        let mut events = self.events.iter().rev();
+        events.find_map(|event| match event {
+            Event::Migrated(migrated) => Some(&**migrated),
+            _ => None,
+        })
+    }
+}
+
+impl Journal {
+    /// The definition that the run goes on with: its saga, version and fingerprint. Nothing where the
+    /// journal doesn't begin with a start.
+    #[must_use]
+    pub fn definition(&self) -> Option<(&str, u32, &str)> {
+        let Some(Event::RunStarted(started)) = self.records.first()?.events.first() else {
+            return None;
+        };
+        let migrated = self.records.iter().rev().find_map(Record::migrated);
+        let now = migrated.map(|migrated| (migrated.version, migrated.fingerprint.as_str()));
+        let (version, fingerprint) = now.unwrap_or((started.version, &started.fingerprint));
+        Some((&started.saga, version, fingerprint))
+    }
 }

@@ -2,7 +2,9 @@
 
 use std::fmt::{self, Write};
 
+use crate::failure::FailedEffect;
 use crate::journal::{Cause, Decision};
+use crate::policy::Explanation;
 
 impl<S> Decision<S> {
     /// What was decided and why, on several lines, the last one ended too. Decisions that no policy was
@@ -36,7 +38,7 @@ impl<S> Decision<S> {
                 .collect();
             match names.as_slice() {
                 [] => "the run's time was up".to_owned(),
-                names => format!("{} failed", names.join(" and ")),
+                names => what_happened(names, &self.why, " and "),
             }
         };
         match &self.cause {
@@ -82,4 +84,27 @@ impl<S> Decision<S> {
         }
         Ok(())
     }
+}
+
+/// Which steps failed, and which are done in part, by what the policy saw of each.
+pub(crate) fn what_happened(names: &[String], why: &[Explanation], and: &str) -> String {
+    let (mut failed, mut in_part) = (Vec::new(), Vec::new());
+    for (index, name) in names.iter().enumerate() {
+        match why.get(index).map(|why| why.saw.effect) {
+            Some(FailedEffect::Done) => in_part.push(name.as_str()),
+            Some(FailedEffect::NotDone | FailedEffect::InDoubt) | None => {
+                failed.push(name.as_str());
+            }
+        }
+    }
+    let mut told = Vec::new();
+    if !failed.is_empty() {
+        told.push(format!("{} failed", failed.join(and)));
+    }
+    match in_part.as_slice() {
+        [] => {}
+        [one] => told.push(format!("{one} is done in part")),
+        several => told.push(format!("{} are done in part", several.join(and))),
+    }
+    told.join(" and ")
 }

@@ -73,10 +73,17 @@ impl State {
                 }
             }
             Event::StepDone {
-                output, took_us, ..
+                output,
+                partial,
+                asks,
+                took_us,
+                ..
             } => {
                 scope.attempt_over(graph, step, CallEnded::Done, *took_us, at);
                 scope.now_done(graph, step, output.clone());
+                if let Some(part) = partial {
+                    scope.did_part(graph, step, part, *asks);
+                }
                 self.close(ix, step);
             }
             Event::StepFailed {
@@ -118,8 +125,28 @@ impl State {
                 scope.attempt_over(graph, step, CallEnded::Interrupted, *took_us, at);
                 scope.interrupted(graph, step);
             }
+            Event::Progress { value, .. } => scope.node(step).progressed(value),
             Event::StepNotStarted { .. } => scope.step_not_started(graph, step),
             Event::PassedOver { .. } => scope.pass_over(graph, step),
+            Event::WaitBegan { round, until, .. } => {
+                self.wait_began(ix, step, *round, *until, at);
+            }
+            Event::WaitOver {
+                expired,
+                output,
+                failure,
+                ..
+            } => {
+                self.wait_over(ix, step, *expired, at);
+                let scope = &mut self.scopes[ix.at()];
+                match (output, failure) {
+                    (_, Some(failure)) => scope.step_failed(graph, step, failure, None, at),
+                    (output, None) => {
+                        let output = output.clone().unwrap_or_else(Value::null);
+                        scope.now_done(graph, step, output);
+                    }
+                }
+            }
             Event::Probed { answer, .. } => {
                 if std::mem::take(&mut scope.node(step).probing) {
                     scope.probes -= 1;
@@ -201,6 +228,14 @@ impl State {
                     self.drain_root(graph);
                 }
             }
+            Event::Signalled {
+                name,
+                token,
+                sent,
+                kept,
+                late,
+                ..
+            } => return self.signalled(graph, name, token.as_ref(), sent, kept, *late),
             Event::Commanded { token } => self.tokens.push(token.clone()),
             Event::UndosRetried { .. } => {
                 // An operator's retry resets the count of recoveries (rule D6).
@@ -219,7 +254,12 @@ impl State {
                 self.abandon
                     .get_or_insert_with(|| (by.clone(), reason.clone()));
             }
+            // The state was brought to the new definition before.
+            Event::Migrated(_) => {}
             Event::Parked(parking) => {
+                // A changed definition parks a run out of the blue: a retry that sleeps is dropped then, else
+                // whoever lets the run go on clears its timer, and nothing takes it up.
+                self.drain_root(graph);
                 // Parked is more than paused: whoever lets the run go on ends both.
                 self.leave_pause(at);
                 self.parked = Some((**parking).clone());
@@ -324,11 +364,12 @@ impl State {
         }
     }
 
-    /// Whether the step that the scope is the inside of has failed because of it.
+    /// Whether the step that the scope is the inside of has failed because of it. Until that step begins
+    /// again it stays told, also where the step waits for its turn by now.
     pub(super) fn has_told_its_failure(&self, ix: ScopeIx) -> bool {
         self.scope(ix)
             .inside
-            .is_some_and(|(around, step)| self.scope(around).seen(step).status == Status::Failed)
+            .is_some_and(|(around, step)| self.scope(around).seen(step).status != Status::Running)
     }
 
     /// Whether a step with steps inside has failed with all that they did still there: the saga around it
@@ -731,7 +772,12 @@ impl Scope {
             return;
         }
         self.phase = Phase::Draining;
-        for (_, step) in std::mem::take(&mut self.timers) {
+        for (until, step) in std::mem::take(&mut self.timers) {
+            if let Status::Awaiting { .. } = self.seen(step).status {
+                // A wait is no attempt: it goes on, and is looked at once the run goes forward again.
+                self.timers.insert((until, step));
+                continue;
+            }
             self.set_idle(step, Status::Dropped);
             self.in_doubt_again(graph, step);
         }

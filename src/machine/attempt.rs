@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::failure::{FailedEffect, Failure};
+use crate::failure::{FailedEffect, Failure, PartialSuccess};
 use crate::ids::Timestamp;
 use crate::journal::Event;
 use crate::machine::scope::EffectNow;
@@ -16,6 +16,8 @@ use crate::step::{StepIx, Value};
 pub enum AttemptResult {
     /// `execute` succeeded.
     Done(Value),
+    /// `execute` succeeded, with a part of its work.
+    DoneInPart(Value, Box<PartialSuccess>),
     /// `execute` or `compensate` failed.
     Failed(Failure),
     /// `execute` asked to end the run.
@@ -44,6 +46,15 @@ impl State {
             AttemptResult::Done(output) => Event::StepDone {
                 step,
                 output,
+                partial: None,
+                asks: false,
+                took_us,
+            },
+            AttemptResult::DoneInPart(output, partial) => Event::StepDone {
+                step,
+                output,
+                asks: self.asks_about(graph, step, &partial, now),
+                partial: Some(partial),
                 took_us,
             },
             AttemptResult::Stopped(reason) => Event::StepStopped {
@@ -109,10 +120,12 @@ impl State {
                 return Event::UndoNotStarted { step };
             }
             AttemptResult::Failed(failure) => failure,
-            AttemptResult::Stopped(_) | AttemptResult::Done(_) => Failure::new(
-                crate::FailureMode::StepContract,
-                "a compensation can only succeed or fail",
-            ),
+            AttemptResult::Stopped(_) | AttemptResult::Done(_) | AttemptResult::DoneInPart(..) => {
+                Failure::new(
+                    crate::FailureMode::StepContract,
+                    "a compensation can only succeed or fail",
+                )
+            }
         };
         let failure = failure.at(&*self.table.name(step), node.round, node.undo_attempts);
         let charge = Charge {

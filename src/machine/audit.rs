@@ -1,8 +1,9 @@
 //! What has to hold of a journal by itself, whatever the world says.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
-use crate::journal::{Event, Journal, Record};
+use crate::journal::{Event, Journal, Record, StepMoves};
 use crate::saga::{Graph, UndoOrder};
 use crate::step::StepIx;
 
@@ -69,6 +70,32 @@ impl JournalFold {
                 .map_err(|what| format!("record {seq}: {what}"))?;
         }
         Ok(())
+    }
+
+    /// What is known of steps is known of them under their new names.
+    fn rename(&mut self, journal: &Journal, moves: &StepMoves) {
+        let names = journal.steps.names().into_iter();
+        let numbers: HashMap<Arc<str>, StepIx> = names.zip((0..).map(StepIx)).collect();
+        let now = |step: StepIx| {
+            let new = moves.new_name(&journal.steps.name(step))?;
+            numbers.get(new.as_str()).copied()
+        };
+        let rounds = std::mem::take(&mut self.rounds).into_iter();
+        self.rounds = rounds
+            .filter_map(|((step, round), key)| Some(((now(step)?, round), key)))
+            .collect();
+        for counts in [&mut self.highest, &mut self.undone] {
+            let before = std::mem::take(counts).into_iter();
+            *counts = before
+                .filter_map(|(step, round)| Some((now(step)?, round)))
+                .collect();
+        }
+        let completed = std::mem::take(&mut self.completed).into_iter();
+        self.completed = completed
+            .filter_map(|(step, count)| Some((now(step)?, count)))
+            .collect();
+        let undoing = std::mem::take(&mut self.undoing).into_iter();
+        self.undoing = undoing.filter_map(now).collect();
     }
 
     fn event(
@@ -173,11 +200,16 @@ impl JournalFold {
                 self.completed.remove(step);
                 self.undone.insert(*step, *round);
             }
+            Event::Migrated(migrated) => self.rename(journal, &migrated.steps),
             Event::Ended(_) => self.ended = true,
             Event::RunStarted(_)
             | Event::StepStopped { .. }
             | Event::StepNotStarted { .. }
+            | Event::Progress { .. }
             | Event::PassedOver { .. }
+            | Event::WaitBegan { .. }
+            | Event::WaitOver { .. }
+            | Event::Signalled { .. }
             | Event::Probed { .. }
             | Event::CancelRequested { .. }
             | Event::CancelTooLate

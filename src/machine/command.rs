@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::ids::Timestamp;
 use crate::journal::{
     CancelTold, Cause, Decision, End, Event, InputEdit, ResolvedEffect, SkippedEffect, Verb,
     VerbName,
@@ -38,6 +39,25 @@ pub enum Refused {
     /// The saga has no such step.
     #[error("the saga has no step `{0}`")]
     NoSuchStep(String),
+    /// The saga waits for no signal of this name.
+    #[error("the saga waits for no signal `{name}`{}", waits_for(.known))]
+    NoSuchSignal {
+        /// The name.
+        name: String,
+        /// The names of those that it waits for; `[]` stands for the place of an item.
+        known: Vec<String>,
+    },
+    /// The wait doesn't take this signal.
+    #[error("signal `{name}`: {why}")]
+    BadSignal {
+        /// The name.
+        name: String,
+        /// What it says.
+        why: String,
+    },
+    /// Another signal had this token.
+    #[error("token `{0}` is that of another signal: take another one, or send the same again")]
+    TokenTaken(String),
     /// Only an effect in doubt can be resolved.
     #[error("`{0}` is not in doubt")]
     NotInDoubt(String),
@@ -67,6 +87,14 @@ pub enum Refused {
         /// What serde said.
         why: String,
     },
+    /// The run can't go on with the other definition.
+    #[error("it can't be migrated to version {to}: {}", reasons.join("; "))]
+    Migration {
+        /// The version.
+        to: u32,
+        /// All that stands in the way.
+        reasons: Vec<String>,
+    },
     /// The new input is not one of the step's.
     #[error("the new input of `{step}` can't be read: {why}")]
     BadInput {
@@ -77,6 +105,16 @@ pub enum Refused {
     },
 }
 
+fn waits_for(known: &[String]) -> String {
+    match known {
+        [] => String::new(),
+        known => format!(": it waits for `{}`", known.join("`, `")),
+    }
+}
+
+/// Why a run is not migrated whose definition is there.
+const NOTHING_TO_MIGRATE: &str = "its definition is registered with its owner, so it goes on as it is: nothing is to be migrated";
+
 /// Who asks, and why.
 #[derive(Clone, Copy, Debug)]
 pub struct Asked<'a> {
@@ -84,6 +122,8 @@ pub struct Asked<'a> {
     pub by: &'a str,
     /// Why.
     pub reason: &'a str,
+    /// When it was accepted: what decides whether a signal came in time (rule I5).
+    pub at: Timestamp,
 }
 
 impl Asked<'_> {
@@ -114,7 +154,7 @@ impl State {
         asked: Asked<'_>,
         token: Option<&str>,
     ) -> Result<Vec<Event<StepIx>>, Refused> {
-        if token.is_some_and(|token| self.knows(token)) {
+        if token.is_some_and(|token| self.knows(token)) && verb.name() != VerbName::Signal {
             return Ok(Vec::new());
         }
         let stage = self.stage(graph);
@@ -192,8 +232,14 @@ impl State {
                 events.push(Event::AbandonRequested { by, reason });
             }
             Verb::Abandon => events.push(Event::Ended(End::Abandoned { by, reason })),
-            // The table takes no signal at any stage.
-            Verb::Signal { .. } => {}
+            Verb::Signal { name, payload } => {
+                events.clear();
+                events.extend(self.signal_event(graph, name, payload, asked, token)?);
+            }
+            // Whoever has no code for the run carries it out, without asking the machine of one definition.
+            Verb::Migrate { .. } => {
+                return Err(Refused::Unavailable(NOTHING_TO_MIGRATE.to_owned()));
+            }
         }
         Ok(events)
     }
@@ -209,7 +255,11 @@ impl State {
         match verb {
             VerbName::Retry => {
                 let ways = [None, Some(RecoveryStrategy::RetryAll)];
-                let nobody = Asked { by: "", reason: "" };
+                let nobody = Asked {
+                    by: "",
+                    reason: "",
+                    at: Timestamp::default(),
+                };
                 ways.into_iter()
                     .any(|way| self.retry_event(graph, stage, way, nobody).is_ok())
             }
@@ -225,11 +275,10 @@ impl State {
                 !inside && self.scope(place.scope).stands(place.graph, place.step)
             }),
             VerbName::Resolve => self.any(graph, |place| self.is_in_doubt(place)),
-            VerbName::Cancel
-            | VerbName::Signal
-            | VerbName::Pause
-            | VerbName::Resume
-            | VerbName::Abandon => true,
+            VerbName::Signal => !graph.signals().is_empty(),
+            VerbName::Cancel | VerbName::Pause | VerbName::Resume | VerbName::Abandon => true,
+            // Only the owner knows whether it has the run's code.
+            VerbName::Migrate => false,
         }
     }
 
@@ -525,7 +574,7 @@ impl State {
 
 impl Scope {
     /// Whether the step has, or may have, left something, or is to be undone whatever its calls said.
-    fn stands(&self, graph: &Graph, step: NodeIx) -> bool {
+    pub(super) fn stands(&self, graph: &Graph, step: NodeIx) -> bool {
         graph.step(step).kind != StepKind::ReadOnly
             && (self.seen(step).effect != EffectNow::NotDone || self.wants_undo(graph, step))
     }

@@ -3,6 +3,7 @@
 use crate::failure::{FailedEffect, Failure, FailureMode};
 use crate::ids::Timestamp;
 use crate::journal::{Cause, Decision, End, Event, ParkReason, Parking};
+use crate::machine::part::undone_for_a_part;
 use crate::machine::scope::{Direction, EffectNow, Phase, Scope, ScopeIx, Status, UndoStatus};
 use crate::machine::state::State;
 use crate::policy::RecoveryStrategy;
@@ -25,6 +26,10 @@ pub enum Todo {
     Complete,
     /// Make the output of this step, out of what is inside it, and append that it is done.
     Gather(StepIx),
+    /// The step has got its signal: make of it what it makes of signals, and append that it has waited.
+    Take(StepIx),
+    /// The step's time is up: make of that what it makes of it, and append that it has waited.
+    Expire(StepIx),
     /// Wait for what is in flight, or until this instant.
     Wait {
         /// When there is something to do even if nothing happens.
@@ -63,7 +68,12 @@ impl State {
         }
         while let Some(&ix) = self.stirred.last() {
             match self.decide_in(graph, ix, now) {
-                Todo::Start(_) | Todo::Undo(_) | Todo::Probe(_) if self.is_paused() => {}
+                Todo::Start(_)
+                | Todo::Undo(_)
+                | Todo::Probe(_)
+                | Todo::Take(_)
+                | Todo::Expire(_)
+                    if self.is_paused() => {}
                 Todo::Wait { until } => self.wake_at(ix, until),
                 todo => return todo,
             }
@@ -104,6 +114,8 @@ impl State {
             Next::Start(step) => Todo::Start(scope.number(step)),
             Next::Undo(step) => Todo::Undo(scope.number(step)),
             Next::Probe(step) => Todo::Probe(scope.number(step)),
+            Next::Take(step) => Todo::Take(scope.number(step)),
+            Next::Expire(step) => Todo::Expire(scope.number(step)),
             Next::Append(event) => Todo::Append(event),
             Next::Complete => match self.inside_of(ix) {
                 None => Todo::Complete,
@@ -113,16 +125,19 @@ impl State {
         }
     }
 
-    /// Since when a scope may start something, as far as those around it are asked; nothing if it may not.
-    fn allowed_from(&self, ix: ScopeIx) -> Option<Option<Timestamp>> {
+    /// Since when a scope may start something, as far as those around it are asked; never if it may not.
+    fn allowed_from(&self, root: &Graph, ix: ScopeIx) -> Option<Timestamp> {
         let mut from = None;
-        for (around, _) in self.around(ix) {
+        for (around, step) in self.around(ix) {
             let Phase::Forward { hold } = self.scope(around).phase else {
-                return None;
+                return Some(Timestamp::NEVER);
             };
+            if self.is_lost(root, around, step) {
+                return Some(Timestamp::NEVER);
+            }
             from = from.max(hold);
         }
-        Some(from)
+        from
     }
 
     /// Whether attempts in flight are to be told to stop, and how long they have.
@@ -144,6 +159,27 @@ impl State {
     #[must_use]
     pub fn is_unwanted(&self) -> bool {
         self.is_cancelled() || self.abandon.is_some()
+    }
+
+    /// Whether another way than this one has been chosen.
+    fn is_lost(&self, root: &Graph, ix: ScopeIx, step: NodeIx) -> bool {
+        let chosen = self.scope(ix).done > 0 && self.scope(ix).seen(step).status != Status::Done;
+        chosen && self.graph_of(root, ix).gathers == Gathering::Race
+    }
+
+    /// Whether a step is one of several ways that race, or inside one.
+    pub(crate) fn is_racing(&self, root: &Graph, step: StepIx) -> bool {
+        let (ix, _) = self.whereabouts(step);
+        let race = |ix| self.graph_of(root, ix).gathers == Gathering::Race;
+        ix != ScopeIx::ROOT && (race(ix) || self.around(ix).any(|(ix, _)| race(ix)))
+    }
+
+    /// Whether a call is in vain: it is one of several ways, or inside one, and another one was faster.
+    pub(crate) fn is_in_vain(&self, root: &Graph, step: StepIx) -> bool {
+        let (ix, step) = self.whereabouts(step);
+        let here = std::iter::once((ix, step));
+        here.chain(self.around(ix))
+            .any(|(ix, step)| self.is_lost(root, ix, step))
     }
 
     fn decide_forward(
@@ -173,19 +209,26 @@ impl State {
         if one_is_enough && scope.done > 0 {
             return Next::Wait(None);
         }
-        let Some(from) = self.allowed_from(ix) else {
+        let from = self.allowed_from(root, ix);
+        if from == Some(Timestamp::NEVER) {
             return Next::Wait(None);
-        };
+        }
         if let Some(hold) = hold.max(from).filter(|&hold| hold > now) {
             return Next::Wait(earliest(Some(hold), deadline));
         }
         if let Some(step) = scope.next_to_probe() {
             return Next::Probe(step);
         }
+        if let Some(step) = scope.next_answered() {
+            return Next::Take(step);
+        }
         // A timer that is due but whose probe is being asked is in flight, not due.
         let due = scope.timers.iter().take_while(|(until, _)| *until <= now);
         for &(_, step) in due {
             let node = scope.seen(step);
+            if let Status::Awaiting { .. } = node.status {
+                return Next::Expire(step);
+            }
             if graph.step(step).probed && scope.wants_probe(step) {
                 return Next::Probe(step);
             }
@@ -212,13 +255,11 @@ impl State {
             Gathering::Race => Some(*step) != chosen && scope.wants_undo(graph, *step),
         };
         let absorbed = scope.absorbed > 0 || graph.gathers == Gathering::Race;
-        let left: Vec<StepIx> = match absorbed {
-            true => scope
-                .steps()
-                .filter(left)
-                .map(|step| scope.number(step))
-                .collect(),
-            false => Vec::new(),
+        let left: Vec<StepIx> = if absorbed {
+            let left = scope.steps().filter(left);
+            left.map(|step| scope.number(step)).collect()
+        } else {
+            Vec::new()
         };
         if left.is_empty() {
             return Next::Complete;
@@ -243,16 +284,12 @@ impl State {
     /// Rule D1: all attempts have come in, then all doubts are probed, then one decision is made.
     fn decide_drained(&self, root: &Graph, ix: ScopeIx, now: Timestamp) -> Next {
         let (graph, scope) = (self.graph_of(root, ix), self.scope(ix));
-        match graph.gathers {
-            Gathering::Saga => {}
-            Gathering::Fallback | Gathering::Race | Gathering::Each { .. }
-                if self.has_told_its_failure(ix) =>
-            {
-                return Next::Wait(None);
-            }
+        if self.has_told_its_failure(ix) {
+            return Next::Wait(None);
+        }
+        if let Gathering::Each { .. } | Gathering::Race = graph.gathers {
             // The saga around it decides, and begins to wait for what is in flight at once.
-            Gathering::Each { .. } | Gathering::Race => return self.tell_failure(graph, ix),
-            Gathering::Fallback => {}
+            return self.tell_failure(graph, ix);
         }
         if scope.in_flight + scope.below.calls > 0 {
             return Next::Wait(None);
@@ -267,9 +304,10 @@ impl State {
             let next = scope
                 .steps()
                 .any(|step| scope.seen(step).status == Status::Waiting);
-            return match next {
-                true => Next::Append(self.without(ix, self.failed_in(ix))),
-                false => self.tell_failure(graph, ix),
+            return if next {
+                Next::Append(self.without(ix, self.failed_in(ix)))
+            } else {
+                self.tell_failure(graph, ix)
             };
         }
         if ix == ScopeIx::ROOT {
@@ -336,9 +374,10 @@ impl State {
     /// The event for the failure of a step with steps inside; it takes no retry (rule N2).
     fn composite_failed(&self, step: StepIx, failure: Failure) -> Event<StepIx> {
         let node = self.node(step);
-        let failure = match failure.step.is_empty() {
-            true => failure.at(&*self.table.name(step), node.round, node.attempts),
-            false => failure,
+        let failure = if failure.step.is_empty() {
+            failure.at(&*self.table.name(step), node.round, node.attempts)
+        } else {
+            failure
         };
         Event::StepFailed {
             step,
@@ -430,7 +469,12 @@ impl State {
                 Some(_) => Next::Wait(None),
             };
         }
-        Next::Wait(scope.next_timer(now))
+        Next::Wait(
+            scope
+                .undo_timers()
+                .map(|(until, _)| until)
+                .find(|until| *until > now),
+        )
     }
 
     fn undo_failed_inside(&self, step: StepIx, ix: ScopeIx, parking: &Parking) -> Event<StepIx> {
@@ -462,10 +506,10 @@ impl State {
                     Next::Append(Event::Undone { step, took_us: 0 })
                 }
                 Direction::Compensated => Next::Append(self.undone_by_itself(graph, step, ix)),
-                // The whole run stops.
-                Direction::Stopped => Next::Wait(None),
-                // Going forward is part of the last undo's event; this is never seen.
-                Direction::Forward { .. } | Direction::Without => Next::Wait(None),
+                // The whole run stops. Going forward is part of the last undo's event, and never seen here.
+                Direction::Stopped | Direction::Forward { .. } | Direction::Without => {
+                    Next::Wait(None)
+                }
             };
         }
         let cancelled = self.cancel.as_ref().is_some_and(|cancel| cancel.pending);
@@ -488,6 +532,9 @@ impl State {
     /// failed in it (rule N1).
     fn undone_by_itself(&self, graph: &Graph, step: StepIx, ix: ScopeIx) -> Event<StepIx> {
         let decision = self.scope(ix).last_decision.as_deref();
+        if let Some(failure) = decision.and_then(|why| undone_for_a_part(&graph.saga, why)) {
+            return self.composite_failed(step, failure.effect(FailedEffect::NotDone));
+        }
         let failed = decision.and_then(|decision| decision.failed.first());
         let failure = failed.and_then(|&failed| self.node(failed).failure.as_deref());
         let failure = match failure {
@@ -514,6 +561,8 @@ enum Next {
     Start(NodeIx),
     Undo(NodeIx),
     Probe(NodeIx),
+    Take(NodeIx),
+    Expire(NodeIx),
     Append(Event<StepIx>),
     Complete,
     Wait(Option<Timestamp>),

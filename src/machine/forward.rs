@@ -123,6 +123,18 @@ impl State {
         }
     }
 
+    /// The event that begins a wait.
+    #[must_use]
+    pub fn wait_event(&self, graph: &Graph, step: StepIx, now: Timestamp) -> Event<StepIx> {
+        let place = self.place(graph, step);
+        let limit = place.graph.step(place.step).limit();
+        Event::WaitBegan {
+            step,
+            round: self.node(step).round,
+            until: limit.map(|limit| now.after(limit)),
+        }
+    }
+
     /// The event that announces the next `compensate` of a step.
     #[must_use]
     pub fn undo_event(&self, graph: &Graph, step: StepIx) -> Event<StepIx> {

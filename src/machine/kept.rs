@@ -199,6 +199,29 @@ pub enum Happened {
         /// Why.
         reason: String,
     },
+    /// Somebody sent a signal; never what it carried.
+    Signalled {
+        /// Its name.
+        name: String,
+        /// Whether the wait was over when it came.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        late: bool,
+        /// Who.
+        by: String,
+        /// Why.
+        reason: String,
+    },
+    /// The run goes on with another version of its definition.
+    Migrated {
+        /// The version that it had.
+        from: u32,
+        /// The version that it has.
+        to: u32,
+        /// Who.
+        by: String,
+        /// Why.
+        reason: String,
+    },
     /// The run began to wait for an operator.
     Parked {
         /// The reason's word.
@@ -330,6 +353,24 @@ impl State {
                 by: by.clone(),
                 reason: reason.clone(),
             },
+            Event::Signalled {
+                name,
+                late,
+                by,
+                reason,
+                ..
+            } => Happened::Signalled {
+                name: name.to_string(),
+                late: *late,
+                by: by.clone(),
+                reason: reason.clone(),
+            },
+            Event::Migrated(migrated) => Happened::Migrated {
+                from: migrated.from.version,
+                to: migrated.version,
+                by: migrated.by.clone(),
+                reason: migrated.reason.clone(),
+            },
             Event::Parked(parking) => Happened::Parked {
                 reason: parking.reason.to_string(),
                 message: parking.message.clone(),
@@ -342,7 +383,10 @@ impl State {
             | Event::StepStopped { .. }
             | Event::StepInterrupted { .. }
             | Event::StepNotStarted { .. }
+            | Event::Progress { .. }
             | Event::PassedOver { .. }
+            | Event::WaitBegan { .. }
+            | Event::WaitOver { .. }
             | Event::UndoStarted { .. }
             | Event::Undone { .. }
             | Event::UndoFailed { .. }
@@ -399,6 +443,7 @@ mod tests {
                 checkpoint: false,
                 conditional: false,
                 inside: None,
+                waits: None,
             }],
         };
         let started = serde_json::json!({

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::failure::{FailedEffect, FailureMode};
 use crate::ids::Timestamp;
-use crate::journal::{Cause, Decision, ParkReason, Parking};
+use crate::journal::{Cause, Decision, ParkReason, Parking, what_happened};
+use crate::machine::part::simply_goes_on;
 use crate::machine::scope::{Direction, EffectNow, Phase, Scope, ScopeIx, Status, UndoStatus};
 use crate::machine::state::State;
 use crate::policy::{Explanation, RecoveryStrategy, Situation};
@@ -40,9 +41,11 @@ impl State {
             .map(|why| why.says)
             .max()
             .unwrap_or(RecoveryStrategy::Manual);
+        let goes_on = simply_goes_on(&why, strictest);
         let unavailable = self
             .unavailable(root, ix, strictest, AskedBy::Policy)
-            .or_else(|| self.used_up(graph, strictest));
+            .or_else(|| self.used_up(graph, strictest))
+            .filter(|_| !goes_on);
         let strategy = match unavailable {
             None => strictest,
             Some(because) => {
@@ -52,7 +55,7 @@ impl State {
                 RecoveryStrategy::Manual
             }
         };
-        let retries = strategy.retries();
+        let retries = !goes_on && strategy.retries();
         let recovery = if retries { self.recoveries + 1 } else { 0 };
         let failed = self.failed_in(ix);
         let resume_at = retries.then(|| {
@@ -87,7 +90,11 @@ impl State {
     fn situation_of(&self, graph: &Graph, ix: ScopeIx, step: NodeIx, now: Timestamp) -> Situation {
         let scope = self.scope(ix);
         let node = scope.seen(step);
-        let name = scope.name(graph, step);
+        // A policy is written for its saga, whatever that is put inside of (rule N1).
+        let name = graph.step(step).name.to_string();
+        if let Some(part) = node.in_part() {
+            return self.situation_in_part(graph, ix, step, part, now);
+        }
         let Some(failure) = &node.failure else {
             return self.situation(graph, ix, name, FailureMode::StepLogic, now);
         };
@@ -101,7 +108,7 @@ impl State {
     }
 
     /// What a policy sees: of the steps only its own, and none that were spared (rule D3).
-    fn situation(
+    pub(super) fn situation(
         &self,
         graph: &Graph,
         ix: ScopeIx,
@@ -287,7 +294,6 @@ impl State {
             let told = self.has_told_its_failure(ix);
             let scope = &mut self.scopes[index];
             match (scope.phase, scope.unwind.then) {
-                (Phase::Ended | Phase::Parked, _) => {}
                 (Phase::Forward { .. } | Phase::Draining, _) if decision.stop => {
                     scope.unwind_doubts(graph);
                 }
@@ -301,7 +307,7 @@ impl State {
                 (Phase::Unwinding, _) if matches!(decision.cause, Cause::Operator { .. }) => {
                     scope.retry_undos(graph);
                 }
-                (Phase::Forward { .. } | Phase::Unwinding, _) => {}
+                (Phase::Forward { .. } | Phase::Unwinding | Phase::Ended | Phase::Parked, _) => {}
             }
             self.after(root, ix);
         }
@@ -317,7 +323,7 @@ impl State {
         let failed = if failed.is_empty() {
             "the run's time is up".to_owned()
         } else {
-            format!("{} failed", failed.join(", "))
+            what_happened(&failed, &decision.why, ", ")
         };
         match decision
             .why

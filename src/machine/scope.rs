@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, BinaryHeap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::failure::Failure;
+use crate::failure::{Failure, PartialSuccess};
 use crate::ids::Timestamp;
 use crate::journal::{Decision, Parking};
 use crate::machine::kept::Call;
@@ -47,6 +47,10 @@ pub(crate) struct Scope {
     pub(crate) passed_over: u32,
     /// Steps that failed for good, and that what is around them goes on without.
     pub(super) absorbed: u32,
+    /// Steps that wait for a signal or a time.
+    pub(super) awaiting: u32,
+    /// Steps whose signals have come. Entries whose step has moved on are skipped.
+    pub(super) answered: VecDeque<NodeIx>,
     /// Calls of `execute` that are under way.
     pub(super) in_flight: u32,
     /// Probes that are being asked.
@@ -124,6 +128,10 @@ pub(crate) enum Status {
     Sleeping {
         until: Timestamp,
     },
+    /// It waits for a signal, or for a time.
+    Awaiting {
+        until: Option<Timestamp>,
+    },
     /// Its retry was dropped, or its attempt interrupted, when something else went wrong.
     Dropped,
     Done,
@@ -161,6 +169,8 @@ pub(crate) struct NodeState {
     pub(crate) child: Option<ScopeIx>,
     /// Whether what happened inside it can't be taken back any more.
     pub(super) beyond: EffectNow,
+    /// Whether it waited, and its time was up.
+    pub(super) expired: bool,
     /// Whether its condition spared it: done, without having been called.
     pub(crate) passed_over: bool,
     pub(crate) round: u32,
@@ -192,6 +202,10 @@ pub(crate) struct NodeState {
     /// Whether it is done by an operator's word, without having been called.
     pub(crate) skipped: bool,
     pub(crate) output: Option<Value>,
+    /// How far the round's `execute` came, by its own word.
+    pub(crate) progress: Option<Value>,
+    /// What the step says that is done in part.
+    pub(super) partial: Option<Box<PartialSuccess>>,
     pub(crate) failure: Option<Box<Failure>>,
     /// Its place in the order of completions; larger is later.
     pub(super) completed: u64,
@@ -266,6 +280,8 @@ impl Scope {
             done: 0,
             passed_over: 0,
             absorbed: 0,
+            awaiting: 0,
+            answered: VecDeque::new(),
             in_flight: 0,
             probes: 0,
             open: 0,
@@ -350,7 +366,7 @@ impl Scope {
 
     /// What the point of no return has left.
     pub(super) fn pivot_effect(&self, graph: &Graph) -> EffectNow {
-        let effects = self.no_return(graph).map(|node| node.irrevocable());
+        let effects = self.no_return(graph).map(NodeState::irrevocable);
         effects.max().unwrap_or(EffectNow::NotDone)
     }
 
@@ -425,10 +441,16 @@ impl Scope {
     pub(super) fn is_stuck(&self) -> bool {
         let nothing_comes = self.unwind.ready.is_empty()
             && self.unwind.latest.is_empty()
-            && self.timers.is_empty()
+            && self.undo_timers().next().is_none()
             && self.unwind.running == 0
             && self.probes == 0;
         self.phase == Phase::Unwinding && self.unwind.remaining > 0 && nothing_comes
+    }
+
+    /// When undos that failed are tried again. Steps that wait have timers, too, which mean nothing here.
+    pub(super) fn undo_timers(&self) -> impl Iterator<Item = (Timestamp, NodeIx)> {
+        let timers = self.timers.iter().copied();
+        timers.filter(|(_, step)| !matches!(self.seen(*step).status, Status::Awaiting { .. }))
     }
 
     /// Whether a step's future, or a probe's, is under way, here or further inside.
@@ -460,6 +482,7 @@ impl NodeState {
             unmet,
             child: None,
             beyond: EffectNow::NotDone,
+            expired: false,
             passed_over: false,
             round: 1,
             attempts: 0,
@@ -478,6 +501,8 @@ impl NodeState {
             edited: None,
             skipped: false,
             output: None,
+            progress: None,
+            partial: None,
             failure: None,
             completed: 0,
             started_at: None,

@@ -1,6 +1,6 @@
 //! What is known of a run: the fold of its journal, with the queues that make deciding cheap.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use crate::ids::Timestamp;
 use crate::journal::{CancelTold, Decision, End, Parking, RunStarted, Standing};
 use crate::machine::kept::Moment;
 use crate::machine::scope::{EffectNow, NodeState, Phase, Scope, ScopeIx};
+use crate::machine::signals::Signals;
 use crate::saga::{Feed, Gathering, Graph, NodeIx};
 use crate::step::{StepIx, StepTable, Value};
 
@@ -42,6 +43,7 @@ pub struct State {
     pub(super) abandon: Option<(String, String)>,
     /// Tokens of the commands that are in the journal.
     pub(super) tokens: Vec<Arc<str>>,
+    pub(super) signals: Box<Signals>,
     pub(crate) parked: Option<Parking>,
     pub(super) parked_at: Timestamp,
     /// How long the run has been parked or paused so far, but for what goes on now.
@@ -54,6 +56,8 @@ pub struct State {
     pub(crate) compensations: Vec<Compensation>,
     /// The latest of what happened to the run as a whole.
     pub(crate) moments: VecDeque<Moment>,
+    /// Names that steps had before a migration, with the last round of each: no other step comes to their keys.
+    pub(super) retired: BTreeMap<Arc<str>, u32>,
     pub(crate) end: Option<End>,
 }
 
@@ -125,6 +129,7 @@ impl State {
             paused: None,
             abandon: None,
             tokens: Vec::new(),
+            signals: Box::default(),
             parked: None,
             parked_at: at,
             stood: Duration::ZERO,
@@ -133,6 +138,7 @@ impl State {
             decided_last: ScopeIx::ROOT,
             compensations: Vec::new(),
             moments: VecDeque::new(),
+            retired: BTreeMap::new(),
             end: None,
         }
     }
@@ -244,6 +250,7 @@ impl State {
         };
         self.scopes[ix.at()].round = round;
         self.number(inside, ix);
+        self.pass_retired_rounds(inside, ix);
         self.after(root, ix);
     }
 
@@ -347,6 +354,27 @@ impl State {
             (None, _, Some(until)) if !self.has_in_flight() => Standing::Waiting { until },
             (None, ..) => Standing::Running,
         }
+    }
+
+    /// When a run goes on in which nothing is under way and nothing may start: it only waits.
+    pub(crate) fn rests_until(&self) -> Option<Timestamp> {
+        let rests = |scope: &Scope| match scope.phase {
+            Phase::Forward { .. } => {
+                scope.next_ready().is_none() && scope.next_answered().is_none()
+            }
+            Phase::Ended => true,
+            Phase::Draining | Phase::Unwinding | Phase::Parked => false,
+        };
+        if self.has_in_flight() || !self.is_awaiting() || !self.scopes.iter().all(rests) {
+            return None;
+        }
+        let timers = self.scopes.iter().filter_map(|scope| scope.timers.first());
+        Some(
+            timers
+                .map(|(until, _)| *until)
+                .min()
+                .unwrap_or(Timestamp::NEVER),
+        )
     }
 
     /// Where jitter for a step comes from: the same in every process (FNV-1a over uid and path).

@@ -114,9 +114,9 @@ impl Trial {
             decisions: Vec::new(),
             not_asked: 0,
         };
-        State::replay_with(&graph, journal.clone(), |state, event, seq, at| {
+        State::replay_with(&graph, journal.clone(), |state, graph, event, seq, at| {
             if let Event::Decided(decision) = event {
-                trial.ask(state, &graph, decision, seq, at);
+                trial.ask(state, graph, decision, seq, at);
             }
         })?;
         Ok(trial)

@@ -28,6 +28,8 @@ impl NodeState {
         self.edited = None;
         self.skipped = false;
         self.output = None;
+        self.progress = None;
+        self.partial = None;
     }
 }
 
@@ -74,10 +76,16 @@ impl Scope {
     fn unwind_steps(&mut self, graph: &Graph, steps: &[NodeIx], then: Direction) {
         self.phase = Phase::Unwinding;
         // An undo that slept when the run was parked begins afresh: its timer must not ring for it again.
-        self.timers.clear();
-        for node in &mut self.nodes {
+        let mut timers = std::mem::take(&mut self.timers);
+        timers.retain(|(_, step)| matches!(self.seen(*step).status, Status::Awaiting { .. }));
+        self.timers = timers;
+        for step in self.steps() {
+            let under_way = self.is_undoing(graph, step);
+            let node = self.node(step);
             node.in_region = false;
-            node.undo = UndoStatus::Idle;
+            if !under_way {
+                node.undo = UndoStatus::Idle;
+            }
         }
         for &step in steps {
             self.node(step).in_region = true;
@@ -101,12 +109,20 @@ impl Scope {
         self.settle(graph, free);
     }
 
+    /// Whether the step's `compensate` is being called. A sub-saga may be undoing itself when what is around it
+    /// is undone, too: then the call that is under way is not made a second time.
+    fn is_undoing(&self, graph: &Graph, step: NodeIx) -> bool {
+        self.seen(step).undo == UndoStatus::Running && graph.step(step).inside().is_none()
+    }
+
     /// Settles steps that nothing in the region depends on any more: those with an effect are to be
     /// undone, the others are done with, which may free what they depend on.
     fn settle(&mut self, graph: &Graph, mut free: Vec<NodeIx>) {
         while let Some(step) = free.pop() {
             if self.wants_undo(graph, step) {
-                self.undo_ready(graph, step);
+                if !self.is_undoing(graph, step) {
+                    self.undo_ready(graph, step);
+                }
                 continue;
             }
             if self.seen(step).effect == EffectNow::InDoubt {
@@ -159,17 +175,15 @@ impl Scope {
 
     /// The undo that comes next, if one may start now.
     pub(super) fn next_undo(&self, graph: &Graph, now: Timestamp) -> Option<NodeIx> {
-        let due = self
-            .timers
-            .first()
-            .filter(|(until, _)| *until <= now)
-            .map(|(_, step)| *step);
-        if due.is_some() {
-            return due;
+        let mut timers = self.undo_timers();
+        let due = timers.next().filter(|(until, _)| *until <= now);
+        if let Some((_, step)) = due {
+            return Some(step);
         }
         if Scope::is_sequential(graph) {
             // One by one: an undo that waits for its retry holds the others up.
-            let busy = self.unwind.running > 0 || self.probes > 0 || !self.timers.is_empty();
+            let busy =
+                self.unwind.running > 0 || self.probes > 0 || self.undo_timers().next().is_some();
             return self
                 .unwind
                 .latest
@@ -390,6 +404,7 @@ impl Scope {
                 | Status::Ready
                 | Status::Running
                 | Status::Sleeping { .. }
+                | Status::Awaiting { .. }
                 | Status::Absorbed
                 | Status::Done => {
                     self.node(step).status = Status::Ready;
@@ -480,6 +495,7 @@ impl Scope {
             Status::Absorbed => self.absorbed -= 1,
             // Calls are never under way here: it is a step with steps inside.
             Status::Running => self.open = self.open.saturating_sub(1),
+            Status::Awaiting { .. } => self.stop_waiting(step),
             _ => {}
         }
         if std::mem::take(&mut self.node(step).passed_over) {
@@ -495,8 +511,9 @@ impl Scope {
         }
         let node = self.node(step);
         node.in_region = false;
-        // What feeds it may have been undone: a `map` is asked again.
+        // What feeds it may have been undone: a `map` is asked again, and it is not underway any more.
         node.mapped.clear();
+        node.progress = None;
         // A skip holds until the run begins anew.
         node.skipped = false;
         let read_only = graph.step(step).kind == StepKind::ReadOnly;

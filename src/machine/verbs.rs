@@ -131,8 +131,9 @@ pub fn verdict(verb: VerbName, stage: Stage) -> Verdict {
             Taken("takes the step as undone, in a new round; the run stays parked")
         }
 
-        (VerbName::Signal, Forward | Settling | Undoing | Paused | Parked | ParkedUndoing) => {
-            Refused("its saga waits for no signal")
+        (VerbName::Signal, Forward) => Taken("the wait with its name takes it, now or later"),
+        (VerbName::Signal, Settling | Undoing | Paused | Parked | ParkedUndoing) => {
+            Taken("kept for the wait with its name, once the run goes forward")
         }
 
         (VerbName::Pause, Forward | Settling | Undoing) => {
@@ -152,6 +153,13 @@ pub fn verdict(verb: VerbName, stage: Stage) -> Verdict {
         }
         (VerbName::Abandon, Parked | ParkedUndoing) => {
             Taken("ends at once with what stands listed")
+        }
+
+        (VerbName::Migrate, Forward | Settling | Undoing | Paused) => Taken(
+            "where its code is not here: parked, and goes on with another definition once it is retried",
+        ),
+        (VerbName::Migrate, Parked | ParkedUndoing) => {
+            Taken("where its code is not here: goes on with another definition once it is retried")
         }
     }
 }

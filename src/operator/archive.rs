@@ -13,7 +13,7 @@ use crate::journal::{
     AppendId, Event, Interner, Journal, Record, Standing, decode_events, encode_events, form_of,
 };
 use crate::operator::Operator;
-use crate::operator::verify::{inspect, started};
+use crate::operator::verify::inspect;
 use crate::saga::{Graph, Outline};
 use crate::store::{
     Append, AppendError, Appending, LoadError, RunEntry, RunFilter, StoreError, Trouble,
@@ -282,12 +282,8 @@ impl<W: Write> Export<'_, W> {
                 return Ok(Err(error.to_string()));
             }
         };
-        if let Some(started) = started(&journal) {
-            let key = (
-                started.saga.clone(),
-                started.version,
-                started.fingerprint.clone(),
-            );
+        if let Some((saga, version, fingerprint)) = journal.definition() {
+            let key = (saga.to_owned(), version, fingerprint.to_owned());
             if !self.defined.contains(&key) {
                 let store = &self.operator.store;
                 if let Some(outline) = store.recall(&key.0, key.1, &key.2).await? {
@@ -629,14 +625,10 @@ impl Import<'_> {
         if entry.run.as_str().is_empty() || entry.run.as_str().len() > RunId::MAX_LEN {
             return Ok(Some("its id is empty or too long".to_owned()));
         }
-        let Some(started) = started(journal) else {
+        let Some((saga, version, fingerprint)) = journal.definition() else {
             return Ok(Some("its journal doesn't begin with its start".to_owned()));
         };
-        let key = (
-            started.saga.clone(),
-            started.version,
-            started.fingerprint.clone(),
-        );
+        let key = (saga.to_owned(), version, fingerprint.to_owned());
         if !self.graphs.contains_key(&key) {
             let known = self.operator.store.recall(&key.0, key.1, &key.2).await?;
             let graph = known.map(|outline| Arc::new(outline.to_graph()));

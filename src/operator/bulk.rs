@@ -201,7 +201,9 @@ impl BulkTotals {
             }
         };
         match sent {
-            Sent::Answered(CommandAnswer::Accepted { .. }) => self.accepted += 1,
+            Sent::Answered(CommandAnswer::Accepted { .. } | CommandAnswer::Late) => {
+                self.accepted += 1;
+            }
             Sent::Answered(CommandAnswer::Refused { .. }) => self.refused += 1,
             Sent::Waiting => self.waiting += 1,
         }

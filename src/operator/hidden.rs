@@ -17,7 +17,7 @@ use crate::step::{Probed, Value};
 /// use std::sync::Arc;
 ///
 /// let output = Value::typed(Arc::new("secret".to_owned()));
-/// let done = Event::StepDone { step: "charge".to_owned(), output, took_us: 5 };
+/// let done = Event::StepDone { step: "charge".to_owned(), output, partial: None, asks: false, took_us: 5 };
 /// let shown = serde_json::to_string(&hide_payloads(done))?;
 /// assert_eq!(shown, r#"{"step_done":{"step":"charge","output":"(hidden: 8 bytes)","took_us":5}}"#);
 /// # Ok::<(), serde_json::Error>(())
@@ -52,13 +52,48 @@ pub fn hide_payloads<S>(event: Event<S>) -> Event<S> {
         Event::StepDone {
             step,
             output,
+            partial,
+            asks,
             took_us,
         } => Event::StepDone {
             step,
             output: hidden(&output),
+            partial,
+            asks,
             took_us,
         },
         Event::PassedOver { step } => Event::PassedOver { step },
+        Event::WaitBegan { step, round, until } => Event::WaitBegan { step, round, until },
+        Event::WaitOver {
+            step,
+            expired,
+            output,
+            failure,
+        } => Event::WaitOver {
+            step,
+            expired,
+            output: output.as_ref().map(hidden),
+            failure,
+        },
+        Event::Signalled {
+            name,
+            token,
+            sent,
+            kept,
+            at,
+            late,
+            by,
+            reason,
+        } => Event::Signalled {
+            name,
+            token,
+            sent: hidden(&sent),
+            kept: hidden(&kept),
+            at,
+            late,
+            by,
+            reason,
+        },
         Event::Probed {
             step,
             answer,
@@ -105,6 +140,10 @@ pub fn hide_payloads<S>(event: Event<S>) -> Event<S> {
             by,
             reason,
         },
+        Event::Progress { step, value } => Event::Progress {
+            step,
+            value: hidden(&value),
+        },
         Event::Ended(End::Completed { output }) => Event::Ended(End::Completed {
             output: hidden(&output),
         }),
@@ -127,17 +166,19 @@ pub fn hide_payloads<S>(event: Event<S>) -> Event<S> {
         | Event::Paused { .. }
         | Event::Resumed { .. }
         | Event::AbandonRequested { .. }
+        | Event::Migrated(_)
         | Event::Parked(_)
         | Event::Ended(End::Compensated | End::Stopped { .. } | End::Abandoned { .. })) => event,
     }
 }
 
 impl PartialResult {
-    /// The same result without the outputs of its steps.
+    /// The same result without the outputs of its steps, and without what they reported.
     #[must_use]
     pub fn without_payloads(mut self) -> Self {
         for step in &mut self.steps {
             step.output = None;
+            step.progress = None;
         }
         self
     }

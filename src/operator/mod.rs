@@ -30,6 +30,7 @@
 
 mod archive;
 mod bulk;
+mod definitions;
 mod error;
 mod hidden;
 mod prune;
@@ -41,6 +42,8 @@ mod view;
 
 pub use archive::{ArchiveError, Export, Exported, ImportOutcome, ImportTotals};
 pub use bulk::{Bulk, BulkOutcome, BulkReport, BulkTotals};
+pub(crate) use definitions::report;
+pub use definitions::{DefinitionReport, DefinitionsReport, Fate, VersionReport};
 pub use error::OperatorError;
 pub use hidden::hide_payloads;
 pub use prune::{PruneTotals, Retention};
@@ -104,13 +107,10 @@ impl Operator {
         let Some(read) = Reading::of(&*self.store, run).await? else {
             return Ok(None);
         };
-        let started = read.started()?;
-        let outline = self
-            .store
-            .recall(&started.saga, started.version, &started.fingerprint)
-            .await?;
+        let (saga, version, fingerprint) = read.definition()?;
+        let outline = self.store.recall(saga, version, fingerprint).await?;
         let Some(outline) = outline else {
-            let (run, saga, version) = (run.clone(), started.saga.clone(), started.version);
+            let (run, saga) = (run.clone(), saga.to_owned());
             return Err(OperatorError::Get(crate::GetError::NoDefinition {
                 run,
                 saga,

@@ -2,7 +2,7 @@
 
 use crate::coordinator::GetError;
 use crate::ids::RunId;
-use crate::journal::{Event, Journal, ParkReason, Parking, RunStarted};
+use crate::journal::{Event, Journal, ParkReason, Parking};
 use crate::machine::{ReplayError, State};
 use crate::saga::Graph;
 use crate::store::{LoadError, Store};
@@ -40,13 +40,9 @@ impl Reading {
         Ok(Some(Reading { journal, damage }))
     }
 
-    /// How the run began.
-    pub(crate) fn started(&self) -> Result<&RunStarted, GetError> {
-        let first = self.journal.records.first();
-        match first.and_then(|record| record.events.first()) {
-            Some(Event::RunStarted(started)) => Ok(started),
-            _ => Err(self.no_start()),
-        }
+    /// The saga, version and fingerprint that the run goes on with.
+    pub(crate) fn definition(&self) -> Result<(&str, u32, &str), GetError> {
+        self.journal.definition().ok_or_else(|| self.no_start())
     }
 
     fn no_start(&self) -> GetError {

@@ -51,6 +51,7 @@ impl Operator {
             return Err(OperatorError::NoSuchRun { run });
         };
         let asked = Asked {
+            at: command.at,
             by: &command.by,
             reason: &command.reason,
         };

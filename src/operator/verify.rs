@@ -101,17 +101,13 @@ impl Verified {
 pub(super) struct Graphs(HashMap<(String, u32, String), Option<Arc<Graph>>>);
 
 impl Graphs {
-    /// The graph that a run was started with.
+    /// The graph that a run goes on with.
     pub(super) async fn of(
         &mut self,
         store: &dyn Store,
-        started: &RunStarted,
+        (saga, version, fingerprint): (&str, u32, &str),
     ) -> Result<Option<Arc<Graph>>, StoreError> {
-        let key = (
-            started.saga.clone(),
-            started.version,
-            started.fingerprint.clone(),
-        );
+        let key = (saga.to_owned(), version, fingerprint.to_owned());
         if let Some(known) = self.0.get(&key) {
             return Ok(known.clone());
         }
@@ -123,7 +119,7 @@ impl Graphs {
 }
 
 /// How a run began, where its journal tells.
-pub(super) fn started(journal: &Journal) -> Option<&RunStarted> {
+fn started(journal: &Journal) -> Option<&RunStarted> {
     match journal.records.first()?.events.first()? {
         Event::RunStarted(started) => Some(started),
         _ => None,
@@ -160,8 +156,8 @@ impl Operator {
                     continue;
                 };
                 let started = match &journal {
-                    Ok(journal) => started(journal),
-                    Err((_, before)) => started(before),
+                    Ok(journal) => journal.definition(),
+                    Err((_, before)) => before.definition(),
                 };
                 let graph = match started {
                     Some(started) => graphs.of(&*self.store, started).await?,
@@ -217,8 +213,8 @@ impl Operator {
             return Ok(None);
         };
         let started = match &journal {
-            Ok(journal) => started(journal),
-            Err((_, before)) => started(before),
+            Ok(journal) => journal.definition(),
+            Err((_, before)) => before.definition(),
         };
         let graph = match started {
             Some(started) => Graphs::default().of(&*self.store, started).await?,
@@ -318,10 +314,13 @@ pub(super) fn inspect(entry: &RunEntry, journal: &Journal, graph: Option<&Graph>
 /// What the list says otherwise than the run's start.
 fn listed_start(entry: &RunEntry, journal: &Journal, started: &RunStarted) -> Vec<String> {
     let mut differs = Vec::new();
-    if (entry.saga.as_str(), entry.version) != (started.saga.as_str(), started.version) {
+    let version = journal
+        .definition()
+        .map_or(started.version, |(_, version, _)| version);
+    if (entry.saga.as_str(), entry.version) != (started.saga.as_str(), version) {
         differs.push(format!(
-            "it is listed as a run of `{}` version {}, and is one of `{}` version {}",
-            entry.saga, entry.version, started.saga, started.version
+            "it is listed as a run of `{}` version {}, and is one of `{}` version {version}",
+            entry.saga, entry.version, started.saga
         ));
     }
     if entry.labels != started.labels {
@@ -344,12 +343,19 @@ fn listed_start(entry: &RunEntry, journal: &Journal, started: &RunStarted) -> Ve
 /// What the list says otherwise than the run's last records.
 fn listed_end(entry: &RunEntry, state: &State, last: Option<crate::Timestamp>) -> Vec<String> {
     let mut differs = Vec::new();
-    let stands = state.standing(None);
+    let stands = state.standing(state.rests_until());
     let agrees = match entry.standing {
         // A run that waits is running as far as its journal goes; so is one that was paused while a probe
         // was under way, which no journal has. Whoever takes it up puts the list right.
-        Standing::Running => matches!(stands, Standing::Running | Standing::Paused),
-        Standing::Waiting { .. } => stands == Standing::Running && !state.has_in_flight(),
+        Standing::Running => {
+            matches!(
+                stands,
+                Standing::Running | Standing::Waiting { .. } | Standing::Paused
+            )
+        }
+        Standing::Waiting { .. } => {
+            matches!(stands, Standing::Running | Standing::Waiting { .. }) && !state.has_in_flight()
+        }
         listed => listed == stands,
     };
     if !agrees {

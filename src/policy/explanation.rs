@@ -18,7 +18,8 @@ pub struct Situation {
     pub mode: FailureMode,
     /// Whether another attempt could help.
     pub retryable: bool,
-    /// What the failed step left behind.
+    /// What the failed step left behind; [`FailedEffect::Done`] where it did a part of its work, which is
+    /// no failure.
     pub effect: FailedEffect,
     /// Steps of the run that are done.
     pub completed: u32,
@@ -66,6 +67,13 @@ impl Situation {
     #[must_use]
     pub fn used_up(&self) -> bool {
         self.time_used_up || self.recoveries >= self.max_recoveries
+    }
+
+    fn what_happened(&self) -> &'static str {
+        match self.effect {
+            FailedEffect::Done => "is done in part, with",
+            FailedEffect::NotDone | FailedEffect::InDoubt => "failed with",
+        }
     }
 
     fn beside_the_pivot(&self) -> &'static str {
@@ -165,7 +173,8 @@ impl Explanation {
         }
         writeln!(
             out,
-            " failed with {} (category {}, severity {}): {}, effect {}.",
+            " {} {} (category {}, severity {}): {}, effect {}.",
+            saw.what_happened(),
             saw.mode,
             saw.mode.category(),
             saw.mode.severity(),
@@ -221,7 +230,8 @@ impl fmt::Display for Explanation {
         };
         write!(
             f,
-            "{what} failed with {}: rule `{}` of policy `{}` says {} ({} of {} steps done, {} the pivot, {} of {} recoveries used)",
+            "{what} {} {}: rule `{}` of policy `{}` says {} ({} of {} steps done, {} the pivot, {} of {} recoveries used)",
+            saw.what_happened(),
             saw.mode,
             self.rule,
             self.policy,

@@ -16,6 +16,9 @@ use crate::policy::{
 /// The name under which an explanation gives what is done when no rule matches.
 pub(super) const OTHERWISE: &str = "otherwise";
 
+/// The same where a step did a part of its work, and no rule names that.
+const NOT_NAMED: &str = "no rule names it";
+
 /// Each wait between recoveries is made by itself, so that this jitter would never grow.
 pub(super) const DECORRELATED: &str = "decorrelated jitter grows from the wait before, and waits \
     between recoveries don't know it: take equal or full";
@@ -56,7 +59,7 @@ pub enum Condition {
     SeverityAtLeast(Severity),
     /// The failing step has this name; `*` stands for any number of characters.
     Step(String),
-    /// The failed step left this behind.
+    /// The failed step left this behind; [`FailedEffect::Done`] where it is done in part.
     Effect(FailedEffect),
     /// The run has had at least so many recoveries.
     RecoveriesAtLeast(u32),
@@ -203,6 +206,15 @@ impl Rule {
         &self.when
     }
 
+    /// Whether it is about a step that did a part of its work, and not about any failure.
+    fn names_the_part(&self, saw: &Situation) -> bool {
+        self.when.iter().any(|condition| match condition {
+            Condition::Effect(effect) => *effect == FailedEffect::Done,
+            Condition::Mode(modes) => modes.iter().any(|mode| mode.is_same_mode(&saw.mode)),
+            _ => false,
+        })
+    }
+
     /// What it says to do.
     #[must_use]
     pub fn strategy(&self) -> RecoveryStrategy {
@@ -215,6 +227,10 @@ impl Rule {
 /// Ordered rules over what the failure and the run look like; the first that matches decides. Every
 /// decision is explained in the journal. The policy is asked once per failure when all attempts in
 /// flight have come in; of several answers the strictest is taken.
+///
+/// A step that is done in part ([`PartialSuccess`](crate::failure::PartialSuccess)) is no failure: it is seen
+/// with the effect [`Done`](FailedEffect::Done), and only rules that name it, by that effect or by its mode,
+/// are about it. Where none matches, or one says `retry_failed`, the run simply goes on.
 ///
 /// A strategy that is not available gives way to `manual`, and the explanation says why: past the pivot
 /// nothing goes back (rule D4), and what can't be undone isn't repeated (rule S3).
@@ -433,7 +449,15 @@ impl RecoveryPolicy {
     #[must_use]
     pub fn decide(&self, saw: &Situation) -> Explanation {
         let mut passed_over = Vec::new();
+        let in_part = saw.effect == FailedEffect::Done;
         for rule in &self.rules {
+            if in_part && !rule.names_the_part(saw) {
+                passed_over.push(PassedOver {
+                    rule: rule.name.clone(),
+                    because: "it does not name a step that is done in part".to_owned(),
+                });
+                continue;
+            }
             match rule.when.iter().find(|condition| !condition.holds(saw)) {
                 None => return self.explain(&rule.name, rule.then, saw, passed_over),
                 Some(condition) => passed_over.push(PassedOver {
@@ -441,6 +465,9 @@ impl RecoveryPolicy {
                     because: condition.because(saw),
                 }),
             }
+        }
+        if in_part {
+            return self.explain(NOT_NAMED, RecoveryStrategy::RetryFailed, saw, passed_over);
         }
         self.explain(OTHERWISE, self.otherwise, saw, passed_over)
     }

@@ -17,7 +17,7 @@ use crate::saga::part::Settings;
 use crate::saga::wiring::{SourceNode, Supply, Wiring, supply};
 use crate::saga::{
     Fault, Form, Gathering, Graph, GraphStep, Inputs, Node, NodeIx, OnStop, Outline, Part,
-    SagaError, Siblings, SomeNode, StepKind, StepSpec, Tolerance, UndoOrder,
+    SagaError, Siblings, SomeNode, StepKind, StepSpec, Tolerance, UndoOrder, WaitBody,
 };
 use crate::step::{Payload, PayloadError, Value};
 
@@ -83,9 +83,11 @@ pub(crate) struct StepBodies {
     pub(crate) input: Wired,
     /// What is inside it, where it has steps of its own.
     pub(crate) inside: Option<Arc<Definition>>,
+    /// What it waits for, where it calls nothing.
+    pub(crate) wait: Option<Arc<dyn WaitBody>>,
     pub(crate) condition: Option<Wired>,
     /// Makes the output of what is inside one that may not be there.
-    pub(crate) maybe: Option<fn(Value) -> Result<Value, PayloadError>>,
+    pub(crate) maybe: Option<fn(&Value) -> Result<Value, PayloadError>>,
 }
 
 impl Definition {
@@ -167,6 +169,8 @@ pub(super) struct Draft {
     after: Vec<SomeNode>,
     /// Whether it was given two conditions.
     twice: bool,
+    /// Whether it waits for a signal, and how long at most.
+    wait: Option<(bool, Option<Duration>)>,
     bodies: StepBodies,
 }
 
@@ -178,7 +182,9 @@ impl Draft {
             settings: spec.settings,
             after: spec.after,
             twice: spec.twice,
+            wait: spec.wait.as_ref().map(|wait| (wait.signal, wait.limit)),
             bodies: StepBodies {
+                wait: spec.wait.map(|wait| wait.body),
                 body: spec.body,
                 probe: spec.probe,
                 input,
@@ -204,9 +210,10 @@ impl Draft {
         order: UndoOrder,
     ) -> GraphStep {
         let settings = &self.settings;
-        let form = match &self.bodies.inside {
-            Some(inside) => Form::Inside(under_order(&inside.graph, order)),
-            None => Form::Call,
+        let form = match (&self.bodies.inside, self.wait) {
+            (Some(inside), _) => Form::Inside(under_order(&inside.graph, order)),
+            (None, Some((signal, limit))) => Form::Wait { signal, limit },
+            (None, None) => Form::Call,
         };
         GraphStep {
             name: self.name.as_str().into(),
@@ -234,6 +241,8 @@ impl Draft {
             undo_timeout: settings
                 .undo_timeout
                 .unwrap_or(StepSpec::<(), ()>::DEFAULT_TIMEOUT),
+            heartbeat: settings.heartbeat,
+            undo_heartbeat: settings.undo_heartbeat,
             max_in_flight: settings.max_in_flight,
         }
     }
@@ -607,6 +616,9 @@ impl Draft {
             if settings.undo_timeout.is_some() {
                 faults.push(meaningless("compensation_timeout", why));
             }
+            if settings.undo_heartbeat.is_some() {
+                faults.push(meaningless("compensation_heartbeat", why));
+            }
             if settings.undo_rule.is_some() {
                 faults.push(meaningless("undo_failing", why));
             }
@@ -637,6 +649,14 @@ impl Draft {
             .is_some_and(|timeout| timeout.is_zero())
         {
             faults.push(bad("compensation_timeout", "no call can end within 0 s"));
+        }
+        for (setting, limit) in [
+            ("heartbeat", settings.heartbeat),
+            ("compensation_heartbeat", settings.undo_heartbeat),
+        ] {
+            if limit.is_some_and(|limit| limit.is_zero()) {
+                faults.push(bad(setting, "every call is silent for longer than 0 s"));
+            }
         }
         if settings.max_in_flight == Some(0) {
             faults.push(bad("max_in_flight", "with 0 the step could never start"));
@@ -673,6 +693,10 @@ impl Draft {
             "a pivot can't depend on a condition",
             settings.pivot && conditional,
         );
+        let zero = |limit: Duration| limit.is_zero() && self.wait.is_some_and(|wait| wait.0);
+        if self.wait.and_then(|wait| wait.1).is_some_and(zero) {
+            meaningless("within", "no signal can come within 0 s", true);
+        }
         let Some(inside) = &self.bodies.inside else {
             return;
         };
@@ -681,6 +705,9 @@ impl Draft {
         meaningless("timeout", why, settings.timeout.is_some());
         meaningless("compensation_retry", why, settings.undo_retry.is_some());
         meaningless("compensation_timeout", why, settings.undo_timeout.is_some());
+        meaningless("heartbeat", why, settings.heartbeat.is_some());
+        let undo_heartbeat = settings.undo_heartbeat.is_some();
+        meaningless("compensation_heartbeat", why, undo_heartbeat);
         meaningless("undo_failing", why, settings.undo_rule.is_some());
         meaningless("atomic", why, settings.atomic);
         meaningless("at_most_once", why, settings.at_most_once);
@@ -812,8 +839,26 @@ pub(crate) fn wired_name(name: &str) -> String {
     }
 }
 
+/// The name that a wiring's word stands for.
+pub(crate) fn unwired_name(word: &str) -> String {
+    let quoted = word
+        .strip_prefix('"')
+        .and_then(|word| word.strip_suffix('"'));
+    let Some(quoted) = quoted else {
+        return word.to_owned();
+    };
+    let (mut name, mut escaped) = (String::with_capacity(quoted.len()), false);
+    for c in quoted.chars() {
+        escaped = c == '\\' && !escaped;
+        if !escaped {
+            name.push(c);
+        }
+    }
+    name
+}
+
 /// The name as it stands in keys: what isn't printable ASCII, and what keys are spelled with, is percent-encoded.
-fn escape(name: &str) -> String {
+pub(crate) fn escape(name: &str) -> String {
     name.bytes()
         .fold(String::with_capacity(name.len()), |mut out, byte| {
             if byte.is_ascii_graphic() && !matches!(byte, b'/' | b'%') {

@@ -130,7 +130,9 @@ impl<I: Payload, O: Payload> StepSpec<I, O> {
             .probe
             .map(|probe| Arc::new(MaybeProbe::<O>::new(probe)) as _);
         spec.inside = self.inside;
-        spec.maybe = spec.inside.is_some().then_some(some_of::<O>);
+        spec.wait = self.wait;
+        let called = spec.inside.is_none() && spec.wait.is_none();
+        spec.maybe = (!called).then_some(some_of::<O>);
         spec.condition = Some(Wired { wiring, supply });
         spec.twice = self.twice || self.condition.is_some();
         spec.after = self.after;
@@ -170,7 +172,7 @@ impl<I: Payload, O: Payload> StepSpec<I, O> {
     pub fn fallback(self, other: impl Part<Input = I, Output = O>) -> Choice<I, O> {
         let name = self.name.clone();
         let mut primary = self;
-        primary.name = "primary".to_owned();
+        "primary".clone_into(&mut primary.name);
         Choice {
             name,
             gathers: Gathering::Fallback,
@@ -392,9 +394,10 @@ impl<I: Payload, O: Payload> ForEach<I, O, Vec<O>> {
             clippy::cast_sign_loss,
             reason = "checked"
         )]
-        let thousandths = match (0.0..=1.0).contains(&share) {
-            true => (share * 1_000.0).round() as u32,
-            false => u32::MAX,
+        let thousandths = if (0.0..=1.0).contains(&share) {
+            (share * 1_000.0).round() as u32
+        } else {
+            u32::MAX
         };
         self.tolerating(Tolerance::PerMille(thousandths))
     }
@@ -475,7 +478,7 @@ impl<I: Payload, O: Payload> Gather for Some_<I, O> {
 }
 
 /// An output that is there, as one that may not be.
-fn some_of<O: Payload>(output: Value) -> Result<Value, PayloadError> {
+fn some_of<O: Payload>(output: &Value) -> Result<Value, PayloadError> {
     let output = output.get::<O>()?;
     Ok(Value::typed(Arc::new(Some(Arc::unwrap_or_clone(output)))))
 }

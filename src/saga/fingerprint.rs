@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use sha2::{Digest, Sha256};
 
-use crate::saga::{Gathering, GraphStep, StepKind};
+use crate::saga::{Form, Gathering, GraphStep, StepKind};
 
 /// SHA-256 over a canonical text of the structure, cut to 128 bits.
 ///
@@ -29,9 +29,11 @@ pub(super) fn fingerprint(saga: &str, steps: &[GraphStep], returned: &[String]) 
             .collect();
         dependencies.sort_unstable();
         // Writing to a String can't fail.
-        let form = match step.inside() {
-            Some(inside) => format!(" {}={}", form(inside.gathers), inside.fingerprint),
-            None => String::new(),
+        let form = match &step.form {
+            Form::Inside(inside) => format!(" {}={}", form(inside.gathers), inside.fingerprint),
+            Form::Wait { signal: true, .. } => " wait".to_owned(),
+            Form::Wait { signal: false, .. } => " delay".to_owned(),
+            Form::Call => String::new(),
         };
         let condition = if step.conditional { " conditional" } else { "" };
         let _ = writeln!(

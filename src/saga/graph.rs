@@ -143,6 +143,13 @@ pub(crate) enum Form {
     Call,
     /// Steps of its own.
     Inside(Arc<Graph>),
+    /// Nothing: it waits.
+    Wait {
+        /// Whether for a signal; for a time otherwise.
+        signal: bool,
+        /// How long at most.
+        limit: Option<Duration>,
+    },
 }
 
 /// What a graph is made of besides its steps.
@@ -182,6 +189,8 @@ pub struct GraphStep {
     pub(crate) undo_retry: Retry,
     pub(crate) timeout: Duration,
     pub(crate) undo_timeout: Duration,
+    pub(crate) heartbeat: Option<Duration>,
+    pub(crate) undo_heartbeat: Option<Duration>,
     pub(crate) max_in_flight: Option<u32>,
 }
 
@@ -215,7 +224,21 @@ impl GraphStep {
     pub fn inside(&self) -> Option<&Graph> {
         match &self.form {
             Form::Inside(graph) => Some(graph),
-            Form::Call => None,
+            Form::Call | Form::Wait { .. } => None,
+        }
+    }
+
+    /// Whether it waits for a signal.
+    #[must_use]
+    pub fn waits_for_signal(&self) -> bool {
+        matches!(self.form, Form::Wait { signal: true, .. })
+    }
+
+    /// How long it waits at most.
+    pub(crate) fn limit(&self) -> Option<Duration> {
+        match self.form {
+            Form::Wait { limit, .. } => limit,
+            Form::Call | Form::Inside(_) => None,
         }
     }
 
@@ -282,6 +305,46 @@ impl Graph {
             policy: parts.policy,
             gathers: parts.gathers,
         }
+    }
+
+    /// Whether a step with this path, in which items have their places, waits for a signal.
+    pub(crate) fn waits_for(&self, path: &str) -> bool {
+        let mut graph = self;
+        let mut parts = path.split('/').peekable();
+        while let Some(part) = parts.next() {
+            let (name, item) = match part.split_once('[') {
+                Some((name, item)) => (name, item.strip_suffix(']')),
+                None => (part, None),
+            };
+            let Some(mut step) = graph.step_named(name).map(|step| graph.step(step)) else {
+                return false;
+            };
+            if let Some(item) = item {
+                let items = step.inside().filter(|_| item.parse::<u32>().is_ok());
+                let Some(items) =
+                    items.filter(|items| matches!(items.gathers, Gathering::Each { .. }))
+                else {
+                    return false;
+                };
+                step = &items.steps[0];
+            }
+            if parts.peek().is_none() {
+                return step.waits_for_signal();
+            }
+            match step.inside() {
+                Some(inside) => graph = inside,
+                None => return false,
+            }
+        }
+        false
+    }
+
+    /// The signals that its runs wait for: the paths of the steps that do, in which all items are one.
+    #[must_use]
+    pub fn signals(&self) -> Vec<String> {
+        let all = self.all_steps().into_iter();
+        let waiting = all.filter(|(_, step)| step.waits_for_signal());
+        waiting.map(|(path, _)| path).collect()
     }
 
     /// How many steps there are, those inside steps among them.

@@ -110,6 +110,30 @@ pub struct OutlineStep {
     /// The steps inside it, where it is a sub-saga, a fan-out or a choice.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inside: Option<Box<Outline>>,
+    /// What it waits for, where it calls nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits: Option<OutlineWait>,
+}
+
+/// What a step waits for that calls nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum OutlineWait {
+    /// A signal with the name of the step's path.
+    Signal,
+    /// A time.
+    Time,
+}
+
+impl OutlineWait {
+    fn of(form: &Form) -> Option<Self> {
+        match form {
+            Form::Wait { signal: true, .. } => Some(OutlineWait::Signal),
+            Form::Wait { signal: false, .. } => Some(OutlineWait::Time),
+            Form::Call | Form::Inside(_) => None,
+        }
+    }
 }
 
 impl Outline {
@@ -128,6 +152,7 @@ impl Outline {
             checkpoint: step.checkpoint,
             conditional: step.conditional,
             inside: step.inside().map(|inside| Box::new(Outline::of(inside))),
+            waits: OutlineWait::of(&step.form),
         });
         Outline {
             gathers: OutlineForm::of(graph.gathers),
@@ -157,7 +182,13 @@ impl Outline {
                 name: step.name.as_str().into(),
                 form: match &step.inside {
                     Some(inside) => Form::Inside(Arc::new(inside.to_graph())),
-                    None => Form::Call,
+                    None => match step.waits {
+                        Some(waits) => Form::Wait {
+                            signal: waits == OutlineWait::Signal,
+                            limit: None,
+                        },
+                        None => Form::Call,
+                    },
                 },
                 conditional: step.conditional,
                 escaped: step.name.clone(),
@@ -179,6 +210,8 @@ impl Outline {
                 undo_retry: Retry::none(),
                 timeout: Duration::ZERO,
                 undo_timeout: Duration::ZERO,
+                heartbeat: None,
+                undo_heartbeat: None,
                 max_in_flight: None,
             })
             .collect();
@@ -243,12 +276,25 @@ impl Outline {
                     sorted(new).join(", ")
                 ));
             }
+            if step.waits != new.waits {
+                let word = |waits: Option<OutlineWait>| match waits {
+                    Some(OutlineWait::Signal) => "a wait for a signal",
+                    Some(OutlineWait::Time) => "a delay",
+                    None => "no wait",
+                };
+                lines.push(format!(
+                    "`{name}` was {} and is {}",
+                    word(step.waits),
+                    word(new.waits)
+                ));
+            }
             match (&step.inside, &new.inside) {
                 (Some(was), Some(is)) if was.gathers == is.gathers => {
                     let inside = was.differences(is).into_iter();
                     lines.extend(inside.map(|line| format!("in `{name}`: {line}")));
                 }
                 (None, None) => {}
+                _ if step.waits.is_some() || new.waits.is_some() => {}
                 (was, is) => {
                     let word = |inside: &Option<Box<Outline>>| {
                         inside

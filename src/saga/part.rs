@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::policy::Retry;
 use crate::saga::body::{ActionBody, Body, ProbeBody, ProbeOf, StepBody};
 use crate::saga::builder::{Definition, Wired};
+use crate::saga::waits::WaitSpec;
 use crate::saga::{SomeNode, StepKind, UndoRule};
 use crate::step::{Action, Payload, PayloadError, Probe, Step, Value};
 
@@ -41,9 +42,11 @@ pub struct StepSpec<I, O> {
     pub(super) probe: Option<Arc<dyn ProbeBody>>,
     /// The steps inside it, where it has any.
     pub(super) inside: Option<Arc<Definition>>,
+    /// What it waits for, where it calls nothing.
+    pub(super) wait: Option<WaitSpec>,
     pub(super) condition: Option<Wired>,
     /// Makes the output of what is inside one that may not be there.
-    pub(super) maybe: Option<fn(Value) -> Result<Value, PayloadError>>,
+    pub(super) maybe: Option<fn(&Value) -> Result<Value, PayloadError>>,
     /// Whether it was given a second condition.
     pub(super) twice: bool,
     pub(super) after: Vec<SomeNode>,
@@ -62,6 +65,8 @@ pub(super) struct Settings {
     pub(super) undo_retry: Option<Retry>,
     pub(super) timeout: Option<Duration>,
     pub(super) undo_timeout: Option<Duration>,
+    pub(super) heartbeat: Option<Duration>,
+    pub(super) undo_heartbeat: Option<Duration>,
     pub(super) max_in_flight: Option<u32>,
 }
 
@@ -159,6 +164,8 @@ impl<I: Payload, O: Payload> StepSpec<I, O> {
             undo_retry: None,
             timeout: None,
             undo_timeout: None,
+            heartbeat: None,
+            undo_heartbeat: None,
             max_in_flight: None,
         };
         StepSpec {
@@ -167,6 +174,7 @@ impl<I: Payload, O: Payload> StepSpec<I, O> {
             body,
             probe: None,
             inside: None,
+            wait: None,
             condition: None,
             maybe: None,
             twice: false,

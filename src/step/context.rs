@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use crate::ids::{RunId, Timestamp};
+use crate::step::{Pulse, Value};
 use crate::trace_context::{self, RunTrace};
 
 /// What is called.
@@ -42,7 +43,7 @@ pub struct Keys {
 /// Cheap to clone: pass a clone to work that outlives a borrow.
 #[derive(Clone, Debug)]
 pub struct StepContext {
-    parts: Arc<ContextParts>,
+    pub(super) parts: Arc<ContextParts>,
 }
 
 #[derive(Debug)]
@@ -59,6 +60,9 @@ pub(crate) struct ContextParts {
     pub(crate) timeout: Duration,
     pub(crate) deadline: Timestamp,
     pub(crate) stop: Arc<StopSignal>,
+    pub(crate) pulse: Arc<Pulse>,
+    /// How far the step had come when the call was made.
+    pub(crate) progress: Option<Value>,
 }
 
 impl StepContext {

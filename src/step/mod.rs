@@ -9,6 +9,7 @@ mod context;
 mod effect;
 mod error;
 mod payload;
+mod pulse;
 mod table;
 
 pub(crate) use context::{CallKind, ContextParts, StopSignal};
@@ -18,6 +19,7 @@ pub(crate) use error::ErrorKind;
 pub use error::{ResultExt, StepError};
 pub(crate) use payload::panic_message;
 pub use payload::{Payload, PayloadError, Value};
+pub(crate) use pulse::{Pulse, Reports};
 pub use table::{StepIx, StepTable};
 
 use std::future::Future;

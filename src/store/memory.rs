@@ -14,8 +14,9 @@ use crate::saga::Outline;
 use crate::sharded::Sharded;
 use crate::step::{StepIx, StepTable};
 use crate::store::{
-    Append, AppendError, Appending, CommandEntry, LoadError, PruneFilter, Pruned, RunEntry,
-    RunFilter, Store, StoreError, SubmitError, TroubleChange,
+    Append, AppendError, Appending, CommandEntry, DefinitionKey, KnownDefinition, LoadError,
+    PruneFilter, Pruned, RunEntry, RunFilter, Store, StoreError, SubmitError, TroubleChange,
+    key_of,
 };
 
 /// A store without a disk: what it holds is gone with the process.
@@ -35,7 +36,7 @@ pub struct MemoryStore {
     /// Run numbers, for scans in order. Written at a run's start and when it is forgotten.
     order: Mutex<BTreeMap<u64, RunId>>,
     ended: Mutex<VecDeque<(u64, RunId)>>,
-    outlines: Mutex<HashMap<(String, u32, String), Outline>>,
+    definitions: Mutex<BTreeMap<DefinitionKey, KnownDefinition>>,
     commands: Mutex<Commands>,
     arrived: Notify,
     kept: usize,
@@ -143,7 +144,7 @@ impl MemoryStore {
             runs: Sharded::default(),
             order: Mutex::default(),
             ended: Mutex::default(),
-            outlines: Mutex::default(),
+            definitions: Mutex::default(),
             commands: Mutex::default(),
             arrived: Notify::new(),
             kept: MemoryStore::KEPT,
@@ -240,6 +241,9 @@ impl MemoryStore {
             }
             if seq != last.0 + 1 {
                 return Err(AppendError::Conflict);
+            }
+            if let Some(migrated) = record.migrated() {
+                held.entry.version = migrated.version;
             }
             held.take(record, &steps);
             held.entry.standing = standing;
@@ -444,14 +448,9 @@ impl Store for MemoryStore {
     }
 
     async fn remember(&self, outline: &Outline) -> Result<(), StoreError> {
-        let key = (
-            outline.saga.clone(),
-            outline.version,
-            outline.fingerprint.clone(),
-        );
-        lock(&self.outlines)
-            .entry(key)
-            .or_insert_with(|| outline.clone());
+        lock(&self.definitions)
+            .entry(key_of(outline))
+            .or_insert_with(|| KnownDefinition::new(outline.clone(), None));
         Ok(())
     }
 
@@ -462,7 +461,24 @@ impl Store for MemoryStore {
         fingerprint: &str,
     ) -> Result<Option<Outline>, StoreError> {
         let key = (saga.to_owned(), version, fingerprint.to_owned());
-        Ok(lock(&self.outlines).get(&key).cloned())
+        let definitions = lock(&self.definitions);
+        Ok(definitions.get(&key).map(|known| known.outline.clone()))
+    }
+
+    async fn register(&self, definitions: &[KnownDefinition]) -> Result<(), StoreError> {
+        let mut kept = lock(&self.definitions);
+        for known in kept.values_mut() {
+            known.handling = None;
+        }
+        for definition in definitions {
+            let known = kept.entry(definition.key());
+            known.or_insert_with(|| definition.clone()).handling = definition.handling;
+        }
+        Ok(())
+    }
+
+    async fn definitions(&self) -> Result<Vec<KnownDefinition>, StoreError> {
+        Ok(lock(&self.definitions).values().cloned().collect())
     }
 
     fn keeps_values(&self) -> bool {

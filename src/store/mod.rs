@@ -5,11 +5,14 @@
 //! Every store has to pass one conformance suite, `testkit::conformance`, which is made for stores of
 //! other people too.
 
+mod definitions;
 mod error;
 mod memory;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
+pub(crate) use definitions::{DefinitionKey, key_of};
+pub use definitions::{Handling, KnownDefinition};
 pub use error::{AppendError, Damage, LoadError, StoreError, SubmitError};
 pub use memory::MemoryStore;
 #[cfg(feature = "sqlite")]
@@ -107,6 +110,7 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
             after = Some(last.number);
             for entry in &page {
                 counts.add_runs(&entry.saga, entry.standing, 1);
+                counts.add_versions(&entry.saga, entry.version, entry.standing, 1);
                 if entry.standing == Standing::Parked {
                     counts.add_parked(entry.trouble.clone(), 1);
                 }
@@ -139,6 +143,21 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
         fingerprint: &str,
     ) -> Result<Option<Outline>, StoreError>;
 
+    /// Keeps the outlines of all definitions that the owner of the store has from now on, and what it does
+    /// with their runs. Other definitions are kept, and handled by nobody any more.
+    async fn register(&self, definitions: &[KnownDefinition]) -> Result<(), StoreError> {
+        for definition in definitions {
+            self.remember(&definition.outline).await?;
+        }
+        Ok(())
+    }
+
+    /// All definitions that were kept, in the order of saga, version and fingerprint. A store that can't say
+    /// gives none: then nobody learns from it which runs can be finished.
+    async fn definitions(&self) -> Result<Vec<KnownDefinition>, StoreError> {
+        Ok(Vec::new())
+    }
+
     /// Puts a command where the owner of its run finds it, also from a process that doesn't own the store.
     /// Once this is acknowledged it survives what an append survives. Its number is higher than those of all
     /// commands before it, the forgotten ones too.
@@ -153,6 +172,19 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
         after: Option<u64>,
         limit: usize,
     ) -> Result<Vec<CommandEntry>, StoreError>;
+
+    /// All commands to this run that have no answer, in the order in which they came.
+    async fn open_commands_of(&self, run: &RunId) -> Result<Vec<CommandEntry>, StoreError> {
+        let (mut found, mut after) = (Vec::new(), None);
+        loop {
+            let page = self.open_commands(after, 256).await?;
+            let Some(last) = page.last() else {
+                return Ok(found);
+            };
+            after = Some(last.number);
+            found.extend(page.into_iter().filter(|entry| entry.command.run == *run));
+        }
+    }
 
     /// Keeps what became of a command. An answer that is there already is left as it is.
     async fn answer_command(&self, token: &str, answer: &CommandAnswer) -> Result<(), StoreError>;
@@ -520,6 +552,8 @@ impl PruneFilter {
 pub struct Counts {
     /// Runs by saga, and by the word for how they stand.
     pub runs: BTreeMap<String, BTreeMap<&'static str, u64>>,
+    /// The same runs by saga and version.
+    pub versions: BTreeMap<String, BTreeMap<u32, BTreeMap<&'static str, u64>>>,
     /// Parked runs by what went wrong with them; nothing went wrong with those that were told to park.
     pub parked: BTreeMap<Option<Trouble>, u64>,
     /// Commands that have no answer yet.
@@ -534,6 +568,17 @@ impl Counts {
         }
         if let Some(of_saga) = self.runs.get_mut(saga) {
             *of_saga.entry(standing.as_str()).or_default() += runs;
+        }
+    }
+
+    /// So many more runs of a version of a saga stand so: of those that [`add_runs`](Self::add_runs) is told.
+    pub fn add_versions(&mut self, saga: &str, version: u32, standing: Standing, runs: u64) {
+        if !self.versions.contains_key(saga) {
+            self.versions.insert(saga.to_owned(), BTreeMap::new());
+        }
+        if let Some(versions) = self.versions.get_mut(saga) {
+            let of_version = versions.entry(version).or_default();
+            *of_version.entry(standing.as_str()).or_default() += runs;
         }
     }
 

@@ -154,6 +154,7 @@ pub async fn violations(maker: &impl MakeStore) -> Vec<Violation> {
             an_ended_run_says_when_it_ended,
             numbers_grow_with_starts,
             filters_give_what_matches,
+            a_migrated_run_is_listed_under_its_new_version,
             prefixes_are_taken_literally,
         }
         pages {
@@ -185,6 +186,7 @@ pub async fn violations(maker: &impl MakeStore) -> Vec<Violation> {
         }
         durable {
             outlines_are_kept_once,
+            definitions_say_who_handles_them,
             a_store_that_is_opened_again_has_all,
             closing_finishes_what_was_appended,
         }

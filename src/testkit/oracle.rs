@@ -216,7 +216,10 @@ impl<'a> Watched<'a> {
                     self.failed.insert(at);
                 }
             }
-            Event::PassedOver { .. } => {}
+            Event::PassedOver { .. }
+            | Event::WaitBegan { .. }
+            | Event::WaitOver { .. }
+            | Event::Signalled { .. } => {}
             Event::StepNotStarted { step } => {
                 let at = self.step(*step);
                 self.starts[at] = 0;
@@ -294,6 +297,8 @@ impl<'a> Watched<'a> {
             | Event::Commanded { .. }
             | Event::InputEdited { .. }
             | Event::UndosRetried { .. }
+            | Event::Progress { .. }
+            | Event::Migrated(_)
             | Event::Probed { .. }
             | Event::Resolved { .. }
             | Event::UndoFailed { .. }

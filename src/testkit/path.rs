@@ -491,7 +491,7 @@ async fn answer<O: Payload>(
         let entry = disk.find_command(&command.token).await;
         let entry = entry.map_err(Trouble::wrong)?;
         match entry.and_then(|entry| entry.answer) {
-            Some(CommandAnswer::Accepted { .. }) => return Ok(true),
+            Some(CommandAnswer::Accepted { .. } | CommandAnswer::Late) => return Ok(true),
             Some(CommandAnswer::Refused { .. }) => return Ok(false),
             None => {}
         }

@@ -12,8 +12,8 @@ use crate::ids::RunId;
 use crate::journal::{Command, CommandAnswer, Journal};
 use crate::saga::Outline;
 use crate::store::{
-    Append, AppendError, Appending, CommandEntry, LoadError, PruneFilter, Pruned, RunEntry,
-    RunFilter, Store, StoreError, SubmitError,
+    Append, AppendError, Appending, CommandEntry, KnownDefinition, LoadError, PruneFilter, Pruned,
+    RunEntry, RunFilter, Store, StoreError, SubmitError,
 };
 use crate::testkit::log::Entry;
 use crate::testkit::world::World;
@@ -310,6 +310,10 @@ impl Store for CrashingStore {
         self.inner.open_commands(after, limit).await
     }
 
+    async fn open_commands_of(&self, run: &RunId) -> Result<Vec<CommandEntry>, StoreError> {
+        self.inner.open_commands_of(run).await
+    }
+
     /// Counted like an append, so that a process can be killed between what a command led to and its answer.
     async fn answer_command(&self, token: &str, answer: &CommandAnswer) -> Result<(), StoreError> {
         if self.shared.crashed.load(Ordering::Acquire) {
@@ -371,6 +375,14 @@ impl Store for CrashingStore {
         fingerprint: &str,
     ) -> Result<Option<Outline>, StoreError> {
         self.inner.recall(saga, version, fingerprint).await
+    }
+
+    async fn register(&self, definitions: &[KnownDefinition]) -> Result<(), StoreError> {
+        self.inner.register(definitions).await
+    }
+
+    async fn definitions(&self) -> Result<Vec<KnownDefinition>, StoreError> {
+        self.inner.definitions().await
     }
 
     /// Never: whoever appends has to be ready to send the same bytes again.

@@ -19,7 +19,7 @@ use std::marker::PhantomData;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use amends::journal::{Command, CommandAnswer, End, Event, Journal};
+use amends::journal::{Cause, Command, CommandAnswer, End, Event, Journal};
 use amends::policy::Jitter;
 use amends::store::{
     Append, Appending, CommandEntry, LoadError, MemoryStore, PruneFilter, Pruned, RunEntry,
@@ -593,13 +593,23 @@ pub fn brief(event: &Event<String>) -> String {
         Event::StepStopped { step, .. } => format!("stopped {step}"),
         Event::StepInterrupted { step, .. } => format!("interrupted {step}"),
         Event::StepNotStarted { step } => format!("not started {step}"),
+        Event::Progress { step, value } => {
+            format!("progress {step} {}", value.to_json().unwrap().get())
+        }
         Event::Probed { step, answer, .. } => match answer {
             Probed::Done(_) => format!("probed {step}: done"),
             Probed::Never => format!("probed {step}: never"),
             Probed::Unknown => format!("probed {step}: unknown"),
         },
+        Event::PassedOver { step } => format!("passed over {step}"),
         Event::Decided(decision) if decision.stop => "decided to stop".to_owned(),
-        Event::Decided(decision) => format!("decided {}", decision.strategy),
+        Event::Decided(decision) if decision.cause == Cause::Absorbed => {
+            format!("without {}", decision.failed.join(" "))
+        }
+        Event::Decided(decision) => match &decision.scope {
+            Some(inside) => format!("decided {} in {inside}", decision.strategy),
+            None => format!("decided {}", decision.strategy),
+        },
         Event::UndoStarted { step, round, .. } => format!("undo {step} {round}"),
         Event::Undone { step, .. } => format!("undone {step}"),
         Event::UndoFailed { step, retry_at, .. } => match retry_at {

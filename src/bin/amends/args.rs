@@ -3,8 +3,8 @@
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
-    completions, doctor, export, graph, import, journal, list, policy, prune, show, stats, verbs,
-    verify, watch, why,
+    completions, definitions, doctor, export, graph, import, journal, list, policy, prune, show,
+    stats, verbs, verify, watch, why,
 };
 
 /// What every `--help` of the whole program ends with.
@@ -16,7 +16,7 @@ Exit codes:
   3  there is no such run, step or saga
   4  refused: the run doesn't take this verb now
   5  the store can't be opened: not there, in use, or not a store
-  6  problems were found (`verify`, `doctor`, `policy check`)
+  6  problems were found (`verify`, `doctor`, `definitions`, `policy check`)
   7  handed in, and nobody has carried it out yet
 
 Runs can be looked at and steered while their coordinator runs, and also while it doesn't:
@@ -87,6 +87,8 @@ pub(crate) enum Command {
     Pause(verbs::pause::Args),
     Resume(verbs::resume::Args),
     Abandon(verbs::abandon::Args),
+    Migrate(verbs::migrate::Args),
+    Definitions(definitions::Args),
     /// Checks, explains and tries recovery policies
     #[command(subcommand)]
     Policy(policy::Command),

@@ -1,8 +1,8 @@
 //! Events in words, one line each: what `journal` and `watch` print.
 
-use amends::failure::Failure;
+use amends::failure::{FailedEffect, Failure};
 use amends::journal::{CancelTold, Cause, Decision, End, Event, SkippedEffect};
-use amends::policy::GiveUp;
+use amends::policy::{Explanation, GiveUp};
 use amends::{Probed, Timestamp, Value};
 
 use crate::instants::to_the_second;
@@ -47,11 +47,19 @@ pub(crate) fn told(event: &Event<String>, payloads: bool) -> (Hue, String) {
         Event::StepDone {
             step,
             output,
+            partial,
             took_us,
-        } => (
-            Hue::Green,
-            format!("✓ {step} done after {}{}", took(*took_us), told(output)),
-        ),
+            ..
+        } => {
+            let part = partial
+                .as_ref()
+                .map_or(String::new(), |part| format!(", in part, {part}"));
+            let (took, output) = (took(*took_us), told(output));
+            (
+                Hue::Green,
+                format!("✓ {step} done after {took}{part}{output}"),
+            )
+        }
         Event::StepFailed {
             step,
             failure,
@@ -78,6 +86,7 @@ pub(crate) fn told(event: &Event<String>, payloads: bool) -> (Hue, String) {
             Hue::Yellow,
             format!("‖ {step} interrupted after {}", took(*took_us)),
         ),
+        Event::Progress { step, value } => (Hue::Dim, format!("… {step} comes on{}", told(value))),
         Event::StepNotStarted { step } => (Hue::Dim, format!("· {step} was not called")),
         Event::Probed {
             step,
@@ -212,6 +221,14 @@ pub(crate) fn told(event: &Event<String>, payloads: bool) -> (Hue, String) {
         Event::AbandonRequested { by, reason } => {
             (Hue::Yellow, format!("giving up asked{}", asked(by, reason)))
         }
+        Event::Migrated(migrated) => {
+            let (from, to) = (migrated.from.version, migrated.version);
+            let asked = asked(&migrated.by, &migrated.reason);
+            (
+                Hue::Yellow,
+                format!("migrated from v{from} to v{to}{asked}"),
+            )
+        }
         Event::Parked(parking) => (
             Hue::Yellow,
             format!("! parked ({}): {}", parking.reason, parking.message),
@@ -235,7 +252,7 @@ fn ended(end: &End, told: &impl Fn(&Value) -> String) -> (Hue, String) {
 
 /// One decision in a line.
 pub(crate) fn decided(decision: &Decision<String>) -> String {
-    let cause = cause(&decision.cause);
+    let cause = cause(decision);
     let what = if decision.stop {
         "keep what is done"
     } else {
@@ -251,9 +268,14 @@ pub(crate) fn decided(decision: &Decision<String>) -> String {
     format!("decided {what}{which}, because {cause}{then}")
 }
 
-fn cause(cause: &Cause) -> String {
-    match cause {
+fn cause(decision: &Decision<String>) -> String {
+    let in_part = |why: &Explanation| why.saw.effect == FailedEffect::Done;
+    match &decision.cause {
+        Cause::Failures if !decision.why.is_empty() && decision.why.iter().all(in_part) => {
+            "of what is done in part".to_owned()
+        }
         Cause::Failures => "of what failed".to_owned(),
+        Cause::Absorbed => "the run goes on without what failed".to_owned(),
         Cause::Cancel => "the run was cancelled".to_owned(),
         Cause::Stop { reason } => format!("a step asked to stop: {reason}"),
         Cause::Operator { by, reason } => format!("an operator said so{}", asked(by, reason)),

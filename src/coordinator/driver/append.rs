@@ -135,8 +135,7 @@ impl State {
             return TroubleChange::Gone;
         }
         let failed = decision.failed.first().map(|&step| {
-            let failure = self.node(step).failure.as_ref();
-            let mode = failure.map(|failure| failure.mode.to_string());
+            let mode = self.node(step).went_wrong().map(ToString::to_string);
             Trouble::new(&*self.table.name(step), mode.unwrap_or_default())
         });
         let of_the_run = || {

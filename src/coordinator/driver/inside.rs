@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::Driver;
 use crate::coordinator::shared::Registered;
 use crate::machine::{ScopeIx, State, Status};
-use crate::saga::{Definition, NodeIx, Output, StepBodies};
+use crate::saga::{Definition, NodeIx, Output, StepBodies, WaitBody};
 use crate::step::{PayloadError, StepIx, Value};
 
 /// The inputs of scopes.
@@ -112,6 +112,28 @@ pub(super) fn bodies_of<'a>(
     definition_of(&registered.definition, state, ix).bodies(step)
 }
 
+/// What takes the signal with this name: the step with this path, whether it has begun or not.
+pub(super) fn wait_named<'a>(root: &'a Arc<Definition>, path: &str) -> Option<&'a dyn WaitBody> {
+    let (mut definition, mut found) = (root, None);
+    for part in path.split('/') {
+        if let Some(bodies) = found {
+            let bodies: &StepBodies = bodies;
+            definition = bodies.inside.as_ref()?;
+        }
+        let (name, item) = match part.split_once('[') {
+            Some((name, _)) => (name, true),
+            None => (part, false),
+        };
+        let mut bodies = definition.bodies(definition.graph.step_named(name)?);
+        if item {
+            definition = bodies.inside.as_ref()?;
+            bodies = definition.bodies.first()?;
+        }
+        found = Some(bodies);
+    }
+    found?.wait.as_deref()
+}
+
 impl Driver {
     /// What the wiring of a step reads, besides the outputs of the steps around it.
     pub(super) fn fed(&mut self, step: StepIx) -> Result<(ScopeIx, Value), PayloadError> {
@@ -170,7 +192,7 @@ impl Driver {
             }
         };
         match bodies.maybe {
-            Some(maybe) => maybe(output),
+            Some(maybe) => maybe(&output),
             None => Ok(output),
         }
     }

@@ -11,7 +11,7 @@ use crate::coordinator::attempt::{Call, CallEnd, Came};
 use crate::coordinator::spans::within;
 use crate::journal::VerbName;
 use crate::machine::{AttemptResult, EffectNow};
-use crate::step::{CallKind, ContextParts, Effect, Keys, StepContext, StepIx};
+use crate::step::{CallKind, ContextParts, Effect, Keys, Pulse, StepContext, StepIx, StopSignal};
 
 impl Driver {
     /// Makes the calls that were announced, now that this is durable.
@@ -45,6 +45,7 @@ impl Driver {
                     let body = &bodies_of(&self.registered, &self.state, step).body;
                     let future = span.in_scope(|| body.execute(cx, input));
                     let stops = matches!(self.graph.siblings, crate::Siblings::Stop { .. });
+                    // The one that drops attempts, which is the run's.
                     let stop = stops.then(|| Arc::clone(&self.stop));
                     self.calls
                         .push(within(span, call.execute(future, stop, permits)));
@@ -77,11 +78,13 @@ impl Driver {
             step,
             came: came(AttemptResult::NotStarted),
             took: Duration::ZERO,
+            progress: None,
         });
     }
 
     fn call(&mut self, step: StepIx, kind: CallKind) -> (Call, StepContext, Span) {
         let undo = kind == CallKind::Compensate;
+        let told = self.told_to_stop(step);
         let place = self.state.place(&self.graph, step);
         let (node, definition) = (self.state.node(step), place.graph.step(place.step));
         let effect = self.state.effect_key(&self.graph, step);
@@ -95,6 +98,12 @@ impl Driver {
         } else {
             definition.timeout
         };
+        let heartbeat = match kind {
+            CallKind::Execute => definition.heartbeat,
+            CallKind::Compensate => definition.undo_heartbeat,
+            CallKind::Probe => None,
+        };
+        let pulse = Pulse::new(step, heartbeat, &self.unwritten.reports);
         let cx = StepContext::new(ContextParts {
             run: self.slot.run.clone(),
             trace: self.trace.clone(),
@@ -112,19 +121,34 @@ impl Driver {
             deadline: self.shared.clock.now().after(timeout),
             // An undo can't be cancelled (rule U3), so nothing ever tells it to stop.
             stop: if undo {
+                // An undo can't be cancelled (rule U3), so nothing ever tells it to stop.
                 Arc::default()
             } else {
-                Arc::clone(&self.stop)
+                told
             },
+            pulse: Arc::clone(&pulse),
+            progress: node.progress.clone(),
         });
         let call = Call {
             step,
             timeout,
+            heartbeat,
+            pulse,
             classifier: Arc::clone(&self.shared.classifier),
             atomic: definition.atomic,
             encodes: !self.shared.store.keeps_values(),
         };
         let span = self.spans.call(&cx, step, &self.graph);
         (call, cx, span)
+    }
+
+    /// What tells an attempt to stop: the run's, or for one of several ways its own.
+    fn told_to_stop(&mut self, step: StepIx) -> Arc<StopSignal> {
+        if !self.state.is_racing(&self.graph, step) {
+            return Arc::clone(&self.stop);
+        }
+        let own: Arc<StopSignal> = Arc::default();
+        self.racing.push((step, Arc::clone(&own)));
+        own
     }
 }

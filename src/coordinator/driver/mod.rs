@@ -7,6 +7,7 @@
 mod append;
 mod inside;
 mod launch;
+mod progress;
 mod rest;
 mod turn;
 
@@ -20,12 +21,13 @@ use tokio::time::{Instant, Sleep};
 use tracing::{Instrument, Span};
 
 use crate::coordinator::attempt::{CallEnd, Came, Permits};
+use crate::coordinator::commands::Told;
 use crate::coordinator::error::CommandError;
 use crate::coordinator::shared::{DriverGuard, Registered, RunPermit, Shared};
 use crate::coordinator::slot::{Asking, Slot};
 use crate::coordinator::spans::Spans;
 use crate::ids::Timestamp;
-use crate::journal::{AppendId, CancelTold, Event, Standing, Verb};
+use crate::journal::{AppendId, Event, Standing, Verb, VerbName};
 use crate::machine::{Asked, Refused, State};
 use crate::observe::RunCounts;
 use crate::saga::{BoxFuture, Erased, Graph};
@@ -54,13 +56,16 @@ pub(super) struct Driver {
     inputs: inside::Inputs,
     /// Calls that may be made once the batch is durable.
     launches: Vec<Launch>,
-    answers: Vec<(Asking, Option<CancelTold>)>,
+    answers: Vec<(Asking, Told)>,
     calls: FuturesUnordered<BoxFuture<CallEnd>>,
     over: Vec<CallEnd>,
     /// Permits that were asked for, and those that came.
     asked: FuturesUnordered<BoxFuture<(StepIx, Option<Permits>)>>,
     granted: Vec<(StepIx, Permits)>,
+    unwritten: Unwritten,
     stop: Arc<StopSignal>,
+    /// The calls of ways that race: they are told to stop once another way has won.
+    racing: Vec<(StepIx, Arc<StopSignal>)>,
     /// When attempts that were told to stop are dropped.
     drop_at: Option<Instant>,
     until: Option<Timestamp>,
@@ -70,6 +75,8 @@ pub(super) struct Driver {
     _permit: RunPermit,
     _guard: DriverGuard,
 }
+
+use progress::Unwritten;
 
 enum Launch {
     Execute {
@@ -136,7 +143,9 @@ impl Driver {
             over: Vec::new(),
             asked: FuturesUnordered::new(),
             granted: Vec::new(),
+            unwritten: Unwritten::default(),
             stop: Arc::default(),
+            racing: Vec::new(),
             drop_at: None,
             until: None,
             _permit: permit,
@@ -194,7 +203,9 @@ impl Driver {
             if !std::mem::take(&mut announced) {
                 self.take_up_policies();
                 self.take_commands();
+                self.take_signals_in_time().await;
                 self.turn();
+                self.note_news();
                 if !self.batch.is_empty()
                     && let Err(gone) = self.append().await
                 {
@@ -217,6 +228,7 @@ impl Driver {
                 continue;
             }
             if self.wait().await.is_err() {
+                self.last_words().await;
                 return Over::Gone(Gone::Closed);
             }
             self.take_in();
@@ -251,8 +263,11 @@ impl Driver {
                         self.note(event, now);
                     }
                     let told = match asking.verb {
-                        Verb::Cancel => self.state.cancel_told(),
-                        _ => None,
+                        Verb::Cancel => Told::cancel(self.state.cancel_told()),
+                        Verb::Signal { .. } => {
+                            Told::Signal(self.state.signal_told(asking.token.as_deref()))
+                        }
+                        _ => Told::Done,
                     };
                     self.answers.push((asking, told));
                 }
@@ -266,19 +281,90 @@ impl Driver {
         }
     }
 
+    /// A wait is not over while a signal that came in time lies in the store (rule I5): the time at which the
+    /// store accepted it decides, not when somebody came to read it.
+    async fn take_signals_in_time(&mut self) {
+        if !self
+            .state
+            .has_due_wait(&self.graph, self.shared.clock.now())
+        {
+            return;
+        }
+        let run = self.slot.run.clone();
+        let open = loop {
+            match self.shared.store.open_commands_of(&run).await {
+                Ok(open) => break open,
+                Err(error) if self.shared.is_closing() => {
+                    tracing::warn!(%run, %error, "signals can't be read");
+                    return;
+                }
+                Err(error) => {
+                    tracing::warn!(%run, %error, "signals can't be read: trying again");
+                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                }
+            }
+        };
+        let now = self.shared.clock.now();
+        for entry in open {
+            let command = entry.command;
+            if command.verb.name() != VerbName::Signal {
+                continue;
+            }
+            // Nobody waits for this answer: the command is given one where it was handed in, as ever.
+            let (answer, _) = tokio::sync::oneshot::channel();
+            let asking = Asking {
+                verb: command.verb,
+                by: command.by,
+                reason: command.reason,
+                at: command.at,
+                token: Some(command.token),
+                answer,
+            };
+            for event in self.events_of(&asking).unwrap_or_default() {
+                self.note(event, now);
+            }
+        }
+    }
+
     fn events_of(&self, asking: &Asking) -> Result<Vec<Event<StepIx>>, Refused> {
         let asked = Asked {
             by: &asking.by,
             reason: &asking.reason,
+            at: asking.at,
         };
-        let events =
+        let mut events =
             self.state
                 .command(&self.graph, &asking.verb, asked, asking.token.as_deref())?;
         // Whether what an operator wrote down is a value of its step's only the step's own types can tell.
         let bodies = |step: &StepIx| inside::bodies_of(&self.registered, &self.state, *step);
         let name = |step: &StepIx| self.state.table.name(*step).to_string();
-        for event in &events {
+        for event in &mut events {
             match event {
+                Event::Signalled {
+                    name,
+                    sent,
+                    kept,
+                    by,
+                    reason,
+                    ..
+                } => {
+                    let wait = inside::wait_named(&self.registered.definition, name);
+                    let made = wait.map_or_else(
+                        || Err("nothing waits for it".to_owned()),
+                        |wait| wait.accept(sent, by, reason),
+                    );
+                    let made = made.and_then(|mut made| {
+                        if !self.shared.store.keeps_values() {
+                            made.encode().map_err(|error| error.to_string())?;
+                            sent.encode().map_err(|error| error.to_string())?;
+                        }
+                        Ok(made)
+                    });
+                    *kept = made.map_err(|why| Refused::BadSignal {
+                        name: name.to_string(),
+                        why,
+                    })?;
+                }
                 Event::InputEdited { step, input, .. } => {
                     if let Err(error) = bodies(step).input.supply.read(input) {
                         let (step, why) = (name(step), error.to_string());
@@ -324,6 +410,10 @@ impl Driver {
         self.take_up_policies();
         let now = self.shared.clock.now();
         for end in std::mem::take(&mut self.over) {
+            self.racing.retain(|(step, _)| *step != end.step);
+            if let Some(progress) = end.progress {
+                self.note_progress(end.step, progress, now);
+            }
             let event = match end.came {
                 Came::Execute(result) => {
                     self.state
@@ -346,15 +436,14 @@ impl Driver {
     /// Waits until something happens; fails when the run is not to be driven any more.
     async fn wait(&mut self) -> Result<(), ()> {
         let now = self.shared.clock.now();
-        let timer = self.until.map(|until| Instant::now() + until.since(now));
-        let wake_at = match (timer, self.drop_at) {
-            (Some(one), Some(two)) => Some(one.min(two)),
-            (one, two) => one.or(two),
-        };
+        let until = self.until.filter(|until| *until != Timestamp::NEVER);
+        let timer = until.map(|until| Instant::now() + until.since(now));
+        let mut wake_at = timer.into_iter().chain(self.drop_at).min();
         let mut sleep: Option<Pin<Box<Sleep>>> =
             wake_at.map(|at| Box::pin(tokio::time::sleep_until(at)));
         poll_fn(|cx| {
             self.slot.waker.register(cx.waker());
+            self.unwritten.reports.waker.register(cx.waker());
             let nothing_runs = self.calls.is_empty();
             if self.shared.is_aborting() || (self.shared.is_closing() && nothing_runs) {
                 return Poll::Ready(Err(()));
@@ -367,6 +456,12 @@ impl Driver {
             }
             if !self.over.is_empty() || self.granted.len() > granted || self.slot.has_commands() {
                 return Poll::Ready(Ok(()));
+            }
+            if let Some(due) = self.unwritten.listen()
+                && wake_at.is_none_or(|at| due < at)
+            {
+                wake_at = Some(due);
+                sleep = Some(Box::pin(tokio::time::sleep_until(due)));
             }
             if let Some(sleep) = &mut sleep
                 && sleep.as_mut().poll(cx).is_ready()

@@ -16,6 +16,9 @@ use crate::machine::{AttemptResult, ScopeIx, Todo};
 use crate::saga::{Erased, Output};
 use crate::step::{PayloadError, StepIx, Value};
 
+/// What `map`s made for a step, its input if it is called, and how many items it has if it is a fan-out.
+type Begins = (Vec<Value>, Option<Erased>, Option<u32>);
+
 impl Driver {
     /// Asks the machine until it has nothing more to say.
     pub(super) fn turn(&mut self) {
@@ -29,6 +32,12 @@ impl Driver {
                 }
                 Todo::Start(step) if !self.is_wanted(step, now) => {}
                 Todo::Gather(step) => self.gather(step, now),
+                Todo::Start(step) if self.waits(step) => {
+                    let event = self.state.wait_event(&self.graph, step, now);
+                    self.note(event, now);
+                }
+                Todo::Take(step) => self.take_signal(step, now),
+                Todo::Expire(step) => self.expire(step, now),
                 // Nothing is called for what has steps inside: they take the permits.
                 Todo::Start(step) if self.has_inside(step) => {
                     self.prepare_start(step, Permits::default(), now);
@@ -41,7 +50,8 @@ impl Driver {
                 Todo::Probe(step) => self.prepare_probe(step, now),
                 Todo::Complete => self.complete(now),
                 Todo::Wait { until } => {
-                    self.until = until;
+                    let waits = self.asked.is_empty() && self.state.is_awaiting();
+                    self.until = until.or(waits.then_some(Timestamp::NEVER));
                     break;
                 }
                 Todo::Rest => {
@@ -81,11 +91,7 @@ impl Driver {
         }
     }
 
-    /// What `map`s make for a step, its input if it is called, and how many items it has if it is a fan-out.
-    fn input_to_start(
-        &mut self,
-        step: StepIx,
-    ) -> Result<(Vec<Value>, Option<Erased>, Option<u32>), PayloadError> {
+    fn input_to_start(&mut self, step: StepIx) -> Result<Begins, PayloadError> {
         let registered = Arc::clone(&self.registered);
         let (ix, input) = self.fed(step)?;
         let feed = self.state.feed(ix, &input);
@@ -156,16 +162,7 @@ impl Driver {
             Ok(output)
         });
         let event = match made {
-            Ok(output) => {
-                let began = self.state.node(step).started_at;
-                let took = began.map_or(Duration::ZERO, |began| now.since(began));
-                let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-                Event::StepDone {
-                    step,
-                    output,
-                    took_us,
-                }
-            }
+            Ok(output) => self.state.gathered(&self.graph, step, output, now),
             Err(error) => {
                 let name = self.state.table.name(step);
                 let message =
@@ -180,6 +177,71 @@ impl Driver {
         bodies_of(&self.registered, &self.state, step)
             .inside
             .is_some()
+    }
+
+    fn waits(&self, step: StepIx) -> bool {
+        bodies_of(&self.registered, &self.state, step)
+            .wait
+            .is_some()
+    }
+
+    fn take_signal(&mut self, step: StepIx, now: Timestamp) {
+        let bodies = bodies_of(&self.registered, &self.state, step);
+        let (Some(wait), Some(kept)) = (&bodies.wait, self.state.signal_for(step)) else {
+            return;
+        };
+        let made = wait.take(kept);
+        self.has_waited(step, false, made, now);
+    }
+
+    fn expire(&mut self, step: StepIx, now: Timestamp) {
+        let node = self.state.node(step);
+        let waited = node
+            .started_at
+            .map_or(Duration::ZERO, |since| now.since(since));
+        let place = self.state.place(&self.graph, step);
+        let limit = place.graph.step(place.step).limit().unwrap_or(waited);
+        let Some(wait) = &bodies_of(&self.registered, &self.state, step).wait else {
+            return;
+        };
+        let made = wait.at_limit(limit);
+        self.has_waited(step, true, made, now);
+    }
+
+    fn has_waited(
+        &mut self,
+        step: StepIx,
+        expired: bool,
+        made: Result<Value, Failure>,
+        now: Timestamp,
+    ) {
+        let maybe = bodies_of(&self.registered, &self.state, step).maybe;
+        let made = made.and_then(|output| {
+            let mut output = match maybe {
+                Some(maybe) => maybe(&output).map_err(|error| bad_input(&error))?,
+                None => output,
+            };
+            if !self.shared.store.keeps_values() {
+                output.encode().map_err(|error| bad_input(&error))?;
+            }
+            Ok(output)
+        });
+        let (output, failure) = match made {
+            Ok(output) => (Some(output), None),
+            Err(failure) => {
+                let node = self.state.node(step);
+                let name = self.state.table.name(step);
+                let failure = failure.at(&*name, node.round, node.attempts);
+                (None, Some(Box::new(failure)))
+            }
+        };
+        let event = Event::WaitOver {
+            step,
+            expired,
+            output,
+            failure,
+        };
+        self.note(event, now);
     }
 
     fn input_again(&mut self, step: StepIx) -> Result<Erased, PayloadError> {
@@ -297,6 +359,11 @@ impl Driver {
 
     /// Attempts in flight learn that the run is to end; in a saga that says so, they are dropped later.
     fn tell_siblings(&mut self) {
+        for (step, stop) in &self.racing {
+            if self.state.is_unwanted() || self.state.is_in_vain(&self.graph, *step) {
+                stop.set();
+            }
+        }
         let grace = self.state.stops_siblings(&self.graph);
         if (grace.is_some() || self.state.is_unwanted()) && !self.stop.is_set() {
             self.stop.set();

@@ -243,6 +243,29 @@ fn told(moment: &Moment) -> (&'static str, String) {
         Happened::Paused { by, reason } => ("paused", format!("by {by}: {reason}")),
         Happened::Resumed { by, reason } => ("resumed", format!("by {by}: {reason}")),
         Happened::AbandonRequested { by, reason } => ("given up", format!("by {by}: {reason}")),
+        Happened::Signalled {
+            name,
+            late,
+            by,
+            reason,
+        } => {
+            let late = if *late { ", too late" } else { "" };
+            let by = match (by.as_str(), reason.as_str()) {
+                ("", _) => String::new(),
+                (by, "") => format!(", by {by}"),
+                (by, reason) => format!(", by {by}: {reason}"),
+            };
+            ("signal", format!("{name}{late}{by}"))
+        }
+        Happened::Migrated {
+            from,
+            to,
+            by,
+            reason,
+        } => (
+            "migrated",
+            format!("from version {from} to {to} by {by}: {reason}"),
+        ),
         Happened::Parked { reason, message } => ("parked", format!("({reason}) {message}")),
     }
 }

@@ -2,7 +2,7 @@ use super::*;
 
 use std::sync::Arc;
 
-use crate::step::{ContextParts, Keys, StepIx, StepTable};
+use crate::step::{ContextParts, Keys, Pulse, Reports, StepIx};
 use crate::trace_context::RunTrace;
 
 const NOW: Timestamp = Timestamp::from_micros(1_000_000_000);
@@ -15,8 +15,7 @@ fn call(kind: CallKind, run: &str, key: &str, fence: u64) -> StepContext {
         trace: RunTrace::new("", None, None),
         call: kind,
         fence,
-        steps: StepTable::default(),
-        step: StepIx(0),
+        step: "withdraw".into(),
         round: 1,
         attempt: 1,
         keys: Keys {
@@ -26,6 +25,8 @@ fn call(kind: CallKind, run: &str, key: &str, fence: u64) -> StepContext {
         timeout: MINUTE,
         deadline: NOW.after(MINUTE),
         stop: Arc::default(),
+        pulse: Pulse::new(StepIx(0), None, &Arc::new(Reports::default())),
+        progress: None,
     })
 }
 

@@ -1,15 +1,28 @@
 //! Which rules are never reached, because an earlier one always matches first.
 
-use crate::failure::FailureMode;
+use crate::failure::{FailedEffect, FailureMode};
 use crate::policy::pattern::{is_exact, matches};
 use crate::policy::{Condition, Rule};
 
 /// Whether `earlier` matches whatever `later` matches. Says yes only where that is certain.
 pub(super) fn hides(earlier: &Rule, later: &Rule) -> bool {
+    // What is done in part is no failure: only rules that name it are about it.
+    if later.when.iter().any(may_name_a_part) && !earlier.when.iter().any(may_name_a_part) {
+        return false;
+    }
     earlier
         .when
         .iter()
         .all(|wanted| later.when.iter().any(|given| implies(given, wanted)))
+}
+
+/// Whether a rule with this condition may be about a step that is done in part.
+fn may_name_a_part(condition: &Condition) -> bool {
+    match condition {
+        Condition::Effect(effect) => *effect == FailedEffect::Done,
+        Condition::Mode(modes) => modes.iter().any(FailureMode::has_partial_results),
+        _ => false,
+    }
 }
 
 /// Whether `wanted` holds whenever `given` does.

@@ -33,9 +33,10 @@ const SEVERITIES: [Severity; 4] = [
     Severity::Critical,
 ];
 
-const EFFECTS: [(&str, FailedEffect); 2] = [
+const EFFECTS: [(&str, FailedEffect); 3] = [
     ("not_done", FailedEffect::NotDone),
     ("in_doubt", FailedEffect::InDoubt),
+    ("done", FailedEffect::Done),
 ];
 
 const JITTERS: [(&str, Jitter); 4] = [

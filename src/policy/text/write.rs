@@ -105,6 +105,7 @@ fn condition(condition: &Condition) -> (&'static str, String) {
         Condition::Step(pattern) => ("step", quoted(pattern)),
         Condition::Effect(FailedEffect::NotDone) => ("effect", quoted("not_done")),
         Condition::Effect(FailedEffect::InDoubt) => ("effect", quoted("in_doubt")),
+        Condition::Effect(FailedEffect::Done) => ("effect", quoted("done")),
         Condition::RecoveriesAtLeast(least) => ("recoveries_at_least", least.to_string()),
         Condition::ElapsedAtLeast(least) => ("elapsed_at_least", quoted(&duration::text(*least))),
     }

@@ -14,19 +14,17 @@ pub(super) fn counts(conn: &Connection) -> Result<Counts, StoreError> {
         // CROSS JOIN walks the list and looks the saga up, and not the other way round.
         for list in ["open_runs", "ended_runs"] {
             let mut select = conn.prepare(&format!(
-                "SELECT r.saga, l.standing, count(*) FROM {list} l CROSS JOIN runs r ON r.run = l.run GROUP BY 1, 2"
+                "SELECT r.saga, l.standing, count(*), r.version FROM {list} l CROSS JOIN runs r ON r.run = l.run GROUP BY 1, 2, 4"
             ))?;
             let mut rows = select.query([])?;
             while let Some(row) = rows.next()? {
                 let (saga, word): (String, String) = (row.get(0)?, row.get(1)?);
                 // As the list has it: a word that is damaged must not hide the run.
                 let standing = Standing::from_word(&word, Timestamp::default());
-                let runs: i64 = row.get(2)?;
-                counts.add_runs(
-                    &saga,
-                    standing.unwrap_or(Standing::Running),
-                    runs.unsigned_abs(),
-                );
+                let standing = standing.unwrap_or(Standing::Running);
+                let runs = row.get::<_, i64>(2)?.unsigned_abs();
+                counts.add_runs(&saga, standing, runs);
+                counts.add_versions(&saga, row.get(3)?, standing, runs);
             }
         }
         let mut select = conn.prepare(

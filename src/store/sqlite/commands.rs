@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension as _, Row};
 
+use crate::ids::{RunId, Timestamp};
 use crate::journal::{Command, CommandAnswer};
 use crate::store::{
     AppendError, CommandEntry, PruneFilter, Pruned, SqliteStore, StoreError, SubmitError,
@@ -18,8 +19,11 @@ use super::{connect, scan, wal};
 impl SqliteStore {
     pub(super) async fn hand_in(&self, command: &Command) -> Result<(), SubmitError> {
         let doing = "keeping a command";
+        // What counts is when it was accepted, not when somebody made it (rule I5).
+        let mut accepted = command.clone();
+        accepted.at = Timestamp::now();
         let json =
-            serde_json::to_string(command).map_err(|error| StoreError::failed(doing, error))?;
+            serde_json::to_string(&accepted).map_err(|error| StoreError::failed(doing, error))?;
         let new = NewCommand {
             token: command.token.clone(),
             run: command.run.clone(),
@@ -137,6 +141,20 @@ pub(super) fn open(
     };
     let found = read().map_err(|error| StoreError::failed("reading commands", error))?;
     // A command that can't be read holds up no other: it stays where it is, for whoever can.
+    Ok(found.into_iter().flatten().collect())
+}
+
+/// All commands of a run without an answer.
+pub(super) fn open_of(conn: &Connection, run: &RunId) -> Result<Vec<CommandEntry>, StoreError> {
+    let read = || {
+        conn.prepare_cached(
+            "SELECT pos, command, answer FROM commands WHERE answer IS NULL
+             AND run = (SELECT run FROM runs WHERE id = ?) ORDER BY pos",
+        )?
+        .query_map([run.as_str()], entry)?
+        .collect::<rusqlite::Result<Vec<_>>>()
+    };
+    let found = read().map_err(|error| StoreError::failed("reading commands", error))?;
     Ok(found.into_iter().flatten().collect())
 }
 

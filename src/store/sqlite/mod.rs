@@ -9,6 +9,7 @@ mod census;
 mod checksum;
 mod commands;
 mod connect;
+mod definitions;
 mod examine;
 mod harm;
 mod lock;
@@ -40,8 +41,8 @@ use crate::ids::RunId;
 use crate::journal::{Command, CommandAnswer, Journal};
 use crate::saga::Outline;
 use crate::store::{
-    Append, AppendError, Appending, CommandEntry, Counts, LoadError, PruneFilter, Pruned, RunEntry,
-    RunFilter, Store, StoreError, SubmitError,
+    Append, AppendError, Appending, CommandEntry, Counts, KnownDefinition, LoadError, PruneFilter,
+    Pruned, RunEntry, RunFilter, Store, StoreError, SubmitError,
 };
 
 use lock::OwnerLock;
@@ -314,6 +315,15 @@ impl Store for SqliteStore {
             .await
     }
 
+    async fn open_commands_of(&self, run: &RunId) -> Result<Vec<CommandEntry>, StoreError> {
+        let run = run.clone();
+        self.readers
+            .read("reading commands", move |conn| {
+                commands::open_of(conn, &run)
+            })
+            .await
+    }
+
     async fn answer_command(&self, token: &str, answer: &CommandAnswer) -> Result<(), StoreError> {
         self.keep_answer(token, answer).await
     }
@@ -357,6 +367,16 @@ impl Store for SqliteStore {
             },
             error => StoreError::failed(doing, error),
         })
+    }
+
+    async fn register(&self, definitions: &[KnownDefinition]) -> Result<(), StoreError> {
+        self.keep_definitions(definitions).await
+    }
+
+    async fn definitions(&self) -> Result<Vec<KnownDefinition>, StoreError> {
+        self.readers
+            .read("reading definitions", definitions::all)
+            .await
     }
 
     async fn recall(

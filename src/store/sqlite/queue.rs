@@ -37,6 +37,8 @@ pub(super) enum Write {
         of: Outline,
         json: String,
     },
+    /// All definitions that the owner has now, each as it is written, with what it does with their runs.
+    Definitions(Vec<NewDefinition>),
     /// A command, from whoever has one.
     Command(NewCommand),
     /// What became of the command with this token.
@@ -46,6 +48,15 @@ pub(super) enum Write {
     },
     /// Ended runs that are forgotten, by number.
     Forget(Vec<i64>),
+}
+
+/// A definition on its way into its row.
+#[derive(Debug)]
+pub(super) struct NewDefinition {
+    pub(super) of: Outline,
+    pub(super) json: String,
+    /// What the owner does with its runs, as JSON.
+    pub(super) handling: Option<String>,
 }
 
 /// A command on its way into its row.
@@ -62,6 +73,7 @@ impl Write {
         match self {
             Write::Record(record) => record.events.len(),
             Write::Outline { json, .. } | Write::Answer { json, .. } => json.len(),
+            Write::Definitions(all) => all.iter().map(|one| one.json.len()).sum(),
             Write::Command(command) => command.json.len(),
             // So that only a few share a commit, and nobody waits long for it.
             Write::Forget(runs) => runs.len().saturating_mul(64 << 10),

@@ -25,6 +25,8 @@ pub(super) struct NewRecord {
     /// What it begins with, where the record begins a run.
     pub(super) begins: Option<Begins>,
     pub(super) trouble: TroubleChange,
+    /// The version that the run has from now on, where the record changes it.
+    pub(super) version: Option<u32>,
 }
 
 /// What is kept of a run from its start.
@@ -55,6 +57,7 @@ impl NewRecord {
             (1, _) => return Err("the first record of a run begins with its start".into()),
             _ => None,
         };
+        let version = record.migrated().map(|migrated| migrated.version);
         let events = encode_events(&record.events, &steps)?;
         let form = form_of(&record.events);
         let seq = i64::try_from(record.seq)?;
@@ -74,6 +77,7 @@ impl NewRecord {
             standing_changed,
             begins,
             trouble,
+            version,
         })
     }
 }

@@ -10,6 +10,7 @@ use crate::ids::RunId;
 use crate::journal::Standing;
 use crate::store::{Trouble, TroubleChange};
 
+use super::definitions;
 use super::queue::{NewCommand, Write};
 use super::record::NewRecord;
 
@@ -109,6 +110,7 @@ impl<'c> Rows<'c> {
                     Verdict::Written
                 })
             }
+            Write::Definitions(all) => definitions::register(self.conn, all),
             Write::Command(command) => self.command(command),
             Write::Answer { token, json } => {
                 let rows = self.set_answer.execute(params![json, token])?;
@@ -245,6 +247,12 @@ impl<'c> Rows<'c> {
             record.events,
             record.checksum,
         ])?;
+        if let Some(version) = record.version {
+            let mut set = self
+                .conn
+                .prepare_cached("UPDATE runs SET version = ? WHERE run = ?")?;
+            set.execute(params![version, number])?;
+        }
         match &record.trouble {
             TroubleChange::Same => {}
             TroubleChange::Now(Trouble { step, mode }) => {

@@ -2,7 +2,7 @@
 
 use crate::journal::Standing;
 use crate::saga::{Outline, OutlineStep, StepKind};
-use crate::store::{RunFilter, Store};
+use crate::store::{Handling, KnownDefinition, RunFilter, Store};
 
 use super::{Checked, MakeStore, Sample, chain, ensure, loaded, named, written};
 
@@ -16,6 +16,7 @@ fn outline(saga: &str, version: u32, fingerprint: &str) -> Outline {
         checkpoint: false,
         conditional: false,
         inside: None,
+        waits: None,
     };
     Outline {
         saga: saga.to_owned(),
@@ -69,6 +70,47 @@ pub(super) async fn outlines_are_kept_once(maker: &impl MakeStore) -> Checked {
         other.is_none(),
         "an outline of another version is {other:?}"
     );
+    Ok(())
+}
+
+pub(super) async fn definitions_say_who_handles_them(maker: &impl MakeStore) -> Checked {
+    let store = maker.make().await;
+    let [first, second, third] = [("a", 1), ("a", 2), ("b", 1)]
+        .map(|(saga, version)| outline(saga, version, &format!("{saga}{version}")));
+    let of = |outline: &Outline, handling| KnownDefinition::new(outline.clone(), handling);
+    let (runs, migrates) = (Some(Handling::Runs), Some(Handling::MigratesTo(2)));
+    for (had, wanted) in [
+        (
+            vec![of(&third, None), of(&first, runs)],
+            vec![of(&first, runs), of(&third, None)],
+        ),
+        (
+            vec![of(&second, runs), of(&first, migrates)],
+            vec![of(&first, migrates), of(&second, runs), of(&third, None)],
+        ),
+        (
+            vec![of(&second, runs), of(&third, runs)],
+            vec![of(&first, None), of(&second, runs), of(&third, runs)],
+        ),
+    ] {
+        let kept = store.register(&had).await;
+        kept.map_err(|error| chain(&error))?;
+        let found = store.definitions().await.map_err(|error| chain(&error))?;
+        ensure!(
+            found == wanted,
+            "once {had:?} are registered, the definitions are {found:?}"
+        );
+    }
+    let found = recalled(&store, "a", 1, "a1").await?;
+    ensure!(found == Some(first), "an outline came to be {found:?}");
+    let before = store.definitions().await.map_err(|error| chain(&error))?;
+    if let Some(store) = maker.reopen(store).await {
+        let after = store.definitions().await.map_err(|error| chain(&error))?;
+        ensure!(
+            after == before,
+            "the definitions were {before:?} and are {after:?}"
+        );
+    }
     Ok(())
 }
 

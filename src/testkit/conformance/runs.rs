@@ -260,3 +260,34 @@ pub(super) async fn prefixes_are_taken_literally(maker: &impl MakeStore) -> Chec
     }
     Ok(())
 }
+
+pub(super) async fn a_migrated_run_is_listed_under_its_new_version(
+    maker: &impl MakeStore,
+) -> Checked {
+    let store = maker.make().await;
+    let mut sample = standing(&store, Sample::new("run"), Standing::Running).await?;
+    let other = standing(&store, Sample::new("other"), Standing::Running).await?;
+    written("a migration", store.append(sample.migrate(2)).await)?;
+    let found = entry(&store, &sample).await?;
+    ensure!(
+        found.version == 2,
+        "a run that was migrated to version 2 is found as {found:?}"
+    );
+    let listed = list(&store, &RunFilter::open()).await?;
+    let versions: Vec<u32> = listed.iter().map(|entry| entry.version).collect();
+    ensure!(
+        versions == [2, 1] && entry(&store, &other).await?.version == 1,
+        "of two runs the first was migrated, and they are listed as {listed:?}"
+    );
+    let counts = store.counts().await.map_err(|error| chain(&error))?;
+    let counted = counts.versions.get("sample").map(|versions| {
+        let of = |version, word| versions.get(&version)?.get(word).copied();
+        [of(1, "running"), of(2, "parked"), of(1, "parked")]
+    });
+    ensure!(
+        counted == Some([Some(1), Some(1), None]),
+        "they are counted as {:?}",
+        counts.versions
+    );
+    Ok(())
+}

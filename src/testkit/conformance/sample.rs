@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::ids::{RunId, Timestamp};
-use crate::journal::{AppendId, End, Event, ParkReason, Parking, Record, RunStarted, Standing};
+use crate::journal::{
+    AppendId, End, Event, Migrated, ParkReason, Parking, Record, RunStarted, Standing, StepMoves,
+};
+use crate::saga::{Outline, OutlineForm};
 use crate::step::{StepIx, StepTable, Value};
 use crate::store::Append;
 
@@ -119,6 +122,8 @@ impl Sample {
             Event::StepDone {
                 step: StepIx(0),
                 output,
+                partial: None,
+                asks: false,
                 took_us: 1_500,
             },
             step_started(1),
@@ -145,6 +150,21 @@ impl Sample {
             Standing::Abandoned => Event::Ended(End::Abandoned { by, reason }),
         };
         self.append(vec![event], standing)
+    }
+
+    /// The next record: the run goes on with this version of its saga.
+    pub fn migrate(&mut self, version: u32) -> Append {
+        let from = Outline {
+            saga: self.saga.clone(),
+            version: std::mem::replace(&mut self.version, version),
+            fingerprint: "0".repeat(64),
+            steps: Vec::new(),
+            gathers: OutlineForm::Saga,
+        };
+        let to = (version, &*"1".repeat(64));
+        let migrated = Migrated::new(from, to, StepMoves::default(), "a test", "because");
+        let event = Event::Migrated(Box::new(migrated));
+        self.append(vec![event], Standing::Parked)
     }
 
     /// Skips places, so that the next append leaves a gap; or goes back, with a negative number.

@@ -1,6 +1,7 @@
 //! The subcommands, one module each.
 
 pub(crate) mod completions;
+pub(crate) mod definitions;
 pub(crate) mod doctor;
 pub(crate) mod export;
 pub(crate) mod graph;
@@ -41,6 +42,8 @@ pub(crate) async fn run(command: &Command, session: &Session) -> Result<Exit, Cl
         Command::Pause(args) => verbs::pause::run(args, session).await,
         Command::Resume(args) => verbs::resume::run(args, session).await,
         Command::Abandon(args) => verbs::abandon::run(args, session).await,
+        Command::Migrate(args) => verbs::migrate::run(args, session).await,
+        Command::Definitions(args) => definitions::run(args, session).await,
         Command::Policy(command) => policy::run(command, session).await,
         Command::Verify(args) => verify::run(args, session).await,
         Command::Stats(args) => stats::run(args, session).await,

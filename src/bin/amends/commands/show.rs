@@ -6,7 +6,7 @@ use amends::diagram;
 use amends::journal::{CancelTold, Standing};
 use amends::machine::Stage;
 use amends::operator::RunView;
-use amends::{EffectReport, PartialResult, StepReport, StepStatus};
+use amends::{EffectReport, PartialResult, StepReport, StepStatus, Value};
 use serde::Serialize;
 
 use crate::error::{CliError, Exit};
@@ -67,7 +67,9 @@ pub(crate) async fn run(args: &Args, session: &Session) -> Result<Exit, CliError
     heading(out, &view)?;
     about(out, &partial)?;
     steps(out, &partial)?;
-    outputs(out, &partial)?;
+    parts(out, &partial)?;
+    payloads(out, "Outputs", &partial, |step| step.output.as_ref())?;
+    payloads(out, "Progress", &partial, |step| step.progress.as_ref())?;
     failures(out, &partial)?;
     compensations(out, &partial)?;
     outstanding(out, view.stage(), &partial)?;
@@ -223,22 +225,43 @@ fn duration(step: &StepReport) -> String {
     }
 }
 
+fn parts(out: &Output, partial: &PartialResult) -> Result<(), CliError> {
+    let in_part: Vec<String> = partial
+        .steps
+        .iter()
+        .filter_map(|step| Some(format!("{}: {}", step.name, step.partial.as_ref()?)))
+        .collect();
+    if in_part.is_empty() {
+        return Ok(());
+    }
+    title(out, "Done in part")?;
+    for text in in_part {
+        out.line(wrapped(out, 0, &text))?;
+    }
+    Ok(())
+}
+
 /// Only where payloads are shown is there any.
-fn outputs(out: &Output, partial: &PartialResult) -> Result<(), CliError> {
-    let outputs: Vec<(&str, String)> = partial
+fn payloads(
+    out: &Output,
+    heading: &str,
+    partial: &PartialResult,
+    payload: fn(&StepReport) -> Option<&Value>,
+) -> Result<(), CliError> {
+    let payloads: Vec<(&str, String)> = partial
         .steps
         .iter()
         .filter_map(|step| {
-            let json = step.output.as_ref()?.to_json();
+            let json = payload(step)?.to_json();
             let text = json.map_or_else(|error| error.to_string(), |json| json.get().to_owned());
             Some((step.name.as_str(), text))
         })
         .collect();
-    if outputs.is_empty() {
+    if payloads.is_empty() {
         return Ok(());
     }
-    title(out, "Outputs")?;
-    for (step, text) in outputs {
+    title(out, heading)?;
+    for (step, text) in payloads {
         out.line(format!("{}  {}", one_line(step), one_line(&text)))?;
     }
     Ok(())

@@ -29,6 +29,9 @@ pub(crate) struct Args {
     /// The failed step is in doubt
     #[arg(long)]
     pub(crate) in_doubt: bool,
+    /// The step is done, in part: no failure, so only rules that name it are about it
+    #[arg(long, conflicts_with = "in_doubt")]
+    pub(crate) in_part: bool,
     /// Recoveries that the run has had
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) recoveries: u32,
@@ -62,6 +65,9 @@ pub(crate) fn run(args: &Args, session: &Session) -> Result<Exit, CliError> {
     saw.past_pivot = args.past_pivot;
     if args.in_doubt {
         saw.effect = FailedEffect::InDoubt;
+    }
+    if args.in_part {
+        saw.effect = FailedEffect::Done;
     }
     saw.recoveries = args.recoveries;
     saw.max_recoveries = policy.recoveries();

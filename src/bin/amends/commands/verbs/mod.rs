@@ -4,6 +4,7 @@ pub(crate) mod abandon;
 pub(crate) mod cancel;
 pub(crate) mod compensate;
 pub(crate) mod mark_compensated;
+pub(crate) mod migrate;
 pub(crate) mod pause;
 pub(crate) mod resolve;
 pub(crate) mod resume;
@@ -355,6 +356,9 @@ impl<'s> Tally<'s> {
     }
 }
 
+const TOO_LATE: &str =
+    "the wait was over when it came: it is kept in the journal, and nothing else becomes of it";
+
 fn exit_of(became: &BulkOutcome) -> Exit {
     match became {
         BulkOutcome::WouldAsk => Exit::Done,
@@ -395,6 +399,7 @@ fn told(became: &BulkOutcome) -> String {
                 }
             },
             Sent::Answered(CommandAnswer::Refused { why, .. }) => format!(": {}", one_line(why)),
+            Sent::Answered(CommandAnswer::Late) => format!(": {TOO_LATE}"),
             _ => String::new(),
         },
         _ => String::new(),
@@ -451,6 +456,7 @@ impl<'a> ReportForm<'a> {
             BulkOutcome::Asked(Sent::Answered(answer))
             | BulkOutcome::Before(Sent::Answered(answer)) => match answer {
                 CommandAnswer::Accepted { told } => form.told = *told,
+                CommandAnswer::Late => form.why = Some(TOO_LATE.to_owned()),
                 CommandAnswer::Refused { why, legal } => {
                     (form.why, form.legal) = (Some(why.clone()), Some(legal.as_slice()));
                 }

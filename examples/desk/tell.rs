@@ -1,0 +1,39 @@
+//! What became of a run, for people.
+
+use amends::{PartialResult, StepReport, StepStatus};
+
+/// Prints a run as a tree: each step with how it stands, and what it gave or why it failed.
+pub(crate) fn tell(run: &PartialResult) {
+    println!("\n{}: {}", run.run, run.hint());
+    for step in &run.steps {
+        let depth = step.name.matches(['/', '[']).count();
+        let place = step.name.rfind(['/', '[']).unwrap_or(0);
+        let name = step.name[place..].trim_start_matches('/');
+        let name = format!("{:indent$}{name}", "", indent = 2 * depth);
+        let line = format!("  {} {name:<24} {}", sign(step.status), words(run, step));
+        println!("{}", line.trim_end());
+    }
+}
+
+fn sign(status: StepStatus) -> char {
+    match status {
+        StepStatus::Done => '✓',
+        StepStatus::Undone => '↶',
+        StepStatus::Failed => '✗',
+        StepStatus::PassedOver => '–',
+        _ => '·',
+    }
+}
+
+fn words(run: &PartialResult, step: &StepReport) -> String {
+    let output = || serde_json::to_string(step.output.as_ref()?).ok();
+    let undone = run.compensations.iter().any(|undo| undo.step == step.name);
+    match (step.status, &step.failure) {
+        (StepStatus::Pending, _) => String::new(),
+        (StepStatus::Done, _) => output().unwrap_or_default(),
+        (StepStatus::PassedOver, _) => "passed over".to_owned(),
+        (StepStatus::Failed, Some(failure)) if undone => format!("{}: undone", failure.message),
+        (StepStatus::Failed, Some(failure)) => failure.message.clone(),
+        (status, _) => format!("{status:?}").to_lowercase(),
+    }
+}

@@ -1,0 +1,243 @@
+//! Signals, and the steps that wait for them (rule I5).
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use crate::ids::Timestamp;
+use crate::journal::Event;
+use crate::machine::command::{Asked, Refused};
+use crate::machine::kept::CallEnded;
+use crate::machine::scope::{Phase, Scope, ScopeIx, Status};
+use crate::machine::state::State;
+use crate::saga::{Graph, NodeIx};
+use crate::step::{StepIx, Value};
+
+/// What the sender of a signal is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SignalTold {
+    /// It is in the run's journal: the wait has it, or will have it.
+    Accepted,
+    /// The wait was over when it came. It is kept in the journal as late, and nothing else becomes of it.
+    Late,
+}
+
+/// The signals of a run, in the order in which they were accepted.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Signals {
+    all: Vec<Signal>,
+    /// Those that no wait has taken yet, by name.
+    queues: HashMap<Arc<str>, VecDeque<usize>>,
+}
+
+#[derive(Clone, Debug)]
+struct Signal {
+    token: Option<Arc<str>>,
+    name: Arc<str>,
+    /// What the sender sent, before the wait made something of it.
+    sent: Value,
+    kept: Value,
+    told: SignalTold,
+}
+
+impl Signals {
+    fn with_token(&self, token: &str) -> Option<&Signal> {
+        let mut all = self.all.iter();
+        all.find(|signal| signal.token.as_deref() == Some(token))
+    }
+
+    fn next(&self, name: &str) -> Option<&Signal> {
+        self.all.get(*self.queues.get(name)?.front()?)
+    }
+
+    fn take(&mut self, name: &str) {
+        if let Some(queue) = self.queues.get_mut(name) {
+            queue.pop_front();
+            if queue.is_empty() {
+                self.queues.remove(name);
+            }
+        }
+    }
+}
+
+impl State {
+    /// The event that a signal becomes; nothing where it is known.
+    ///
+    /// `kept` is what the wait makes of it: see [`Event::Signalled`].
+    pub(super) fn signal_event(
+        &self,
+        graph: &Graph,
+        name: &str,
+        sent: &Value,
+        asked: Asked<'_>,
+        token: Option<&str>,
+    ) -> Result<Option<Event<StepIx>>, Refused> {
+        let known = token.and_then(|token| self.signals.with_token(token));
+        if let Some(known) = known {
+            return if *known.name == *name && known.sent == *sent {
+                Ok(None)
+            } else {
+                Err(Refused::TokenTaken(token.unwrap_or_default().to_owned()))
+            };
+        }
+        if !graph.waits_for(name) {
+            return Err(Refused::NoSuchSignal {
+                name: name.to_owned(),
+                known: graph.signals(),
+            });
+        }
+        let late = self.step_named(graph, name).is_some_and(|step| {
+            let node = self.node(step);
+            match node.status {
+                Status::Awaiting { until } => until.is_some_and(|until| until < asked.at),
+                _ => node.expired,
+            }
+        });
+        let (by, reason) = (asked.by.to_owned(), asked.reason.to_owned());
+        Ok(Some(Event::Signalled {
+            name: Arc::from(name),
+            token: token.map(Arc::from),
+            sent: sent.clone(),
+            kept: sent.clone(),
+            at: asked.at,
+            late,
+            by,
+            reason,
+        }))
+    }
+
+    /// What the sender of the signal with this token was told.
+    #[must_use]
+    pub fn signal_told(&self, token: Option<&str>) -> SignalTold {
+        let signal = match token {
+            Some(token) => self.signals.with_token(token),
+            None => self.signals.all.last(),
+        };
+        signal.map_or(SignalTold::Accepted, |signal| signal.told)
+    }
+
+    /// Folds a signal: it is kept for the wait of its name.
+    pub(super) fn signalled(
+        &mut self,
+        graph: &Graph,
+        name: &Arc<str>,
+        token: Option<&Arc<str>>,
+        sent: &Value,
+        kept: &Value,
+        late: bool,
+    ) -> ScopeIx {
+        let place = self.signals.all.len();
+        self.signals.all.push(Signal {
+            token: token.cloned(),
+            name: Arc::clone(name),
+            sent: sent.clone(),
+            kept: kept.clone(),
+            told: if late {
+                SignalTold::Late
+            } else {
+                SignalTold::Accepted
+            },
+        });
+        if late {
+            return ScopeIx::ROOT;
+        }
+        let queue = self.signals.queues.entry(Arc::clone(name)).or_default();
+        queue.push_back(place);
+        let Some(step) = self.step_named(graph, name) else {
+            return ScopeIx::ROOT;
+        };
+        let (ix, step) = self.whereabouts(step);
+        self.scopes[ix.at()].answered.push_back(step);
+        ix
+    }
+
+    /// What is kept of the signal that a waiting step takes next.
+    pub(crate) fn signal_for(&self, step: StepIx) -> Option<&Value> {
+        let signal = self.signals.next(&self.table.name(step))?;
+        Some(&signal.kept)
+    }
+
+    /// Folds the beginning of a wait.
+    pub(super) fn wait_began(
+        &mut self,
+        ix: ScopeIx,
+        step: NodeIx,
+        round: u32,
+        until: Option<Timestamp>,
+        at: Timestamp,
+    ) {
+        let scope = &mut self.scopes[ix.at()];
+        let node = scope.node(step);
+        node.round = round;
+        node.status = Status::Awaiting { until };
+        node.withheld = false;
+        node.attempts += 1;
+        node.round_attempts += 1;
+        node.expired = false;
+        node.started_at = Some(at);
+        node.call_begins(false, at);
+        scope.awaiting += 1;
+        scope.timers.extend(until.map(|until| (until, step)));
+        let number = scope.number(step);
+        if self.signal_for(number).is_some() {
+            self.scopes[ix.at()].answered.push_back(step);
+        }
+    }
+
+    /// Folds the end of a wait, as far as it is about waiting.
+    pub(super) fn wait_over(&mut self, ix: ScopeIx, step: NodeIx, expired: bool, at: Timestamp) {
+        let scope = &mut self.scopes[ix.at()];
+        let number = scope.number(step);
+        scope.stop_waiting(step);
+        let node = scope.node(step);
+        node.expired = expired;
+        node.ended_at = Some(at);
+        node.took = at.since(node.started_at.unwrap_or(at));
+        let took_us = u64::try_from(node.took.as_micros()).unwrap_or(u64::MAX);
+        node.call_ends(CallEnded::Done, took_us, at);
+        if !expired {
+            let name = self.table.name(number);
+            self.signals.take(&name);
+        }
+    }
+
+    /// Whether some step waits for a signal or a time.
+    pub(crate) fn is_awaiting(&self) -> bool {
+        self.scopes.iter().any(|scope| scope.awaiting > 0)
+    }
+
+    /// Whether a wait for a signal is over at `now`, unless one has come that isn't known yet.
+    pub(crate) fn has_due_wait(&self, root: &Graph, now: Timestamp) -> bool {
+        if self.alarms.first().is_none_or(|(at, _)| *at > now) && self.stirred.is_empty() {
+            return false;
+        }
+        self.scopes.iter().enumerate().any(|(index, scope)| {
+            let due = scope.timers.iter().take_while(|(until, _)| *until <= now);
+            let forward = matches!(scope.phase, Phase::Forward { .. });
+            let mut due = due.filter(|_| forward && scope.awaiting > 0);
+            due.any(|(_, step)| {
+                let ix = ScopeIx(u32::try_from(index).unwrap_or(u32::MAX));
+                let waits = matches!(scope.seen(*step).status, Status::Awaiting { .. });
+                waits && self.graph_of(root, ix).step(*step).waits_for_signal()
+            })
+        })
+    }
+}
+
+impl Scope {
+    /// The step doesn't wait any more, whatever came of it.
+    pub(super) fn stop_waiting(&mut self, step: NodeIx) {
+        if let Status::Awaiting { until } = self.seen(step).status {
+            if let Some(until) = until {
+                self.timers.remove(&(until, step));
+            }
+            self.awaiting -= 1;
+        }
+    }
+
+    /// The next waiting step that has got its signal.
+    pub(super) fn next_answered(&self) -> Option<NodeIx> {
+        let mut answered = self.answered.iter().copied();
+        answered.find(|&step| matches!(self.seen(step).status, Status::Awaiting { .. }))
+    }
+}

@@ -437,6 +437,19 @@ impl Scope {
         self.in_flight + self.open + sleeping >= most
     }
 
+    /// The same for undos.
+    pub(super) fn is_full_of_undos(&self, graph: &Graph) -> bool {
+        let Gathering::Each {
+            parallel: Some(most),
+            ..
+        } = graph.gathers
+        else {
+            return false;
+        };
+        let sleeping = u32::try_from(self.undo_timers().count()).unwrap_or(u32::MAX);
+        self.unwind.running + self.probes + sleeping >= most
+    }
+
     /// Whether it is being undone and nothing more can be done about it.
     pub(super) fn is_stuck(&self) -> bool {
         let nothing_comes = self.unwind.ready.is_empty()

@@ -191,7 +191,8 @@ impl Scope {
                 .filter(|_| !busy)
                 .map(|(_, step)| *step);
         }
-        self.unwind.ready.front().copied()
+        let next = self.unwind.ready.front().copied();
+        next.filter(|_| !self.is_full_of_undos(graph))
     }
 
     /// The coordinator has taken the step out of the queue, to undo or to probe it.

@@ -44,6 +44,11 @@ impl Scope {
         {
             self.to_probe.pop_front();
         }
+        while let Some(&step) = self.answered.front()
+            && !self.is_awaiting(step)
+        {
+            self.answered.pop_front();
+        }
     }
 
     fn may_start(&self, step: NodeIx) -> bool {

@@ -224,6 +224,17 @@ impl State {
     }
 }
 
+impl State {
+    /// The next waiting step of a scope that has got its signal. One that waits anew may still be queued from
+    /// the time before.
+    pub(super) fn next_answered(&self, ix: ScopeIx) -> Option<NodeIx> {
+        let scope = self.scope(ix);
+        let mut answered = scope.answered.iter().copied();
+        answered
+            .find(|&step| scope.is_awaiting(step) && self.signal_for(scope.number(step)).is_some())
+    }
+}
+
 impl Scope {
     /// The step doesn't wait any more, whatever came of it.
     pub(super) fn stop_waiting(&mut self, step: NodeIx) {
@@ -235,9 +246,7 @@ impl Scope {
         }
     }
 
-    /// The next waiting step that has got its signal.
-    pub(super) fn next_answered(&self) -> Option<NodeIx> {
-        let mut answered = self.answered.iter().copied();
-        answered.find(|&step| matches!(self.seen(step).status, Status::Awaiting { .. }))
+    pub(super) fn is_awaiting(&self, step: NodeIx) -> bool {
+        matches!(self.seen(step).status, Status::Awaiting { .. })
     }
 }

@@ -358,14 +358,18 @@ impl State {
 
     /// When a run goes on in which nothing is under way and nothing may start: it only waits.
     pub(crate) fn rests_until(&self) -> Option<Timestamp> {
-        let rests = |scope: &Scope| match scope.phase {
+        let rests = |(index, scope): (usize, &Scope)| match scope.phase {
             Phase::Forward { .. } => {
-                scope.next_ready().is_none() && scope.next_answered().is_none()
+                let ix = ScopeIx(u32::try_from(index).unwrap_or(u32::MAX));
+                scope.next_ready().is_none() && self.next_answered(ix).is_none()
             }
             Phase::Ended => true,
             Phase::Draining | Phase::Unwinding | Phase::Parked => false,
         };
-        if self.has_in_flight() || !self.is_awaiting() || !self.scopes.iter().all(rests) {
+        if self.has_in_flight() || !self.is_awaiting() {
+            return None;
+        }
+        if !self.scopes.iter().enumerate().all(rests) {
             return None;
         }
         let timers = self.scopes.iter().filter_map(|scope| scope.timers.first());

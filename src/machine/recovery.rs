@@ -282,7 +282,7 @@ impl State {
         if goes_on_everywhere {
             self.follow_inside(root, decision);
         }
-        self.stir_all();
+        self.stir_inside(ix);
         ix
     }
 

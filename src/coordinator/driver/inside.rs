@@ -3,7 +3,6 @@
 //! The state knows no values but those of the journal. What is derived from them (the input of a sub-saga,
 //! the items of a list) is made when it is first needed, and kept as long as the run is driven.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::Driver;
@@ -12,9 +11,9 @@ use crate::machine::{ScopeIx, State, Status};
 use crate::saga::{Definition, NodeIx, Output, StepBodies, WaitBody};
 use crate::step::{PayloadError, StepIx, Value};
 
-/// The inputs of scopes.
+/// The inputs of scopes, by their numbers.
 #[derive(Default)]
-pub(super) struct Inputs(HashMap<ScopeIx, Known>);
+pub(super) struct Inputs(Vec<Option<Known>>);
 
 struct Known {
     /// The round of the step that the scope is the inside of.
@@ -37,8 +36,8 @@ impl Inputs {
             return Ok(state.header.input.clone());
         };
         let round = state.scope(around).seen(outer).round;
-        let known = self.0.get(&ix).filter(|known| known.round == round);
-        if known.is_none() {
+        let known = self.0.get(ix.at()).and_then(Option::as_ref);
+        if known.is_none_or(|known| known.round != round) {
             let input = self.of_step(definition, state, around, outer)?;
             let inside = definition_of(definition, state, ix);
             let items = match &inside.output {
@@ -50,12 +49,20 @@ impl Inputs {
                 input,
                 items,
             };
-            self.0.insert(ix, known);
+            if self.0.len() <= ix.at() {
+                self.0.resize_with(ix.at() + 1, || None);
+            }
+            self.0[ix.at()] = Some(known);
         }
-        let known = &self.0[&ix];
-        Ok(match &known.items {
-            Some(items) => items.get(step.at()).cloned().unwrap_or_else(Value::null),
-            None => known.input.clone(),
+        let known = self.0.get(ix.at()).and_then(Option::as_ref);
+        Ok(match known {
+            Some(Known {
+                items: None, input, ..
+            }) => input.clone(),
+            Some(Known {
+                items: Some(items), ..
+            }) => items.get(step.at()).cloned().unwrap_or_else(Value::null),
+            None => Value::null(),
         })
     }
 

@@ -722,7 +722,7 @@ impl Told {
                     None => self.not_begun(inside, &name, status),
                 }
                 if let Some(undoer) = node.undoer {
-                    self.scope(state, root, undoer);
+                    self.scope(state, root, undoer, false);
                 }
                 continue;
             }

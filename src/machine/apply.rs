@@ -319,20 +319,26 @@ impl State {
         if self.scope(ix).phase == Phase::Unwinding && self.scope(ix).unwind.remaining == 0 {
             self.after_unwinding(graph, ix);
         }
-        if ix != ScopeIx::ROOT {
-            if let Some(parking) = self.scopes[ix.at()].park_wanted.take() {
-                self.want_parked(root, parking);
-            } else if self.scope(ix).is_stuck() && !self.is_undone_from_outside(ix) {
-                let parking = self.scope(ix).stuck_unwinding(graph);
-                self.want_parked(root, parking);
-            }
-            self.tell_beyond(root, ix);
+        if ix == ScopeIx::ROOT {
+            self.root_mut().skip_stale();
+            return self.stir(ix);
         }
+        if let Some(parking) = self.scopes[ix.at()].park_wanted.take() {
+            self.want_parked(root, parking);
+        } else if self.scope(ix).is_stuck() && !self.is_undone_from_outside(ix) {
+            let parking = self.scope(ix).stuck_unwinding(graph);
+            self.want_parked(root, parking);
+        }
+        self.tell_beyond(root, ix);
         self.scopes[ix.at()].skip_stale();
         self.account(root, ix);
-        let around: Vec<ScopeIx> = self.around(ix).map(|(around, _)| around).collect();
-        for around in around.into_iter().rev() {
-            self.stir(around);
+        self.stir_with_those_around(ix);
+    }
+
+    /// Has a scope asked what it wants, before those around it.
+    fn stir_with_those_around(&mut self, ix: ScopeIx) {
+        if let Some((around, _)) = self.scope(ix).inside {
+            self.stir_with_those_around(around);
         }
         self.stir(ix);
     }
@@ -344,10 +350,20 @@ impl State {
         }
     }
 
-    /// Has all scopes asked: what held them may be gone.
-    pub(super) fn stir_all(&mut self) {
-        for ix in 1..self.scopes.len() {
-            self.stir(ScopeIx(u32::try_from(ix).unwrap_or(u32::MAX)));
+    /// Has all scopes inside this one asked: what held them may be gone. Only those, since in a fan-out of
+    /// sub-sagas many may decide one after another.
+    pub(super) fn stir_inside(&mut self, ix: ScopeIx) {
+        if ix == ScopeIx::ROOT {
+            for ix in 1..self.scopes.len() {
+                self.stir(ScopeIx(u32::try_from(ix).unwrap_or(u32::MAX)));
+            }
+            return;
+        }
+        for index in 0..self.scope(ix).nodes.len() {
+            if let Some(child) = self.scope(ix).nodes[index].child {
+                self.stir(child);
+                self.stir_inside(child);
+            }
         }
     }
 
@@ -371,12 +387,14 @@ impl State {
         let told = Told {
             calls: scope.calls() + scope.below.calls,
             unsettled: unsettled + scope.below.unsettled,
+            awaiting: scope.awaiting + scope.below.awaiting,
         };
         let before = std::mem::replace(&mut scope.told, told);
         if before != told {
             let below = &mut self.scopes[around.at()].below;
             below.calls = below.calls + told.calls - before.calls;
             below.unsettled = below.unsettled + told.unsettled - before.unsettled;
+            below.awaiting = below.awaiting + told.awaiting - before.awaiting;
             self.account(root, around);
         }
     }
@@ -476,7 +494,7 @@ impl State {
             || (ix == ScopeIx::ROOT && of_the_run);
         if scope.phase == Phase::Draining && !wrong {
             scope.go_forward(graph, None);
-            self.stir_all();
+            self.stir_inside(ix);
         }
     }
 
@@ -518,7 +536,7 @@ impl State {
             let stood = at.since(paused.at);
             self.stood += stood;
             self.deadline = self.deadline.map(|deadline| deadline.after(stood));
-            self.stir_all();
+            self.stir_inside(ScopeIx::ROOT);
         }
     }
 

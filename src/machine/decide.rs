@@ -186,6 +186,29 @@ impl State {
         ix != ScopeIx::ROOT && (race(ix) || self.around(ix).any(|(ix, _)| race(ix)))
     }
 
+    /// The steps under way that are in vain once this one is done, as one of several ways.
+    pub(crate) fn losers(&self, root: &Graph, winner: StepIx) -> Vec<StepIx> {
+        let (ix, winner) = self.whereabouts(winner);
+        let mut losers = Vec::new();
+        if self.graph_of(root, ix).gathers == Gathering::Race && self.scope(ix).done > 0 {
+            let others = self.scope(ix).steps().filter(|step| *step != winner);
+            others.for_each(|step| self.under_way(ix, step, &mut losers));
+        }
+        losers
+    }
+
+    fn under_way(&self, ix: ScopeIx, step: NodeIx, found: &mut Vec<StepIx>) {
+        let scope = self.scope(ix);
+        match scope.seen(step).child {
+            None if scope.seen(step).status == Status::Running => found.push(scope.number(step)),
+            None => {}
+            Some(child) => {
+                let inside = self.scope(child).steps();
+                inside.for_each(|step| self.under_way(child, step, found));
+            }
+        }
+    }
+
     /// Whether a call is in vain: it is one of several ways, or inside one, and another one was faster.
     pub(crate) fn is_in_vain(&self, root: &Graph, step: StepIx) -> bool {
         let (ix, step) = self.whereabouts(step);
@@ -231,7 +254,7 @@ impl State {
         if let Some(step) = scope.next_to_probe() {
             return Next::Probe(step);
         }
-        if let Some(step) = scope.next_answered() {
+        if let Some(step) = self.next_answered(ix) {
             return Next::Take(step);
         }
         // A timer that is due but whose probe is being asked is in flight, not due.

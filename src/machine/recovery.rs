@@ -289,7 +289,7 @@ impl State {
         if goes_on_inside {
             self.follow_inside(root, ix, decision);
         }
-        self.stir_all();
+        self.stir_inside(ix);
         ix
     }
 

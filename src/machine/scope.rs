@@ -93,6 +93,8 @@ pub(super) struct Told {
     pub(super) calls: u32,
     /// Scopes that have something to decide or to undo before anything around them is decided.
     pub(super) unsettled: u32,
+    /// Steps that wait for a signal or a time.
+    pub(super) awaiting: u32,
 }
 
 /// What a scope is doing.

@@ -10,7 +10,7 @@ use crate::journal::{CancelTold, Decision, End, Parking, RunStarted, Standing};
 use crate::machine::kept::Moment;
 use crate::machine::scope::{EffectNow, NodeState, Phase, Scope, ScopeIx};
 use crate::machine::signals::Signals;
-use crate::saga::{Feed, Gathering, Graph, NodeIx, undo_path};
+use crate::saga::{Feed, Gathering, Graph, NodeIx, UNDO, undo_path};
 use crate::step::{StepIx, StepTable, Value};
 
 /// The state of one run.
@@ -180,17 +180,26 @@ impl State {
     pub(crate) fn graph_of<'a>(&self, root: &'a Graph, scope: ScopeIx) -> &'a Graph {
         match self.scope(scope).inside {
             None => root,
-            Some((around, step)) => {
-                let around = self.graph_of(root, around);
-                let step = around.step(step);
-                let own = if self.scope(scope).undoes {
-                    step.undone_by()
-                } else {
-                    step.inside()
-                };
-                own.unwrap_or(around)
-            }
+            Some((around, step)) => self.graph_inside(root, scope, around, step),
         }
+    }
+
+    /// Apart from the above, so that a flat saga pays for no call.
+    fn graph_inside<'a>(
+        &self,
+        root: &'a Graph,
+        scope: ScopeIx,
+        around: ScopeIx,
+        step: NodeIx,
+    ) -> &'a Graph {
+        let around = self.graph_of(root, around);
+        let step = around.step(step);
+        let own = if self.scope(scope).undoes {
+            step.undone_by()
+        } else {
+            step.inside()
+        };
+        own.unwrap_or(around)
     }
 
     /// The step with this path, if the run has it by now.
@@ -203,7 +212,7 @@ impl State {
                 let node = self.scope(ix).seen(step);
                 ix = if undo { node.undoer? } else { node.child? };
             }
-            let (part, undoes) = match part.strip_suffix("[undo]") {
+            let (part, undoes) = match part.strip_suffix(UNDO) {
                 Some(part) => (part, true),
                 None => (part, false),
             };
@@ -406,14 +415,18 @@ impl State {
 
     /// When a run goes on in which nothing is under way and nothing may start: it only waits.
     pub(crate) fn rests_until(&self) -> Option<Timestamp> {
-        let rests = |scope: &Scope| match scope.phase {
+        let rests = |(index, scope): (usize, &Scope)| match scope.phase {
             Phase::Forward { .. } => {
-                scope.next_ready().is_none() && scope.next_answered().is_none()
+                let ix = ScopeIx(u32::try_from(index).unwrap_or(u32::MAX));
+                scope.next_ready().is_none() && self.next_answered(ix).is_none()
             }
             Phase::Ended => true,
             Phase::Draining | Phase::Unwinding | Phase::Parked => false,
         };
-        if self.has_in_flight() || !self.is_awaiting() || !self.scopes.iter().all(rests) {
+        if self.has_in_flight() || !self.is_awaiting() {
+            return None;
+        }
+        if !self.scopes.iter().enumerate().all(rests) {
             return None;
         }
         let timers = self.scopes.iter().filter_map(|scope| scope.timers.first());

@@ -564,7 +564,7 @@ impl State {
             Direction::Forward { .. } if cancelled && !scope.is_pivot_done(graph) => {}
             Direction::Forward { hold } => {
                 scope.begin_region_anew(graph, hold);
-                self.stir_all();
+                self.stir_inside(ix);
             }
             Direction::Without => scope.go_on_without(graph),
             Direction::Compensated | Direction::Stopped => {}

@@ -152,9 +152,12 @@ pub(crate) enum Form {
     },
 }
 
-/// The path of what undoes a step as a whole. No step has such a name.
+/// What comes after a step's path in the path of what undoes it as a whole. No step has such a name.
+pub(crate) const UNDO: &str = "[undo]";
+
+/// The path of what undoes a step as a whole.
 pub(crate) fn undo_path(path: &str) -> String {
-    format!("{path}[undo]")
+    format!("{path}{UNDO}")
 }
 
 /// What a graph is made of besides its steps.

@@ -113,10 +113,10 @@ fn o1_the_same_token_again_does_nothing() {
     let saga = chain(&world, manual());
     when_parked(&world, &saga, async |coordinator, run, _| {
         let retry = Command::new("r", Verb::retry(RetryFailed)).token("ticket");
-        assert_eq!(coordinator.command(&retry).await.unwrap(), None);
+        assert_eq!(coordinator.command(&retry).await.unwrap(), Told::Done);
         assert_eq!(run.outcome().await.unwrap().word(), "parked");
         let before = in_full(&world);
-        assert_eq!(coordinator.command(&retry).await.unwrap(), None);
+        assert_eq!(coordinator.command(&retry).await.unwrap(), Told::Done);
         world.store.submit(&retry).await.unwrap();
         let answer = loop {
             let entry = world.store.find_command("ticket").await.unwrap().unwrap();

@@ -174,8 +174,8 @@ impl State {
             Event::Undone { took_us, .. } => {
                 let took = Duration::from_micros(*took_us);
                 let undoer = scope.seen(step).undoer;
-                let undoes = undoer.filter(|undoer| self.scope(*undoer).phase != Phase::Ended);
-                if let (Some(undoer), Some(child)) = (undoes, self.scope(ix).seen(step).child) {
+                let active = undoer.filter(|undoer| self.scope(*undoer).phase != Phase::Ended);
+                if let (Some(undoer), Some(child)) = (active, self.scope(ix).seen(step).child) {
                     self.scopes[undoer.at()].phase = Phase::Ended;
                     self.all_undone(child);
                 }

@@ -87,8 +87,8 @@ impl State {
             return ScopeIx::ROOT;
         };
         let node = self.node(step);
-        let undoes = |ix: &ScopeIx| self.scope(*ix).phase != Phase::Ended;
-        let undoer = node.undoer.filter(undoes);
+        let is_active = |ix: &ScopeIx| self.scope(*ix).phase != Phase::Ended;
+        let undoer = node.undoer.filter(is_active);
         undoer.or(node.child).unwrap_or(ScopeIx::ROOT)
     }
 

@@ -516,6 +516,7 @@ impl<S> Event<S> {
             | Event::StepDone {
                 partial: Some(_), ..
             }
+            | Event::Migrated(_)
             | Event::PassedOver { .. }
             | Event::Progress { .. }
             | Event::WaitBegan { .. }

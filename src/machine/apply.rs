@@ -271,7 +271,6 @@ impl State {
                 self.abandon
                     .get_or_insert_with(|| (by.clone(), reason.clone()));
             }
-            // The state was brought to the new definition before.
             Event::Parked(parking) => {
                 // A changed definition parks a run out of the blue: a retry that sleeps is dropped then, else
                 // whoever lets the run go on clears its timer, and nothing takes it up.
@@ -289,7 +288,8 @@ impl State {
                 self.root_mut().phase = Phase::Ended;
                 self.leave_what_is_open(at);
             }
-            // The state began with the start; the others are about a step.
+            // The state began with the start, and was brought to another definition before the migration; the
+            // others are about a step.
             _ => {}
         }
         ScopeIx::ROOT

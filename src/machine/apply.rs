@@ -316,6 +316,9 @@ impl State {
     /// What every change of a scope means for those around it.
     pub(super) fn after(&mut self, root: &Graph, ix: ScopeIx) {
         let graph = self.graph_of(root, ix);
+        for step in std::mem::take(&mut self.scopes[ix.at()].left_inside) {
+            self.close_all(root, ix, step);
+        }
         if self.scope(ix).phase == Phase::Unwinding && self.scope(ix).unwind.remaining == 0 {
             self.after_unwinding(graph, ix);
         }
@@ -469,6 +472,18 @@ impl State {
             self.scopes[child.at()].phase = Phase::Ended;
             self.scopes[child.at()].timers.clear();
         }
+    }
+
+    /// What is inside a step that changes nothing is over, as deep as it goes: no undo comes that would say so.
+    fn close_all(&mut self, root: &Graph, around: ScopeIx, step: NodeIx) {
+        let Some(child) = self.scope(around).seen(step).child else {
+            return;
+        };
+        for inside in self.scope(child).steps() {
+            self.close_all(root, child, inside);
+        }
+        self.close(around, step);
+        self.account(root, child);
     }
 
     /// All that was in flight is interrupted: the process that drove it is gone (rule F3).

@@ -107,6 +107,11 @@ impl State {
         if ix != ScopeIx::ROOT && self.root().park_wanted.is_some() {
             return Todo::Wait { until: None };
         }
+        // What was decided around it is about all of it: its undo begins from there.
+        let decides = matches!(scope.phase, Phase::Forward { .. } | Phase::Draining);
+        if decides && self.is_to_be_undone(ix) {
+            return Todo::Wait { until: None };
+        }
         let todo = match scope.phase {
             Phase::Forward { hold } => self.decide_forward(root, ix, hold, now),
             Phase::Draining => self.decide_drained(root, ix, now),
@@ -131,6 +136,14 @@ impl State {
             },
             Next::Wait(until) => Todo::Wait { until },
         }
+    }
+
+    /// Whether a step that the scope is inside of, however deep, is going to be undone.
+    fn is_to_be_undone(&self, ix: ScopeIx) -> bool {
+        self.around(ix).any(|(around, step)| {
+            let around = self.scope(around);
+            around.phase == Phase::Unwinding && around.seen(step).in_region
+        })
     }
 
     /// Since when a scope may start something, as far as those around it are asked; never if it may not.
@@ -581,6 +594,8 @@ impl State {
                 Direction::Compensated if self.is_undone_from_outside(ix) => {
                     Next::Append(Event::Undone { step, took_us: 0 })
                 }
+                // Nothing is left for the undo of the step, which is still to come.
+                Direction::Compensated if self.is_to_be_undone(ix) => Next::Wait(None),
                 Direction::Compensated => Next::Append(self.undone_by_itself(graph, step, ix)),
                 // The whole run stops. Going forward is part of the last undo's event, and never seen here.
                 Direction::Stopped | Direction::Forward { .. } | Direction::Without => {

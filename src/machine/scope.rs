@@ -74,6 +74,8 @@ pub(crate) struct Scope {
     pub(super) park_wanted: Option<Parking>,
     pub(crate) last_decision: Option<Box<Decision<StepIx>>>,
     pub(super) unwind: Unwind,
+    /// Steps with steps inside that were settled without an undo: what is inside them is over.
+    pub(super) left_inside: Vec<NodeIx>,
     pub(super) completions: u64,
     /// What was told to the scopes around it: calls under way in it and below, and scopes that have to
     /// settle something first.
@@ -309,6 +311,7 @@ impl Scope {
                 ready: VecDeque::new(),
                 latest: BinaryHeap::new(),
             },
+            left_inside: Vec::new(),
             completions: 0,
             told: Told::default(),
             below: Told::default(),

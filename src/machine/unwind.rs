@@ -132,6 +132,9 @@ impl Scope {
                 node.effect = EffectNow::NotDone;
                 node.assumed_absent = true;
             }
+            if self.seen(step).child.is_some() {
+                self.left_inside.push(step);
+            }
             self.settled(graph, step, &mut free);
         }
     }

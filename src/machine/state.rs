@@ -199,9 +199,13 @@ impl State {
                 Some((name, item)) => (name, Some(item.parse::<u32>().ok()?)),
                 None => (part, None),
             };
+            let of_items = |ix| matches!(self.graph_of(root, ix).gathers, Gathering::Each { .. });
+            // Items have no names.
+            (!of_items(ix)).then_some(())?;
             let mut step = self.graph_of(root, ix).step_named(name)?;
             if let Some(item) = item {
                 ix = self.scope(ix).seen(step).child?;
+                of_items(ix).then_some(())?;
                 step = NodeIx(item);
             }
             (step.at() < self.scope(ix).nodes.len()).then_some(())?;

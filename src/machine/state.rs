@@ -221,6 +221,7 @@ impl State {
         place: Place<'_>,
         inside: &Graph,
         items: Option<u32>,
+        at: Timestamp,
     ) {
         let steps = match (inside.gathers, items) {
             (Gathering::Each { .. }, Some(items)) => items as usize,
@@ -250,6 +251,7 @@ impl State {
             }
         };
         self.scopes[ix.at()].round = round;
+        self.scopes[ix.at()].deadline = inside.deadline.map(|limit| at.after(limit));
         self.number(inside, ix);
         self.pass_retired_rounds(inside, ix);
         self.after(root, ix);

@@ -69,7 +69,7 @@ impl State {
                     None => scope.step_started(step, at),
                     Some(inside) => {
                         scope.opened(step, at);
-                        self.open(root, place, inside, *items);
+                        self.open(root, place, inside, *items, at);
                     }
                 }
             }
@@ -540,8 +540,7 @@ impl State {
     pub(super) fn leave_parking(&mut self, at: Timestamp) {
         if self.parked.take().is_some() {
             let stood = at.since(self.parked_at);
-            self.stood += stood;
-            self.deadline = self.deadline.map(|deadline| deadline.after(stood));
+            self.stand_still(stood);
         }
     }
 
@@ -549,9 +548,16 @@ impl State {
     fn leave_pause(&mut self, at: Timestamp) {
         if let Some(paused) = self.paused.take() {
             let stood = at.since(paused.at);
-            self.stood += stood;
-            self.deadline = self.deadline.map(|deadline| deadline.after(stood));
+            self.stand_still(stood);
             self.stir_inside(ScopeIx::ROOT);
+        }
+    }
+
+    fn stand_still(&mut self, stood: Duration) {
+        self.stood += stood;
+        let of_scopes = self.scopes.iter_mut().map(|scope| &mut scope.deadline);
+        for deadline in of_scopes.chain([&mut self.deadline]).flatten() {
+            *deadline = deadline.after(stood);
         }
     }
 

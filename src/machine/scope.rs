@@ -43,6 +43,8 @@ pub(crate) struct Scope {
     pub(crate) phase: Phase,
     /// The round of the step that it is the inside of: in another one it begins again.
     pub(super) round: u32,
+    /// When its time is up, where it is a saga inside another that has a limit of its own (rule N2).
+    pub(super) deadline: Option<Timestamp>,
     /// Steps that are done.
     pub(crate) done: u32,
     /// Steps that are done because their condition spared them.
@@ -288,6 +290,7 @@ impl Scope {
             spare: Vec::new(),
             phase: Phase::Forward { hold: None },
             round: 1,
+            deadline: None,
             done: 0,
             passed_over: 0,
             absorbed: 0,

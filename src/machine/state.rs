@@ -221,9 +221,13 @@ impl State {
                 Some((name, item)) => (name, Some(item.parse::<u32>().ok()?)),
                 None => (part, None),
             };
+            let of_items = |ix| matches!(self.graph_of(root, ix).gathers, Gathering::Each { .. });
+            // Items have no names.
+            (!of_items(ix)).then_some(())?;
             let mut step = self.graph_of(root, ix).step_named(name)?;
             if let Some(item) = item {
                 ix = self.scope(ix).seen(step).child?;
+                of_items(ix).then_some(())?;
                 step = NodeIx(item);
             }
             (step.at() < self.scope(ix).nodes.len()).then_some(())?;
@@ -271,6 +275,7 @@ impl State {
         place: Place<'_>,
         inside: &Graph,
         items: Option<u32>,
+        at: Timestamp,
     ) {
         let steps = match (inside.gathers, items) {
             (Gathering::Each { .. }, Some(items)) => items as usize,
@@ -300,6 +305,7 @@ impl State {
             }
         };
         self.scopes[ix.at()].round = round;
+        self.scopes[ix.at()].deadline = inside.deadline.map(|limit| at.after(limit));
         self.number(inside, ix);
         self.pass_retired_rounds(inside, ix);
         self.after(root, ix);

@@ -228,6 +228,12 @@ impl GraphStep {
         }
     }
 
+    /// Whether it is one that code is called for.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn is_called(&self) -> bool {
+        matches!(self.form, Form::Call)
+    }
+
     /// Whether it calls nothing, and waits for a signal or a time.
     pub(crate) fn waits(&self) -> bool {
         matches!(self.form, Form::Wait { .. })

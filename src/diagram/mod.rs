@@ -102,9 +102,10 @@ mod tests {
             conditional: false,
             inside: None,
             waits: None,
+            undone_by: None,
         };
         let outline = Outline {
-            gathers: Default::default(),
+            gathers: crate::OutlineForm::default(),
             saga: "s\u{1b}[2J".to_owned(),
             version: 1,
             fingerprint: String::new(),
@@ -128,7 +129,7 @@ mod tests {
     fn a_foreign_run_neither_commands_the_terminal_nor_breaks_a_document() {
         let bad = "\u{1b}]0;\u{7}\r\n\u{9b}<&\"%%{";
         let outline = Outline {
-            gathers: Default::default(),
+            gathers: crate::OutlineForm::default(),
             saga: bad.to_owned(),
             version: 1,
             fingerprint: String::new(),
@@ -142,6 +143,7 @@ mod tests {
                 conditional: false,
                 inside: None,
                 waits: None,
+                undone_by: None,
             }],
         };
         let graph = outline.to_graph();

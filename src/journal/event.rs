@@ -521,15 +521,11 @@ impl<S> Event<S> {
             | Event::WaitBegan { .. }
             | Event::WaitOver { .. }
             | Event::Signalled { .. } => 3,
-            Event::Decided(decision)
-                if decision.scope.is_some()
-                    || decision.cause == Cause::Absorbed
-                    || decision
-                        .why
-                        .iter()
-                        .any(|why| why.saw.effect == FailedEffect::Done) =>
-            {
-                3
+            Event::Decided(decision) => {
+                let mut why = decision.why.iter();
+                let in_part = why.any(|why| why.saw.effect == FailedEffect::Done);
+                let inside = decision.scope.is_some() || decision.cause == Cause::Absorbed;
+                if in_part || inside { 3 } else { 1 }
             }
             Event::RunStarted(_)
             | Event::Claimed { .. }
@@ -540,7 +536,6 @@ impl<S> Event<S> {
             | Event::StepInterrupted { .. }
             | Event::StepNotStarted { .. }
             | Event::Probed { .. }
-            | Event::Decided(_)
             | Event::UndoStarted { .. }
             | Event::Undone { .. }
             | Event::UndoFailed { .. }

@@ -1,8 +1,11 @@
 //! What is to be done next.
 
 use crate::failure::{FailedEffect, Failure, FailureMode};
+use std::time::Duration;
+
 use crate::ids::Timestamp;
 use crate::journal::{Cause, Decision, End, Event, ParkReason, Parking};
+use crate::machine::attempt::AttemptResult;
 use crate::machine::part::undone_for_a_part;
 use crate::machine::scope::{Direction, EffectNow, Phase, Scope, ScopeIx, Status, UndoStatus};
 use crate::machine::state::State;
@@ -114,9 +117,14 @@ impl State {
             Next::Start(step) => Todo::Start(scope.number(step)),
             Next::Undo(step) => Todo::Undo(scope.number(step)),
             Next::Probe(step) => Todo::Probe(scope.number(step)),
+            Next::ProbeInside(step) => Todo::Probe(step),
             Next::Take(step) => Todo::Take(scope.number(step)),
             Next::Expire(step) => Todo::Expire(scope.number(step)),
             Next::Append(event) => Todo::Append(event),
+            Next::Complete if scope.undoes => match self.inside_of(ix) {
+                Some(step) => Todo::Append(Event::Undone { step, took_us: 0 }),
+                None => Todo::Wait { until: None },
+            },
             Next::Complete => match self.inside_of(ix) {
                 None => Todo::Complete,
                 Some(step) => Todo::Gather(step),
@@ -128,6 +136,10 @@ impl State {
     /// Since when a scope may start something, as far as those around it are asked; never if it may not.
     fn allowed_from(&self, root: &Graph, ix: ScopeIx) -> Option<Timestamp> {
         let mut from = None;
+        if self.scope(ix).undoes {
+            // It is an undo, whatever the scopes around it do.
+            return None;
+        }
         for (around, step) in self.around(ix) {
             let Phase::Forward { hold } = self.scope(around).phase else {
                 return Some(Timestamp::NEVER);
@@ -172,6 +184,29 @@ impl State {
         let (ix, _) = self.whereabouts(step);
         let race = |ix| self.graph_of(root, ix).gathers == Gathering::Race;
         ix != ScopeIx::ROOT && (race(ix) || self.around(ix).any(|(ix, _)| race(ix)))
+    }
+
+    /// The steps under way that are in vain once this one is done, as one of several ways.
+    pub(crate) fn losers(&self, root: &Graph, winner: StepIx) -> Vec<StepIx> {
+        let (ix, winner) = self.whereabouts(winner);
+        let mut losers = Vec::new();
+        if self.graph_of(root, ix).gathers == Gathering::Race && self.scope(ix).done > 0 {
+            let others = self.scope(ix).steps().filter(|step| *step != winner);
+            others.for_each(|step| self.under_way(ix, step, &mut losers));
+        }
+        losers
+    }
+
+    fn under_way(&self, ix: ScopeIx, step: NodeIx, found: &mut Vec<StepIx>) {
+        let scope = self.scope(ix);
+        match scope.seen(step).child {
+            None if scope.seen(step).status == Status::Running => found.push(scope.number(step)),
+            None => {}
+            Some(child) => {
+                let inside = self.scope(child).steps();
+                inside.for_each(|step| self.under_way(child, step, found));
+            }
+        }
     }
 
     /// Whether a call is in vain: it is one of several ways, or inside one, and another one was faster.
@@ -219,7 +254,7 @@ impl State {
         if let Some(step) = scope.next_to_probe() {
             return Next::Probe(step);
         }
-        if let Some(step) = scope.next_answered() {
+        if let Some(step) = self.next_answered(ix) {
             return Next::Take(step);
         }
         // A timer that is due but whose probe is being asked is in flight, not due.
@@ -246,6 +281,10 @@ impl State {
     /// output is made (rule E7).
     fn complete(&self, graph: &Graph, ix: ScopeIx) -> Next {
         let scope = self.scope(ix);
+        if let (Gathering::Each { .. }, Some(step)) = (graph.gathers, scope.next_to_probe()) {
+            // It may turn out to be done, and then there is nothing to go without (rule E4).
+            return Next::Probe(step);
+        }
         let chosen = scope.chosen();
         let left = |step: &NodeIx| match graph.gathers {
             Gathering::Saga => false,
@@ -288,6 +327,13 @@ impl State {
             return Next::Wait(None);
         }
         if let Gathering::Each { .. } | Gathering::Race = graph.gathers {
+            // What failed may turn out to be done, and then there is nothing to tell (rule E4).
+            if let Some(step) = scope.next_to_probe() {
+                return Next::Probe(step);
+            }
+            if scope.probes > 0 {
+                return Next::Wait(None);
+            }
             // The saga around it decides, and begins to wait for what is in flight at once.
             return self.tell_failure(graph, ix);
         }
@@ -296,6 +342,9 @@ impl State {
         }
         if let Some(step) = scope.next_to_probe() {
             return Next::Probe(step);
+        }
+        if let Some(step) = self.doubt_inside(root, ix) {
+            return Next::ProbeInside(step);
         }
         if scope.probes > 0 || scope.below.unsettled > 0 && scope.park_wanted.is_none() {
             return Next::Wait(None);
@@ -337,6 +386,26 @@ impl State {
             return Next::Wait(None);
         }
         Next::Append(Event::Decided(Box::new(self.ask_policy(root, ix, now))))
+    }
+
+    /// A step inside the steps of a scope that is to be asked about before the scope decides: what is inside
+    /// goes on as if nothing had happened, but for its starts, and asks no probes then.
+    fn doubt_inside(&self, root: &Graph, from: ScopeIx) -> Option<StepIx> {
+        for (index, scope) in self.scopes.iter().enumerate().skip(1) {
+            let ix = ScopeIx(u32::try_from(index).unwrap_or(u32::MAX));
+            let goes_on = matches!(scope.phase, Phase::Forward { .. });
+            if !goes_on || !self.around(ix).any(|(around, _)| around == from) {
+                continue;
+            }
+            let graph = self.graph_of(root, ix);
+            let mut sleeping = scope.timers.iter().map(|(_, step)| *step);
+            let asks = |step: &NodeIx| graph.step(*step).probed && scope.wants_probe(*step);
+            let step = scope.next_to_probe().or_else(|| sleeping.find(asks));
+            if let Some(step) = step {
+                return Some(scope.number(step));
+            }
+        }
+        None
     }
 
     /// A step with steps inside has failed because of them.
@@ -455,7 +524,7 @@ impl State {
             };
         }
         if scope.unwind.remaining == 0 && !scope.has_in_flight() {
-            return self.unwound(graph, ix);
+            return self.unwound(root, ix, now);
         }
         if scope.is_stuck() {
             let parking = scope.stuck_unwinding(graph);
@@ -500,10 +569,15 @@ impl State {
     }
 
     /// All that was to be undone is undone.
-    fn unwound(&self, graph: &Graph, ix: ScopeIx) -> Next {
+    fn unwound(&self, root: &Graph, ix: ScopeIx, now: Timestamp) -> Next {
+        let graph = self.graph_of(root, ix);
         let scope = self.scope(ix);
         if let Some(step) = self.inside_of(ix) {
             return match scope.unwind.then {
+                // What was to undo it has failed and undone itself.
+                Direction::Compensated if scope.undoes => {
+                    Next::Append(self.undo_undone(root, step, ix, now))
+                }
                 Direction::Compensated if self.is_undone_from_outside(ix) => {
                     Next::Append(Event::Undone { step, took_us: 0 })
                 }
@@ -528,6 +602,23 @@ impl State {
             // Going forward is part of the last undo's event; this is never seen.
             Direction::Forward { .. } | Direction::Without => Next::Wait(None),
         }
+    }
+
+    /// What was to undo a step has failed, and its policy had it undone: it is tried again like any undo.
+    fn undo_undone(
+        &self,
+        root: &Graph,
+        step: StepIx,
+        ix: ScopeIx,
+        now: Timestamp,
+    ) -> Event<StepIx> {
+        let failed = match self.undone_by_itself(self.graph_of(root, ix), step, ix) {
+            Event::StepFailed { failure, .. } => *failure,
+            event => return event,
+        };
+        // Undoing again is always safe (rule U3).
+        let failed = AttemptResult::Failed(failed.retryable(true));
+        self.undo_ended(root, step, failed, Duration::ZERO, now)
     }
 
     /// A sub-saga has undone itself: it is one failed step of the saga around it, with the mode of what
@@ -563,6 +654,8 @@ enum Next {
     Start(NodeIx),
     Undo(NodeIx),
     Probe(NodeIx),
+    /// The same for a step further inside, by its number in the run.
+    ProbeInside(StepIx),
     Take(NodeIx),
     Expire(NodeIx),
     Append(Event<StepIx>),

@@ -434,7 +434,7 @@ mod tests {
 
     fn one_step() -> (Graph, State) {
         let outline = Outline {
-            gathers: Default::default(),
+            gathers: crate::OutlineForm::default(),
             saga: "s".to_owned(),
             version: 1,
             fingerprint: String::new(),
@@ -448,6 +448,7 @@ mod tests {
                 conditional: false,
                 inside: None,
                 waits: None,
+                undone_by: None,
             }],
         };
         let started = serde_json::json!({

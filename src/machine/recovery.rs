@@ -81,6 +81,17 @@ impl State {
         failed.collect()
     }
 
+    /// The scope that a decision is about: what undoes a step, while that is under way, else what is inside it.
+    pub(super) fn scope_of(&self, decision: &Decision<StepIx>) -> ScopeIx {
+        let Some(step) = decision.scope else {
+            return ScopeIx::ROOT;
+        };
+        let node = self.node(step);
+        let undoes = |ix: &ScopeIx| self.scope(*ix).phase != Phase::Ended;
+        let undoer = node.undoer.filter(undoes);
+        undoer.or(node.child).unwrap_or(ScopeIx::ROOT)
+    }
+
     /// The step that a scope is the inside of; nothing for the saga itself.
     pub(super) fn inside_of(&self, ix: ScopeIx) -> Option<StepIx> {
         let (around, step) = self.scope(ix).inside?;
@@ -231,10 +242,7 @@ impl State {
         at: Timestamp,
     ) -> ScopeIx {
         self.leave_parking(at);
-        let ix = match decision.scope {
-            None => ScopeIx::ROOT,
-            Some(step) => self.node(step).child.unwrap_or(ScopeIx::ROOT),
-        };
+        let ix = self.scope_of(decision);
         let graph = self.graph_of(root, ix);
         if let Cause::Operator { .. } = decision.cause {
             // An operator's word resets the count of recoveries (rule D6).
@@ -276,20 +284,22 @@ impl State {
         if ix == ScopeIx::ROOT {
             self.time_is_up = false;
         }
-        let goes_on_everywhere = ix == ScopeIx::ROOT
-            && (decision.stop || decision.strategy == RecoveryStrategy::RetryFailed);
+        let goes_on_inside = decision.stop || decision.strategy == RecoveryStrategy::RetryFailed;
         self.scopes[ix.at()].follow(graph, decision);
-        if goes_on_everywhere {
-            self.follow_inside(root, decision);
+        if goes_on_inside {
+            self.follow_inside(root, ix, decision);
         }
-        self.stir_all();
+        self.stir_inside(ix);
         ix
     }
 
-    /// A decision to go on, or to stop, reaches all that is under way inside steps.
-    fn follow_inside(&mut self, root: &Graph, decision: &Decision<StepIx>) {
+    /// A decision to go on, or to stop, reaches all that is under way inside the steps of its scope.
+    fn follow_inside(&mut self, root: &Graph, from: ScopeIx, decision: &Decision<StepIx>) {
         for index in 1..self.scopes.len() {
             let ix = ScopeIx(u32::try_from(index).unwrap_or(u32::MAX));
+            if !self.around(ix).any(|(around, _)| around == from) {
+                continue;
+            }
             let graph = self.graph_of(root, ix);
             let told = self.has_told_its_failure(ix);
             let scope = &mut self.scopes[index];
@@ -307,7 +317,9 @@ impl State {
                 (Phase::Unwinding, _) if matches!(decision.cause, Cause::Operator { .. }) => {
                     scope.retry_undos(graph);
                 }
-                (Phase::Forward { .. } | Phase::Unwinding | Phase::Ended | Phase::Parked, _) => {}
+                // Attempts are granted anew wherever the run goes on (rule D6).
+                (Phase::Forward { .. }, _) => scope.grant_anew(),
+                (Phase::Unwinding | Phase::Ended | Phase::Parked, _) => {}
             }
             self.after(root, ix);
         }
@@ -387,14 +399,16 @@ impl Scope {
     pub(super) fn retry_failed(&mut self, graph: &Graph, hold: Option<Timestamp>) {
         self.failures.clear();
         self.grant_anew();
-        // Items that were to be done without are tried again, too: they failed together with the others.
-        if let Gathering::Each { .. } = graph.gathers {
+        // Items that were to be done without, and those who lost a race that nobody won, are tried again, too:
+        // they failed together with the others.
+        if let Gathering::Each { .. } | Gathering::Race = graph.gathers {
             for step in self.steps() {
                 if self.seen(step).status == Status::Absorbed {
                     self.absorbed -= 1;
                     self.set_idle(step, Status::Failed);
                 }
             }
+            self.idle.sort_unstable();
         }
         let region = |scope: &Scope, step: NodeIx| {
             let always = graph.step(step).undo_rule == UndoRule::Always;

@@ -361,6 +361,13 @@ impl State {
         self.scope(scope).seen(step)
     }
 
+    /// The step that this one is inside of.
+    pub(crate) fn step_around(&self, step: StepIx) -> Option<StepIx> {
+        let (scope, _) = self.whereabouts(step);
+        let (around, outer) = self.scope(scope).inside?;
+        Some(self.scope(around).number(outer))
+    }
+
     /// The scopes around this one, from the inside out; itself not among them.
     pub(super) fn around(&self, scope: ScopeIx) -> impl Iterator<Item = (ScopeIx, NodeIx)> {
         std::iter::successors(self.scope(scope).inside, |(around, _)| {

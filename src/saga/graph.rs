@@ -239,6 +239,12 @@ impl GraphStep {
         }
     }
 
+    /// Whether it is one that code is called for.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn is_called(&self) -> bool {
+        matches!(self.form, Form::Call)
+    }
+
     /// How many steps it is, with those inside it and those that undo it.
     fn size(&self) -> u32 {
         let undo = self.undone_by.as_deref().map_or(0, Graph::size);

@@ -290,6 +290,7 @@ impl State {
         if self.scope(ix).phase == Phase::Unwinding && self.scope(ix).unwind.remaining == 0 {
             self.after_unwinding(graph, ix);
         }
+        self.scopes[ix.at()].skip_stale();
         if ix != ScopeIx::ROOT {
             if let Some(parking) = self.scopes[ix.at()].park_wanted.take() {
                 self.want_parked(root, parking);
@@ -299,7 +300,6 @@ impl State {
             }
             self.tell_beyond(root, ix);
         }
-        self.scopes[ix.at()].skip_stale();
         self.account(root, ix);
         let around: Vec<ScopeIx> = self.around(ix).map(|(around, _)| around).collect();
         for around in around.into_iter().rev() {

@@ -3,6 +3,7 @@
 //! A span that nobody listens to costs a comparison: what goes into it is made only where it is enabled.
 //! No span holds a payload, or any text but names, ids and words from short lists.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
 
@@ -23,7 +24,7 @@ pub(super) struct Spans {
     /// Where the run is started from, in this process.
     caller: Span,
     run: Span,
-    steps: Vec<(StepIx, CallKind, Span)>,
+    steps: HashMap<(StepIx, CallKind), Span>,
 }
 
 impl Spans {
@@ -32,7 +33,7 @@ impl Spans {
         Spans {
             caller: Span::current(),
             run: Span::none(),
-            steps: Vec::new(),
+            steps: HashMap::new(),
         }
     }
 
@@ -78,12 +79,9 @@ impl Spans {
             CallKind::Execute | CallKind::Probe => CallKind::Execute,
             CallKind::Compensate => CallKind::Compensate,
         };
-        let open = self
-            .steps
-            .iter()
-            .position(|open| (open.0, open.1) == (step, way));
-        let index = open.unwrap_or_else(|| {
-            let span = tracing::info_span!(
+        let open = self.steps.entry((step, way));
+        let around = open.or_insert_with(|| {
+            tracing::info_span!(
                 target: "amends",
                 parent: &self.run,
                 "amends.step",
@@ -99,13 +97,11 @@ impl Spans {
                 step = name,
                 round,
                 end = Empty,
-            );
-            self.steps.push((step, way, span));
-            self.steps.len() - 1
+            )
         });
         tracing::info_span!(
             target: "amends",
-            parent: &self.steps[index].2,
+            parent: &*around,
             "amends.attempt",
             otel.name = %format_args!("{} {name}", kind.as_str()),
             otel.kind = "internal",
@@ -154,17 +150,14 @@ impl Spans {
             Event::Probed { step, answer, .. } => (step, CallKind::Execute, word(answer), None),
             _ => return,
         };
-        let open = self
-            .steps
-            .iter()
-            .position(|open| (open.0, open.1) == (*step, way));
         if let Some(failure) = failure {
-            let span = open.map_or(&self.run, |open| &self.steps[open].2);
+            let span = self.steps.get(&(*step, way)).unwrap_or(&self.run);
             // Not by entering it: exporters take the last exit from a span for its end.
             tracing::warn!(parent: span, %run, saga = %graph.saga, "{failure}");
         }
-        if let Some(open) = open.filter(|_| !end.is_empty()) {
-            let (_, _, span) = self.steps.swap_remove(open);
+        if !end.is_empty()
+            && let Some(span) = self.steps.remove(&(*step, way))
+        {
             span.record("end", end);
             if let Some(failure) = failure {
                 failed(&span, failure.mode.wire());

@@ -158,8 +158,11 @@ impl State {
             Event::UndoStarted { key, .. } => {
                 scope.node(step).undo_key = Some(key.clone());
                 let inside = graph.step(step).inside();
+                let done = scope.seen(step).status == Status::Done;
                 scope.undo_started(step, inside.is_some(), at);
-                if let (Some(inside), Some(child)) = (inside, scope.seen(step).child) {
+                if let Some(undo) = graph.step(step).undone_by().filter(|_| done) {
+                    self.open_undo(root, place, undo);
+                } else if let (Some(inside), Some(child)) = (inside, scope.seen(step).child) {
                     let all = |_: &Scope, _: NodeIx| true;
                     let then = Direction::Compensated;
                     // An undo that had been given up has its attempts anew where this one is tried again.
@@ -170,7 +173,13 @@ impl State {
             }
             Event::Undone { took_us, .. } => {
                 let took = Duration::from_micros(*took_us);
-                let record = scope.undone(graph, step, took, at);
+                let undoer = scope.seen(step).undoer;
+                let active = undoer.filter(|undoer| self.scope(*undoer).phase != Phase::Ended);
+                if let (Some(undoer), Some(child)) = (active, self.scope(ix).seen(step).child) {
+                    self.scopes[undoer.at()].phase = Phase::Ended;
+                    self.all_undone(child);
+                }
+                let record = self.scopes[ix.at()].undone(graph, step, took, at);
                 self.compensations.push(record);
                 self.close(ix, step);
             }
@@ -182,7 +191,12 @@ impl State {
             } => {
                 let took = Duration::from_micros(*took_us);
                 let record = scope.undo_failed(graph, step, failure, *retry_at, took, at);
+                let undoer = scope.seen(step).undoer;
                 self.compensations.extend(record);
+                if let Some(undoer) = undoer {
+                    // It has undone itself, and begins again when the undo is tried again.
+                    self.scopes[undoer.at()].phase = Phase::Ended;
+                }
             }
             Event::UndoNotStarted { .. } => {
                 let node = scope.node(step);
@@ -257,8 +271,6 @@ impl State {
                 self.abandon
                     .get_or_insert_with(|| (by.clone(), reason.clone()));
             }
-            // The state was brought to the new definition before.
-            Event::Migrated(_) => {}
             Event::Parked(parking) => {
                 // A changed definition parks a run out of the blue: a retry that sleeps is dropped then, else
                 // whoever lets the run go on clears its timer, and nothing takes it up.
@@ -276,7 +288,8 @@ impl State {
                 self.root_mut().phase = Phase::Ended;
                 self.leave_what_is_open(at);
             }
-            // The state began with the start; the others are about a step.
+            // The state began with the start, and was brought to another definition before the migration; the
+            // others are about a step.
             _ => {}
         }
         ScopeIx::ROOT
@@ -303,23 +316,32 @@ impl State {
     /// What every change of a scope means for those around it.
     pub(super) fn after(&mut self, root: &Graph, ix: ScopeIx) {
         let graph = self.graph_of(root, ix);
+        for step in std::mem::take(&mut self.scopes[ix.at()].left_inside) {
+            self.close_all(root, ix, step);
+        }
         if self.scope(ix).phase == Phase::Unwinding && self.scope(ix).unwind.remaining == 0 {
             self.after_unwinding(graph, ix);
         }
-        if ix != ScopeIx::ROOT {
-            if let Some(parking) = self.scopes[ix.at()].park_wanted.take() {
-                self.want_parked(root, parking);
-            } else if self.scope(ix).is_stuck() && !self.is_undone_from_outside(ix) {
-                let parking = self.scope(ix).stuck_unwinding(graph);
-                self.want_parked(root, parking);
-            }
-            self.tell_beyond(root, ix);
+        if ix == ScopeIx::ROOT {
+            self.root_mut().skip_stale();
+            return self.stir(ix);
         }
+        if let Some(parking) = self.scopes[ix.at()].park_wanted.take() {
+            self.want_parked(root, parking);
+        } else if self.scope(ix).is_stuck() && !self.is_undone_from_outside(ix) {
+            let parking = self.scope(ix).stuck_unwinding(graph);
+            self.want_parked(root, parking);
+        }
+        self.tell_beyond(root, ix);
         self.scopes[ix.at()].skip_stale();
         self.account(root, ix);
-        let around: Vec<ScopeIx> = self.around(ix).map(|(around, _)| around).collect();
-        for around in around.into_iter().rev() {
-            self.stir(around);
+        self.stir_with_those_around(ix);
+    }
+
+    /// Has a scope asked what it wants, before those around it.
+    fn stir_with_those_around(&mut self, ix: ScopeIx) {
+        if let Some((around, _)) = self.scope(ix).inside {
+            self.stir_with_those_around(around);
         }
         self.stir(ix);
     }
@@ -331,15 +353,28 @@ impl State {
         }
     }
 
-    /// Has all scopes asked: what held them may be gone.
-    pub(super) fn stir_all(&mut self) {
-        for ix in 1..self.scopes.len() {
-            self.stir(ScopeIx(u32::try_from(ix).unwrap_or(u32::MAX)));
+    /// Has all scopes inside this one asked: what held them may be gone. Only those, since in a fan-out of
+    /// sub-sagas many may decide one after another.
+    pub(super) fn stir_inside(&mut self, ix: ScopeIx) {
+        if ix == ScopeIx::ROOT {
+            for ix in 1..self.scopes.len() {
+                self.stir(ScopeIx(u32::try_from(ix).unwrap_or(u32::MAX)));
+            }
+            return;
+        }
+        for index in 0..self.scope(ix).nodes.len() {
+            if let Some(child) = self.scope(ix).nodes[index].child {
+                self.stir(child);
+                self.stir_inside(child);
+            }
         }
     }
 
     /// Whether the scope is undone because the step that it is the inside of is undone.
     pub(super) fn is_undone_from_outside(&self, ix: ScopeIx) -> bool {
+        if self.scope(ix).undoes {
+            return false;
+        }
         self.scope(ix)
             .inside
             .is_some_and(|(around, step)| self.scope(around).seen(step).undo == UndoStatus::Running)
@@ -355,12 +390,14 @@ impl State {
         let told = Told {
             calls: scope.calls() + scope.below.calls,
             unsettled: unsettled + scope.below.unsettled,
+            awaiting: scope.awaiting + scope.below.awaiting,
         };
         let before = std::mem::replace(&mut scope.told, told);
         if before != told {
             let below = &mut self.scopes[around.at()].below;
             below.calls = below.calls + told.calls - before.calls;
             below.unsettled = below.unsettled + told.unsettled - before.unsettled;
+            below.awaiting = below.awaiting + told.awaiting - before.awaiting;
             self.account(root, around);
         }
     }
@@ -383,9 +420,12 @@ impl State {
     /// Whether the step that the scope is the inside of has failed because of it. Until that step begins
     /// again it stays told, also where the step waits for its turn by now.
     pub(super) fn has_told_its_failure(&self, ix: ScopeIx) -> bool {
-        self.scope(ix)
-            .inside
-            .is_some_and(|(around, step)| self.scope(around).seen(step).status != Status::Running)
+        let scope = self.scope(ix);
+        let running = |(around, step)| {
+            let around: &Scope = self.scope(around);
+            around.seen(step).status == Status::Running
+        };
+        !scope.undoes && scope.inside.is_some_and(|inside| !running(inside))
     }
 
     /// Whether a step with steps inside has failed with all that they did still there: the saga around it
@@ -397,6 +437,9 @@ impl State {
 
     /// Tells the step around the scope whether what happened inside can't be taken back any more.
     fn tell_beyond(&mut self, root: &Graph, ix: ScopeIx) {
+        if self.scope(ix).undoes {
+            return;
+        }
         let graph = self.graph_of(root, ix);
         let Some((around, step)) = self.scope(ix).inside else {
             return;
@@ -412,12 +455,35 @@ impl State {
         self.tell_beyond(root, around);
     }
 
+    /// All that was done in a scope is undone by something else.
+    fn all_undone(&mut self, ix: ScopeIx) {
+        for step in self.scope(ix).steps() {
+            if let Some(child) = self.scope(ix).seen(step).child {
+                self.all_undone(child);
+            }
+            self.scopes[ix.at()].is_undone(step);
+        }
+        self.scopes[ix.at()].phase = Phase::Ended;
+    }
+
     /// The scope inside a step has come to an end.
     fn close(&mut self, around: ScopeIx, step: NodeIx) {
         if let Some(child) = self.scope(around).seen(step).child {
             self.scopes[child.at()].phase = Phase::Ended;
             self.scopes[child.at()].timers.clear();
         }
+    }
+
+    /// What is inside a step that changes nothing is over, as deep as it goes: no undo comes that would say so.
+    fn close_all(&mut self, root: &Graph, around: ScopeIx, step: NodeIx) {
+        let Some(child) = self.scope(around).seen(step).child else {
+            return;
+        };
+        for inside in self.scope(child).steps() {
+            self.close_all(root, child, inside);
+        }
+        self.close(around, step);
+        self.account(root, child);
     }
 
     /// All that was in flight is interrupted: the process that drove it is gone (rule F3).
@@ -443,7 +509,7 @@ impl State {
             || (ix == ScopeIx::ROOT && of_the_run);
         if scope.phase == Phase::Draining && !wrong {
             scope.go_forward(graph, None);
-            self.stir_all();
+            self.stir_inside(ix);
         }
     }
 
@@ -483,7 +549,7 @@ impl State {
         if let Some(paused) = self.paused.take() {
             let stood = at.since(paused.at);
             self.stand_still(stood);
-            self.stir_all();
+            self.stir_inside(ScopeIx::ROOT);
         }
     }
 

@@ -1,8 +1,11 @@
 //! What is to be done next.
 
 use crate::failure::{FailedEffect, Failure, FailureMode};
+use std::time::Duration;
+
 use crate::ids::Timestamp;
 use crate::journal::{Cause, Decision, End, Event, ParkReason, Parking};
+use crate::machine::attempt::AttemptResult;
 use crate::machine::part::undone_for_a_part;
 use crate::machine::scope::{Direction, EffectNow, Phase, Scope, ScopeIx, Status, UndoStatus};
 use crate::machine::state::State;
@@ -104,6 +107,11 @@ impl State {
         if ix != ScopeIx::ROOT && self.root().park_wanted.is_some() {
             return Todo::Wait { until: None };
         }
+        // What was decided around it is about all of it: its undo begins from there.
+        let decides = matches!(scope.phase, Phase::Forward { .. } | Phase::Draining);
+        if decides && self.is_to_be_undone(ix) {
+            return Todo::Wait { until: None };
+        }
         let todo = match scope.phase {
             Phase::Forward { hold } => self.decide_forward(root, ix, hold, now),
             Phase::Draining => self.decide_drained(root, ix, now),
@@ -118,6 +126,10 @@ impl State {
             Next::Take(step) => Todo::Take(scope.number(step)),
             Next::Expire(step) => Todo::Expire(scope.number(step)),
             Next::Append(event) => Todo::Append(event),
+            Next::Complete if scope.undoes => match self.inside_of(ix) {
+                Some(step) => Todo::Append(Event::Undone { step, took_us: 0 }),
+                None => Todo::Wait { until: None },
+            },
             Next::Complete => match self.inside_of(ix) {
                 None => Todo::Complete,
                 Some(step) => Todo::Gather(step),
@@ -126,9 +138,21 @@ impl State {
         }
     }
 
+    /// Whether a step that the scope is inside of, however deep, is going to be undone.
+    fn is_to_be_undone(&self, ix: ScopeIx) -> bool {
+        self.around(ix).any(|(around, step)| {
+            let around = self.scope(around);
+            around.phase == Phase::Unwinding && around.seen(step).in_region
+        })
+    }
+
     /// Since when a scope may start something, as far as those around it are asked; never if it may not.
     fn allowed_from(&self, root: &Graph, ix: ScopeIx, now: Timestamp) -> Option<Timestamp> {
         let mut from = None;
+        if self.scope(ix).undoes {
+            // It is an undo, whatever the scopes around it do.
+            return None;
+        }
         for (around, step) in self.around(ix) {
             let Phase::Forward { hold } = self.scope(around).phase else {
                 return Some(Timestamp::NEVER);
@@ -174,6 +198,29 @@ impl State {
         let (ix, _) = self.whereabouts(step);
         let race = |ix| self.graph_of(root, ix).gathers == Gathering::Race;
         ix != ScopeIx::ROOT && (race(ix) || self.around(ix).any(|(ix, _)| race(ix)))
+    }
+
+    /// The steps under way that are in vain once this one is done, as one of several ways.
+    pub(crate) fn losers(&self, root: &Graph, winner: StepIx) -> Vec<StepIx> {
+        let (ix, winner) = self.whereabouts(winner);
+        let mut losers = Vec::new();
+        if self.graph_of(root, ix).gathers == Gathering::Race && self.scope(ix).done > 0 {
+            let others = self.scope(ix).steps().filter(|step| *step != winner);
+            others.for_each(|step| self.under_way(ix, step, &mut losers));
+        }
+        losers
+    }
+
+    fn under_way(&self, ix: ScopeIx, step: NodeIx, found: &mut Vec<StepIx>) {
+        let scope = self.scope(ix);
+        match scope.seen(step).child {
+            None if scope.seen(step).status == Status::Running => found.push(scope.number(step)),
+            None => {}
+            Some(child) => {
+                let inside = self.scope(child).steps();
+                inside.for_each(|step| self.under_way(child, step, found));
+            }
+        }
     }
 
     /// Whether a call is in vain: it is one of several ways, or inside one, and another one was faster.
@@ -225,7 +272,7 @@ impl State {
         if let Some(step) = scope.next_to_probe() {
             return Next::Probe(step);
         }
-        if let Some(step) = scope.next_answered() {
+        if let Some(step) = self.next_answered(ix) {
             return Next::Take(step);
         }
         // A timer that is due but whose probe is being asked is in flight, not due.
@@ -523,7 +570,7 @@ impl State {
             };
         }
         if scope.unwind.remaining == 0 && !scope.has_in_flight() {
-            return self.unwound(graph, ix);
+            return self.unwound(root, ix, now);
         }
         if scope.is_stuck() {
             let parking = scope.stuck_unwinding(graph);
@@ -551,11 +598,13 @@ impl State {
             .nodes
             .iter()
             .find_map(|node| node.undo_failure.as_deref());
-        let mode = inner.map_or(FailureMode::StepState, |failure| failure.mode.clone());
-        let node = self.node(step);
-        let failure = Failure::new(mode, parking.message.clone())
-            .retryable(false)
-            .at(&*self.table.name(step), node.round, node.undo_attempts);
+        // Whoever reads of it has to look for the step whose undo it was.
+        let failure = inner.cloned().unwrap_or_else(|| {
+            let node = self.node(step);
+            Failure::new(FailureMode::StepState, parking.message.clone())
+                .retryable(false)
+                .at(&*self.table.name(step), node.round, node.undo_attempts)
+        });
         Event::UndoFailed {
             step,
             failure: Box::new(failure),
@@ -566,13 +615,20 @@ impl State {
     }
 
     /// All that was to be undone is undone.
-    fn unwound(&self, graph: &Graph, ix: ScopeIx) -> Next {
+    fn unwound(&self, root: &Graph, ix: ScopeIx, now: Timestamp) -> Next {
+        let graph = self.graph_of(root, ix);
         let scope = self.scope(ix);
         if let Some(step) = self.inside_of(ix) {
             return match scope.unwind.then {
+                // What was to undo it has failed and undone itself.
+                Direction::Compensated if scope.undoes => {
+                    Next::Append(self.undo_undone(root, step, ix, now))
+                }
                 Direction::Compensated if self.is_undone_from_outside(ix) => {
                     Next::Append(Event::Undone { step, took_us: 0 })
                 }
+                // Nothing is left for the undo of the step, which is still to come.
+                Direction::Compensated if self.is_to_be_undone(ix) => Next::Wait(None),
                 Direction::Compensated => Next::Append(self.undone_by_itself(graph, step, ix)),
                 // The whole run stops. Going forward is part of the last undo's event, and never seen here.
                 Direction::Stopped | Direction::Forward { .. } | Direction::Without => {
@@ -594,6 +650,23 @@ impl State {
             // Going forward is part of the last undo's event; this is never seen.
             Direction::Forward { .. } | Direction::Without => Next::Wait(None),
         }
+    }
+
+    /// What was to undo a step has failed, and its policy had it undone: it is tried again like any undo.
+    fn undo_undone(
+        &self,
+        root: &Graph,
+        step: StepIx,
+        ix: ScopeIx,
+        now: Timestamp,
+    ) -> Event<StepIx> {
+        let failed = match self.undone_by_itself(self.graph_of(root, ix), step, ix) {
+            Event::StepFailed { failure, .. } => *failure,
+            event => return event,
+        };
+        // Undoing again is always safe (rule U3).
+        let failed = AttemptResult::Failed(failed.retryable(true));
+        self.undo_ended(root, step, failed, Duration::ZERO, now)
     }
 
     /// A sub-saga has undone itself: it is one failed step of the saga around it, with the mode of what
@@ -654,6 +727,9 @@ impl Scope {
             .steps()
             .filter(|&step| self.seen(step).undo == UndoStatus::Failed)
             .map(|step| match &self.seen(step).undo_failure {
+                Some(failure) if !failure.step.is_empty() => {
+                    format!("`{}` ({})", failure.step, failure.message)
+                }
                 Some(failure) => format!("{} ({})", named(step), failure.message),
                 None => named(step),
             })

@@ -82,6 +82,17 @@ impl State {
         failed.collect()
     }
 
+    /// The scope that a decision is about: what undoes a step, while that is under way, else what is inside it.
+    pub(super) fn scope_of(&self, decision: &Decision<StepIx>) -> ScopeIx {
+        let Some(step) = decision.scope else {
+            return ScopeIx::ROOT;
+        };
+        let node = self.node(step);
+        let is_active = |ix: &ScopeIx| self.scope(*ix).phase != Phase::Ended;
+        let undoer = node.undoer.filter(is_active);
+        undoer.or(node.child).unwrap_or(ScopeIx::ROOT)
+    }
+
     /// The step that a scope is the inside of; nothing for the saga itself.
     pub(super) fn inside_of(&self, ix: ScopeIx) -> Option<StepIx> {
         let (around, step) = self.scope(ix).inside?;
@@ -244,10 +255,7 @@ impl State {
         at: Timestamp,
     ) -> ScopeIx {
         self.leave_parking(at);
-        let ix = match decision.scope {
-            None => ScopeIx::ROOT,
-            Some(step) => self.node(step).child.unwrap_or(ScopeIx::ROOT),
-        };
+        let ix = self.scope_of(decision);
         let graph = self.graph_of(root, ix);
         if let Cause::Operator { .. } = decision.cause {
             // An operator's word resets the count of recoveries (rule D6).
@@ -299,7 +307,7 @@ impl State {
         if goes_on_inside {
             self.follow_inside(root, ix, decision);
         }
-        self.stir_all();
+        self.stir_inside(ix);
         ix
     }
 

@@ -132,6 +132,9 @@ impl Scope {
                 node.effect = EffectNow::NotDone;
                 node.assumed_absent = true;
             }
+            if self.seen(step).child.is_some() {
+                self.left_inside.push(step);
+            }
             self.settled(graph, step, &mut free);
         }
     }
@@ -194,19 +197,6 @@ impl Scope {
         }
         let next = self.unwind.ready.front().copied();
         next.filter(|_| !self.is_full_of_undos(graph))
-    }
-
-    /// Whether no more items may be undone at once; one whose next try waits is one of them.
-    fn is_full_of_undos(&self, graph: &Graph) -> bool {
-        let Gathering::Each {
-            parallel: Some(most),
-            ..
-        } = graph.gathers
-        else {
-            return false;
-        };
-        let sleeping = u32::try_from(self.undo_timers().count()).unwrap_or(u32::MAX);
-        self.unwind.running + self.probes + sleeping >= most
     }
 
     /// The coordinator has taken the step out of the queue, to undo or to probe it.
@@ -507,6 +497,19 @@ impl Scope {
         self.go_forward(graph, None);
     }
 
+    /// The step's effect was undone by something else.
+    pub(super) fn is_undone(&mut self, step: NodeIx) {
+        if self.seen(step).effect == EffectNow::NotDone {
+            return;
+        }
+        self.leaves(step);
+        let node = self.node(step);
+        node.status = Status::Undone;
+        node.effect = EffectNow::NotDone;
+        node.beyond = EffectNow::NotDone;
+        node.next_round();
+    }
+
     /// The step is not any more what it was, as far as it was counted.
     fn leaves(&mut self, step: NodeIx) {
         match self.seen(step).status {
@@ -564,7 +567,7 @@ impl State {
             Direction::Forward { .. } if cancelled && !scope.is_pivot_done(graph) => {}
             Direction::Forward { hold } => {
                 scope.begin_region_anew(graph, hold);
-                self.stir_all();
+                self.stir_inside(ix);
             }
             Direction::Without => scope.go_on_without(graph),
             Direction::Compensated | Direction::Stopped => {}

@@ -37,7 +37,7 @@ pub struct JournalStats {
     pub recoveries: u64,
     /// From start to end, of the runs that have ended.
     pub runs_took: Durations,
-    /// Each step, by saga and name.
+    /// Each step, by saga and path, in which all items of a fan-out are one: `reserve[]`.
     pub steps: BTreeMap<(String, String), StepStats>,
 }
 
@@ -203,7 +203,10 @@ impl JournalStats {
         if let Some(ended_at) = entry.ended_at {
             self.runs_took.add(ended_at.since(entry.started_at));
         }
-        let name = |step: &StepIx| (entry.saga.clone(), journal.steps.name(*step).to_string());
+        let name = |step: &StepIx| {
+            let path = items_as_one(&journal.steps.name(*step));
+            (entry.saga.clone(), path)
+        };
         for event in journal.records.iter().flat_map(|record| &record.events) {
             match event {
                 Event::StepStarted { step, attempt, .. } => {
@@ -228,9 +231,29 @@ impl JournalStats {
     }
 }
 
+/// A path without the places of items: else a list of ten thousand would be ten thousand steps.
+fn items_as_one(path: &str) -> String {
+    let mut parts = path.split('[');
+    let mut as_one = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        as_one.push('[');
+        as_one.push_str(part.trim_start_matches(|c: char| c.is_ascii_digit()));
+    }
+    as_one
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn all_items_of_a_fan_out_are_one_step() {
+        assert_eq!(
+            items_as_one("ship[12]/items[0]/label"),
+            "ship[]/items[]/label"
+        );
+        assert_eq!(items_as_one("step-7"), "step-7");
+    }
 
     #[test]
     fn every_number_is_in_its_bucket_and_a_sixteenth_below_its_top_at_most() {

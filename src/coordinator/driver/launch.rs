@@ -148,7 +148,11 @@ impl Driver {
             return Arc::clone(&self.stop);
         }
         let own: Arc<StopSignal> = Arc::default();
-        self.racing.push((step, Arc::clone(&own)));
+        if self.state.is_in_vain(&self.graph, step) {
+            // Another way has won since this one was announced.
+            own.set();
+        }
+        self.racing.insert(step, Arc::clone(&own));
         own
     }
 }

@@ -359,10 +359,8 @@ impl Driver {
 
     /// Attempts in flight learn that the run is to end; in a saga that says so, they are dropped later.
     fn tell_siblings(&mut self) {
-        for (step, stop) in &self.racing {
-            if self.state.is_unwanted() || self.state.is_in_vain(&self.graph, *step) {
-                stop.set();
-            }
+        if self.state.is_unwanted() {
+            self.racing.drain().for_each(|(_, stop)| stop.set());
         }
         let grace = self.state.stops_siblings(&self.graph);
         if (grace.is_some() || self.state.is_unwanted()) && !self.stop.is_set() {

@@ -62,13 +62,14 @@ impl State {
             } => {
                 let node = scope.node(step);
                 node.round = *round;
+                node.let_start = true;
                 node.key = Some(key.clone());
                 node.mapped.clone_from(mapped);
                 match graph.step(step).inside() {
                     None => scope.step_started(step, at),
                     Some(inside) => {
                         scope.opened(step, at);
-                        self.open(root, place, inside, *items);
+                        self.open(root, place, inside, *items, at);
                     }
                 }
             }
@@ -157,17 +158,28 @@ impl State {
             Event::UndoStarted { key, .. } => {
                 scope.node(step).undo_key = Some(key.clone());
                 let inside = graph.step(step).inside();
+                let done = scope.seen(step).status == Status::Done;
                 scope.undo_started(step, inside.is_some(), at);
-                if let (Some(inside), Some(child)) = (inside, scope.seen(step).child) {
+                if let Some(undo) = graph.step(step).undone_by().filter(|_| done) {
+                    self.open_undo(root, place, undo);
+                } else if let (Some(inside), Some(child)) = (inside, scope.seen(step).child) {
                     let all = |_: &Scope, _: NodeIx| true;
                     let then = Direction::Compensated;
+                    // An undo that had been given up has its attempts anew where this one is tried again.
+                    self.scopes[child.at()].grant_anew();
                     self.scopes[child.at()].unwind_region(inside, all, then);
                     self.after(root, child);
                 }
             }
             Event::Undone { took_us, .. } => {
                 let took = Duration::from_micros(*took_us);
-                let record = scope.undone(graph, step, took, at);
+                let undoer = scope.seen(step).undoer;
+                let active = undoer.filter(|undoer| self.scope(*undoer).phase != Phase::Ended);
+                if let (Some(undoer), Some(child)) = (active, self.scope(ix).seen(step).child) {
+                    self.scopes[undoer.at()].phase = Phase::Ended;
+                    self.all_undone(child);
+                }
+                let record = self.scopes[ix.at()].undone(graph, step, took, at);
                 self.compensations.push(record);
                 self.close(ix, step);
             }
@@ -179,7 +191,12 @@ impl State {
             } => {
                 let took = Duration::from_micros(*took_us);
                 let record = scope.undo_failed(graph, step, failure, *retry_at, took, at);
+                let undoer = scope.seen(step).undoer;
                 self.compensations.extend(record);
+                if let Some(undoer) = undoer {
+                    // It has undone itself, and begins again when the undo is tried again.
+                    self.scopes[undoer.at()].phase = Phase::Ended;
+                }
             }
             Event::UndoNotStarted { .. } => {
                 let node = scope.node(step);
@@ -254,8 +271,6 @@ impl State {
                 self.abandon
                     .get_or_insert_with(|| (by.clone(), reason.clone()));
             }
-            // The state was brought to the new definition before.
-            Event::Migrated(_) => {}
             Event::Parked(parking) => {
                 // A changed definition parks a run out of the blue: a retry that sleeps is dropped then, else
                 // whoever lets the run go on clears its timer, and nothing takes it up.
@@ -271,11 +286,27 @@ impl State {
                 self.end = Some(end.clone());
                 self.ended_at = Some(at);
                 self.root_mut().phase = Phase::Ended;
+                self.leave_what_is_open(at);
             }
-            // The state began with the start; the others are about a step.
+            // The state began with the start, and was brought to another definition before the migration; the
+            // others are about a step.
             _ => {}
         }
         ScopeIx::ROOT
+    }
+
+    /// The run has ended: steps whose insides came to no end are not under way any more.
+    fn leave_what_is_open(&mut self, at: Timestamp) {
+        for index in 1..self.scopes.len() {
+            let Some((around, step)) = self.scopes[index].inside else {
+                continue;
+            };
+            let node = self.scopes[around.at()].node(step);
+            if node.status == Status::Running {
+                node.status = Status::Dropped;
+                node.call_ends(CallEnded::Interrupted, 0, at);
+            }
+        }
     }
 
     pub(super) fn root_mut(&mut self) -> &mut Scope {
@@ -285,6 +316,9 @@ impl State {
     /// What every change of a scope means for those around it.
     pub(super) fn after(&mut self, root: &Graph, ix: ScopeIx) {
         let graph = self.graph_of(root, ix);
+        for step in std::mem::take(&mut self.scopes[ix.at()].left_inside) {
+            self.close_all(root, ix, step);
+        }
         if self.scope(ix).phase == Phase::Unwinding && self.scope(ix).unwind.remaining == 0 {
             self.after_unwinding(graph, ix);
         }
@@ -338,6 +372,9 @@ impl State {
 
     /// Whether the scope is undone because the step that it is the inside of is undone.
     pub(super) fn is_undone_from_outside(&self, ix: ScopeIx) -> bool {
+        if self.scope(ix).undoes {
+            return false;
+        }
         self.scope(ix)
             .inside
             .is_some_and(|(around, step)| self.scope(around).seen(step).undo == UndoStatus::Running)
@@ -383,9 +420,12 @@ impl State {
     /// Whether the step that the scope is the inside of has failed because of it. Until that step begins
     /// again it stays told, also where the step waits for its turn by now.
     pub(super) fn has_told_its_failure(&self, ix: ScopeIx) -> bool {
-        self.scope(ix)
-            .inside
-            .is_some_and(|(around, step)| self.scope(around).seen(step).status != Status::Running)
+        let scope = self.scope(ix);
+        let running = |(around, step)| {
+            let around: &Scope = self.scope(around);
+            around.seen(step).status == Status::Running
+        };
+        !scope.undoes && scope.inside.is_some_and(|inside| !running(inside))
     }
 
     /// Whether a step with steps inside has failed with all that they did still there: the saga around it
@@ -397,6 +437,9 @@ impl State {
 
     /// Tells the step around the scope whether what happened inside can't be taken back any more.
     fn tell_beyond(&mut self, root: &Graph, ix: ScopeIx) {
+        if self.scope(ix).undoes {
+            return;
+        }
         let graph = self.graph_of(root, ix);
         let Some((around, step)) = self.scope(ix).inside else {
             return;
@@ -412,12 +455,35 @@ impl State {
         self.tell_beyond(root, around);
     }
 
+    /// All that was done in a scope is undone by something else.
+    fn all_undone(&mut self, ix: ScopeIx) {
+        for step in self.scope(ix).steps() {
+            if let Some(child) = self.scope(ix).seen(step).child {
+                self.all_undone(child);
+            }
+            self.scopes[ix.at()].is_undone(step);
+        }
+        self.scopes[ix.at()].phase = Phase::Ended;
+    }
+
     /// The scope inside a step has come to an end.
     fn close(&mut self, around: ScopeIx, step: NodeIx) {
         if let Some(child) = self.scope(around).seen(step).child {
             self.scopes[child.at()].phase = Phase::Ended;
             self.scopes[child.at()].timers.clear();
         }
+    }
+
+    /// What is inside a step that changes nothing is over, as deep as it goes: no undo comes that would say so.
+    fn close_all(&mut self, root: &Graph, around: ScopeIx, step: NodeIx) {
+        let Some(child) = self.scope(around).seen(step).child else {
+            return;
+        };
+        for inside in self.scope(child).steps() {
+            self.close_all(root, child, inside);
+        }
+        self.close(around, step);
+        self.account(root, child);
     }
 
     /// All that was in flight is interrupted: the process that drove it is gone (rule F3).
@@ -474,8 +540,7 @@ impl State {
     pub(super) fn leave_parking(&mut self, at: Timestamp) {
         if self.parked.take().is_some() {
             let stood = at.since(self.parked_at);
-            self.stood += stood;
-            self.deadline = self.deadline.map(|deadline| deadline.after(stood));
+            self.stand_still(stood);
         }
     }
 
@@ -483,9 +548,16 @@ impl State {
     fn leave_pause(&mut self, at: Timestamp) {
         if let Some(paused) = self.paused.take() {
             let stood = at.since(paused.at);
-            self.stood += stood;
-            self.deadline = self.deadline.map(|deadline| deadline.after(stood));
+            self.stand_still(stood);
             self.stir_inside(ScopeIx::ROOT);
+        }
+    }
+
+    fn stand_still(&mut self, stood: Duration) {
+        self.stood += stood;
+        let of_scopes = self.scopes.iter_mut().map(|scope| &mut scope.deadline);
+        for deadline in of_scopes.chain([&mut self.deadline]).flatten() {
+            *deadline = deadline.after(stood);
         }
     }
 
@@ -556,6 +628,8 @@ impl Scope {
         node.round_attempts += 1;
         node.started_at = Some(at);
         node.effect = node.effect.max(EffectNow::InDoubt);
+        // Whatever has come to an end did so before it: it is undone first (rule U1).
+        node.completed = u64::MAX;
         node.call_begins(false, at);
         self.open += 1;
     }

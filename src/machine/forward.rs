@@ -6,7 +6,7 @@ use crate::ids::Timestamp;
 use crate::journal::Event;
 use crate::machine::scope::{EffectNow, Phase, Scope, ScopeIx, Status, UndoStatus};
 use crate::machine::state::State;
-use crate::saga::{Gathering, Graph, NodeIx};
+use crate::saga::{Gathering, Graph, NodeIx, UNDO};
 use crate::step::{StepIx, Value};
 
 impl Scope {
@@ -165,6 +165,9 @@ impl State {
             return;
         };
         self.push_escaped(root, around, outer, key);
+        if self.scope(ix).undoes {
+            key.push_str(UNDO);
+        }
         match graph.gathers {
             Gathering::Each { .. } => {
                 key.push('[');

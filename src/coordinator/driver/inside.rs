@@ -38,7 +38,15 @@ impl Inputs {
         let round = state.scope(around).seen(outer).round;
         let known = self.0.get(ix.at()).and_then(Option::as_ref);
         if known.is_none_or(|known| known.round != round) {
-            let input = self.of_step(definition, state, around, outer)?;
+            let mut input = self.of_step(definition, state, around, outer)?;
+            if state.scope(ix).undoes {
+                let null = Value::null();
+                let output = state.scope(around).seen(outer).output.as_ref();
+                let bodies = definition_of(definition, state, around).bodies(outer);
+                if let Some(undo) = &bodies.undone_by {
+                    input = (undo.input)(&input, output.unwrap_or(&null))?;
+                }
+            }
             let inside = definition_of(definition, state, ix);
             let items = match &inside.output {
                 Output::Each(gather) => Some(gather.split(&input)?),
@@ -94,7 +102,7 @@ pub(super) fn definition_of<'a>(
 ) -> &'a Arc<Definition> {
     match state.scope(ix).inside {
         None => root,
-        Some((around, step)) => definition_inside(root, state, around, step),
+        Some((around, step)) => definition_inside(root, state, ix, around, step),
     }
 }
 
@@ -102,11 +110,18 @@ pub(super) fn definition_of<'a>(
 fn definition_inside<'a>(
     root: &'a Arc<Definition>,
     state: &State,
+    ix: ScopeIx,
     around: ScopeIx,
     step: NodeIx,
 ) -> &'a Arc<Definition> {
     let around = definition_of(root, state, around);
-    around.bodies(step).inside.as_ref().unwrap_or(around)
+    let bodies = around.bodies(step);
+    let own = if state.scope(ix).undoes {
+        bodies.undone_by.as_ref().map(|undo| &undo.definition)
+    } else {
+        bodies.inside.as_ref()
+    };
+    own.unwrap_or(around)
 }
 
 /// The code of a step.

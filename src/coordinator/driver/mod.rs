@@ -241,7 +241,8 @@ impl Driver {
         self.state.apply(&self.graph, &event, at);
         let place = |step| self.state.place_in_definition(&self.graph, step);
         self.counts.note(&event, place);
-        self.spans.told(&event, &self.slot.run, &self.graph);
+        self.spans
+            .told(&event, &self.slot.run, &self.state, &self.graph);
         if let Event::StepDone { step, .. }
         | Event::WaitOver { step, .. }
         | Event::Probed { step, .. } = &event

@@ -125,7 +125,7 @@ impl Driver {
     /// Whether a step's condition lets it start: asked once per round (rule K3). Where it can't be asked, the
     /// step fails like one whose input can't be made.
     fn is_wanted(&mut self, step: StepIx, now: Timestamp) -> bool {
-        if self.state.node(step).round_attempts > 0 {
+        if self.state.node(step).let_start {
             return true;
         }
         let registered = Arc::clone(&self.registered);

@@ -270,6 +270,9 @@ impl State {
             Event::Ended(end) => {
                 self.end = Some(end.clone());
                 self.ended_at = Some(at);
+                for scope in &mut self.scopes {
+                    scope.drop_waits();
+                }
                 self.root_mut().phase = Phase::Ended;
             }
             // The state began with the start; the others are about a step.
@@ -396,9 +399,19 @@ impl State {
 
     /// The scope inside a step has come to an end.
     fn close(&mut self, around: ScopeIx, step: NodeIx) {
-        if let Some(child) = self.scope(around).seen(step).child {
-            self.scopes[child.at()].phase = Phase::Ended;
-            self.scopes[child.at()].timers.clear();
+        let Some(child) = self.scope(around).seen(step).child else {
+            return;
+        };
+        let scope = &mut self.scopes[child.at()];
+        if scope.phase == Phase::Ended {
+            return;
+        }
+        scope.drop_waits();
+        scope.phase = Phase::Ended;
+        scope.timers.clear();
+        // What has nothing to undo was left as it was when something else was faster, and may still wait.
+        for inner in self.scope(child).steps() {
+            self.close(child, inner);
         }
     }
 
@@ -598,6 +611,8 @@ impl Scope {
                 self.timers.remove(&(until, step));
             }
             Status::Absorbed => self.absorbed -= 1,
+            // An operator had the run go on without what it waited for.
+            Status::Awaiting { .. } => self.stop_waiting(step),
             _ => {}
         }
         let node = self.node(step);

@@ -219,7 +219,7 @@ impl State {
         if let Some(step) = scope.next_to_probe() {
             return Next::Probe(step);
         }
-        if let Some(step) = scope.next_answered() {
+        if let Some(step) = self.next_answered(ix) {
             return Next::Take(step);
         }
         // A timer that is due but whose probe is being asked is in flight, not due.

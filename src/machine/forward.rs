@@ -44,6 +44,11 @@ impl Scope {
         {
             self.to_probe.pop_front();
         }
+        while let Some(&step) = self.answered.front()
+            && !matches!(self.seen(step).status, Status::Awaiting { .. })
+        {
+            self.answered.pop_front();
+        }
     }
 
     fn may_start(&self, step: NodeIx) -> bool {

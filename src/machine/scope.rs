@@ -433,8 +433,8 @@ impl Scope {
         else {
             return false;
         };
-        let sleeping = u32::try_from(self.timers.len()).unwrap_or(u32::MAX);
-        self.in_flight + self.open + sleeping >= most
+        let sleeping = u32::try_from(self.undo_timers().count()).unwrap_or(u32::MAX);
+        self.in_flight + self.open + self.awaiting + sleeping >= most
     }
 
     /// Whether it is being undone and nothing more can be done about it.

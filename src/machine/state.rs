@@ -375,6 +375,19 @@ impl State {
         })
     }
 
+    /// The same as far as the scope goes forward or back with them: what undoes a step goes its own way,
+    /// whatever the scopes around it do.
+    pub(super) fn around_in_step(
+        &self,
+        scope: ScopeIx,
+    ) -> impl Iterator<Item = (ScopeIx, NodeIx)> {
+        let inside = |ix: ScopeIx| {
+            let scope = self.scope(ix);
+            scope.inside.filter(|_| !scope.undoes)
+        };
+        std::iter::successors(inside(scope), move |(around, _)| inside(*around))
+    }
+
     /// Whether the pivot is done or in doubt (rule D4).
     #[must_use]
     pub fn is_past_pivot(&self, graph: &Graph) -> bool {

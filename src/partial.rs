@@ -13,7 +13,7 @@ use crate::machine::{
     Call, CallEnded, EffectNow, Moment, NodeState, ScopeIx, State, Status, UndoStatus,
 };
 use crate::policy::{Explanation, RecoveryStrategy};
-use crate::saga::{Gathering, Graph, NodeIx, StepKind};
+use crate::saga::{Gathering, Graph, NodeIx, StepKind, UNDO};
 use crate::step::{Payload, PayloadError, StepIx, Value};
 
 /// How a run ended, or that it waits for somebody.
@@ -271,21 +271,27 @@ pub struct StepReport {
 }
 
 impl StepReport {
-    /// The path of the step that it is inside of; nothing for a step of the saga itself.
+    /// The path of the step that it is inside of; nothing for a step of the saga itself. Steps that undo a
+    /// step as a whole are inside of it, too.
     #[must_use]
     pub fn around(&self) -> Option<&str> {
         let end = self.name.rfind(['/', '['])?;
-        Some(&self.name[..end])
+        let around = &self.name[..end];
+        Some(around.strip_suffix(UNDO).unwrap_or(around))
     }
 
-    /// The last part of its path: its name, or for an item of a fan-out its place in the list, as `[3]`.
+    /// The last part of its path: its name, or for an item of a fan-out its place in the list, as `[3]`, and
+    /// `[undo]/refund` for one that undoes the step that it is inside of.
     #[must_use]
     pub fn own_name(&self) -> &str {
-        match self.name.rfind(['/', '[']) {
-            Some(at) if self.name[at..].starts_with('[') => &self.name[at..],
-            Some(at) => &self.name[at + 1..],
-            None => &self.name,
-        }
+        let own = &self.name[self.around().map_or(0, str::len)..];
+        own.strip_prefix('/').unwrap_or(own)
+    }
+
+    /// Whether it is an item of a fan-out.
+    pub(crate) fn is_item(&self) -> bool {
+        let mut own = self.own_name().chars();
+        own.next() == Some('[') && own.next().is_some_and(|c| c.is_ascii_digit())
     }
 
     /// How long the last attempt took.
@@ -548,7 +554,7 @@ impl PartialResult {
             saga: graph.saga().to_owned(),
             version: graph.version(),
             trace_id: state.header.trace_id.clone(),
-            standing: state.standing(state.rests_until()),
+            standing: state.standing(state.rests_until(graph)),
             total,
             completed,
             remaining,
@@ -840,5 +846,33 @@ impl From<EffectNow> for EffectReport {
             EffectNow::InDoubt => EffectReport::InDoubt,
             EffectNow::Done => EffectReport::Done,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_says_what_a_step_is_inside_of() {
+        let told = |path: &str| {
+            let step = step_report(path, &NodeState::new(0));
+            let around = step.around().map(str::to_owned);
+            (around, step.own_name().to_owned(), step.is_item())
+        };
+        let inside =
+            |around: &str, own: &str, item| (Some(around.to_owned()), own.to_owned(), item);
+        assert_eq!(told("pay"), (None, "pay".to_owned(), false));
+        assert_eq!(told("ship/pack"), inside("ship", "pack", false));
+        assert_eq!(told("ship[12]"), inside("ship", "[12]", true));
+        assert_eq!(told("ship[1]/label"), inside("ship[1]", "label", false));
+        assert_eq!(
+            told("ship[1]/items[0]"),
+            inside("ship[1]/items", "[0]", true)
+        );
+        assert_eq!(
+            told("ship[1][undo]/refund"),
+            inside("ship[1]", "[undo]/refund", false)
+        );
     }
 }

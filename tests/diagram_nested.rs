@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use amends::{StepStatus, diagram};
-use nested::{all, crowd, shop};
+use nested::{all, crowd, deal, shop};
 use scripted::{Cast, Drawn, MESSAGE, SECRET, Script};
 use xml::elements;
 
@@ -25,8 +25,12 @@ const FOLDER: &str = "tests/snapshots/diagram_nested";
 fn gallery() -> BTreeMap<String, String> {
     let mut gallery = BTreeMap::new();
     let cast = Cast::new(Script::default());
-    let (shop, crowd) = (shop(&cast), crowd(&cast));
-    for (name, graph) in [("shop", shop.graph()), ("crowd", crowd.graph())] {
+    let (shop, crowd, deal) = (shop(&cast), crowd(&cast), deal(&cast));
+    for (name, graph) in [
+        ("shop", shop.graph()),
+        ("crowd", crowd.graph()),
+        ("deal", deal.graph()),
+    ] {
         gallery.insert(format!("{name}.svg"), diagram::svg(graph));
         gallery.insert(format!("{name}.txt"), diagram::text(graph));
         gallery.insert(format!("{name}.mmd"), diagram::mermaid(graph));
@@ -46,7 +50,7 @@ fn gallery() -> BTreeMap<String, String> {
 #[test]
 fn each_picture_is_drawn_as_it_is_kept() {
     let gallery = gallery();
-    assert_eq!(gallery.len(), 2 * 4 + 6 * 6);
+    assert_eq!(gallery.len(), 3 * 4 + 7 * 6);
     for (name, drawn) in &gallery {
         snapshot::is(&format!("{FOLDER}/{name}"), drawn);
     }

@@ -174,8 +174,8 @@ fn looks(step: &Shown, run: Option<&PartialResult>) -> String {
         StepKind::ReadOnly => ("#f4f5f7", "#6b7683"),
         StepKind::Irreversible => ("#fdeeea", "#b3261e"),
     };
-    if let (Some(run), Some(report)) = (run, step.report) {
-        let look = look::of_step(report.status);
+    if let Some(run) = run.filter(|_| step.is_told()) {
+        let look = look::of_step(step.stands);
         line(&format!("{} {}", look.sign, step.status_line()));
         for alarm in step.alarms(run) {
             line(&format!("! {}", alarm.text));
@@ -189,7 +189,7 @@ fn looks(step: &Shown, run: Option<&PartialResult>) -> String {
         StepKind::ReadOnly => "filled,rounded,dashed",
         StepKind::Irreversible => "filled",
     };
-    let pen = if step.step.pivot {
+    let pen = if step.step.pivot && !step.undoes {
         ", penwidth=3.5"
     } else {
         ""

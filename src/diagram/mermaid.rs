@@ -111,9 +111,9 @@ impl Chart {
                     let _ = writeln!(self.out, "{indent}end");
                 }
             }
-            if let Some(report) = step.report {
-                let class = look::class(report.status);
-                let seen = look::of_step(report.status);
+            if run.is_some() && step.is_told() {
+                let class = look::class(step.stands);
+                let seen = look::of_step(step.stands);
                 let (_, members) = self.classes.entry(class).or_insert((seen, Vec::new()));
                 members.push(id);
             }
@@ -150,8 +150,8 @@ fn label(step: &Shown, run: Option<&PartialResult>) -> String {
     if !marks.is_empty() {
         let _ = write!(label, "<br/><i>{}</i>", escaped(&marks));
     }
-    if let (Some(run), Some(report)) = (run, step.report) {
-        let sign = look::of_step(report.status).sign;
+    if let Some(run) = run.filter(|_| step.is_told()) {
+        let sign = look::of_step(step.stands).sign;
         let alarms = step.alarms(run).into_iter().map(|alarm| alarm.text);
         for line in [format!("{sign} {}", step.status_line())]
             .into_iter()

@@ -5,11 +5,11 @@
 
 use std::collections::HashMap;
 
-use crate::diagram::layers::{Edge, Tie, edges};
+use crate::diagram::layers::{Edge, Tie, edges, layer_of};
 use crate::diagram::rows::{Counts, chosen};
 use crate::diagram::{look, readable};
 use crate::partial::{PartialResult, StepReport, StepStatus};
-use crate::saga::{Gathering, Graph, GraphStep, StepKind, Tolerance};
+use crate::saga::{Gathering, Graph, GraphStep, StepKind, Tolerance, undo_path};
 
 /// So many items of a fan-out are shown.
 pub(super) const MOST_ITEMS: usize = 12;
@@ -35,6 +35,9 @@ pub(super) struct Shown<'a> {
     pub(super) inside: Option<Level<'a>>,
     /// How its items stand.
     pub(super) counts: Option<String>,
+    /// Whether it is what undoes `step` as a whole.
+    pub(super) undoes: bool,
+    pub(super) stands: StepStatus,
     /// What is said of it beside its name.
     pub(super) marks: Vec<String>,
 }
@@ -129,10 +132,29 @@ impl<'a> Level<'a> {
         &self.edges[from..to]
     }
 
+    /// The layer of each step; what undoes all of them stands below all.
+    pub(super) fn layers(&self) -> Vec<usize> {
+        let mut layers = layer_of(self.steps.len(), &self.edges);
+        let below = layers.iter().max().map_or(0, |last| last + 1);
+        if let Some(last) = layers.last_mut()
+            && self.ends_with_undo()
+            && self.steps.len() > 1
+        {
+            *last = below;
+        }
+        layers
+    }
+
+    pub(super) fn ends_with_undo(&self) -> bool {
+        self.steps.last().is_some_and(|step| step.undoes)
+    }
+
     /// How many steps are drawn in the steps of this level.
     pub(super) fn inside(&self) -> usize {
         let inside = self.steps.iter().filter_map(|step| step.inside.as_ref());
-        inside.map(|level| level.steps.len() + level.inside()).sum()
+        inside
+            .map(|level| level.steps.len() - usize::from(level.ends_with_undo()) + level.inside())
+            .sum()
     }
 }
 
@@ -145,50 +167,103 @@ impl<'a> Shown<'a> {
             report,
             inside: None,
             counts: None,
+            undoes: false,
+            stands: report.map_or(StepStatus::Pending, |report| report.status),
             marks: marks(step),
         };
-        let Some(inside) = step.inside() else {
-            return shown;
+        shown.look_inside(&path, reports);
+        shown.look_at_undo(&path, reports);
+        shown
+    }
+
+    fn look_inside(&mut self, path: &str, reports: Option<&Reports<'a>>) {
+        let Some(inside) = self.step.inside() else {
+            return;
         };
         let Gathering::Each { .. } = inside.gathers else {
-            shown.inside = Some(Level::in_turn(inside, &path, reports));
-            return shown;
+            self.inside = Some(Level::in_turn(inside, path, reports));
+            return;
         };
-        let begun = report.filter(|report| report.attempts > 0).zip(reports);
-        if let Some((report, reports)) = begun {
-            let (counts, level) = Level::items(inside, &path, reports);
-            shown.name = format!("{} × {}", shown.name, counts.total());
-            shown.inside = level;
+        let begun = self.report.filter(|report| report.attempts > 0);
+        if let Some((report, reports)) = begun.zip(reports) {
+            let (counts, level) = Level::items(inside, path, reports);
+            self.name = format!("{} × {}", self.name, counts.total());
+            self.inside = level;
             // Where all stand as it does there is nothing to tell.
             let alike = counts.with(report.status) == counts.total();
-            shown.counts = (!alike).then(|| counts.to_string());
-            return shown;
+            self.counts = (!alike).then(|| counts.to_string());
+            return;
         }
-        shown.name = format!("{} × n", shown.name);
+        self.name = format!("{} × n", self.name);
         if let Some(item) = inside.steps.first() {
-            shown.marks.extend(form_words(item));
+            self.marks.extend(form_words(item));
             // Nothing can be told of items that aren't known yet.
-            let item = item.inside().filter(|_| report.is_none());
-            shown.inside = item.map(|item| Level::in_turn(item, &path, None));
+            let item = item.inside().filter(|_| self.report.is_none());
+            self.inside = item.map(|item| Level::in_turn(item, path, None));
         }
-        shown
+    }
+
+    /// What undoes it as a whole stands below what is inside it; in a run, once it has begun.
+    fn look_at_undo(&mut self, path: &str, reports: Option<&Reports<'a>>) {
+        let Some(undo) = self.step.undone_by() else {
+            return;
+        };
+        self.marks
+            .push(format!("undone by {}", readable(undo.saga())));
+        let path = undo_path(path);
+        let first = undo
+            .steps()
+            .first()
+            .map(|step| format!("{path}/{}", step.name()));
+        let begun =
+            |reports: &Reports<'_>| first.is_some_and(|first| reports.contains_key(first.as_str()));
+        if !reports.is_none_or(begun) {
+            return;
+        }
+        let undo = Shown {
+            step: self.step,
+            name: readable(undo.saga()),
+            report: None,
+            inside: Some(Level::in_turn(undo, &path, reports)),
+            counts: None,
+            undoes: true,
+            marks: vec!["undoes it".to_owned()],
+            stands: match self.stands {
+                StepStatus::Undone => StepStatus::Done,
+                StepStatus::Undoing => StepStatus::Running,
+                StepStatus::UndoFailed => StepStatus::Failed,
+                _ => StepStatus::Pending,
+            },
+        };
+        match &mut self.inside {
+            Some(inside) => inside.steps.push(undo),
+            None => {
+                self.inside = Some(Level {
+                    gathers: Gathering::Saga,
+                    steps: vec![undo],
+                    edges: Vec::new(),
+                    pivot: None,
+                    rest: None,
+                });
+            }
+        }
+    }
+
+    /// Whether the run says how it stands.
+    pub(super) fn is_told(&self) -> bool {
+        self.report.is_some() || self.undoes
     }
 
     /// Its status with what belongs to it, and how its items stand.
     pub(super) fn status_line(&self) -> String {
         let status = self.report.map_or_else(
-            || look::step_word(StepStatus::Pending).to_owned(),
+            || look::step_word(self.stands).to_owned(),
             look::status_line,
         );
         match &self.counts {
             Some(counts) => format!("{status} · {counts}"),
             None => status,
         }
-    }
-
-    pub(super) fn status(&self) -> StepStatus {
-        self.report
-            .map_or(StepStatus::Pending, |report| report.status)
     }
 
     /// What has to strike the eye at it.

@@ -5,6 +5,7 @@ use std::fmt;
 
 use crate::diagram::look;
 use crate::partial::{EffectReport, PartialResult, StepReport, StepStatus};
+use crate::saga::UNDO;
 
 /// One line of a list of steps: see [`rows`].
 #[derive(Clone, Debug, PartialEq)]
@@ -126,19 +127,17 @@ fn add<'a>(rows: &mut Vec<Row<'a>>, steps: &'a [StepReport], depth: usize, most:
         beside.push((step, inside));
         rest = next;
     }
-    let items = beside
-        .iter()
-        .all(|(step, _)| step.own_name().starts_with('['));
-    let shown = if items {
-        chosen(beside.iter().map(|(step, _)| *step), most)
-    } else {
-        (0..beside.len()).collect()
-    };
+    let (items, mut shown): (Vec<usize>, Vec<usize>) =
+        (0..beside.len()).partition(|&index| beside[index].0.is_item());
+    let of_items = chosen(items.iter().map(|&index| beside[index].0), most);
+    shown.extend(of_items.into_iter().map(|index| items[index]));
+    shown.sort_unstable();
     for &index in &shown {
         let (step, inside) = beside[index];
-        let direct = inside
-            .iter()
-            .filter(|other| other.around() == Some(step.name.as_str()));
+        let direct = inside.iter().filter(|other| {
+            // What undoes it as a whole isn't a part of what it did.
+            other.around() == Some(step.name.as_str()) && !other.own_name().starts_with(UNDO)
+        });
         rows.push(Row::Step {
             depth,
             step,

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::diagram::layers::{Edge, Tie, layer_of};
+use crate::diagram::layers::{Edge, Tie};
 use crate::diagram::look::{self, Alarm, Look};
 use crate::diagram::nest::{Level, Shown};
 use crate::diagram::page::{
@@ -232,7 +232,7 @@ impl<'a> Board<'a> {
         cells.extend(level.rest.as_deref().map(Cell::of_rest));
         let in_order = matches!(level.gathers, Gathering::Saga | Gathering::Fallback);
         let layer = if in_order {
-            layer_of(cells.len(), &level.edges)
+            level.layers()
         } else {
             grid(cells.len())
         };
@@ -523,7 +523,7 @@ impl Label {
         if let Some(partial) = run {
             let line = step.status_line();
             width = width.max(bold_width(&line, 12) + 14);
-            let stands = step.status();
+            let stands = step.stands;
             status = Some(StatusLine {
                 look: look::of_step(stands),
                 word: look::step_word(stands),
@@ -600,9 +600,13 @@ fn step_box(out: &mut String, shown: &Shown, cell: &Cell, middle: i64, top: i64,
     if let Some(status) = &label.status {
         (fill, stroke) = (status.look.fill, status.look.line);
     }
-    let thick = if step.pivot { "3.5" } else { "1.5" };
+    let thick = if step.pivot && !shown.undoes {
+        "3.5"
+    } else {
+        "1.5"
+    };
     let left = middle - cell.width / 2;
-    let wired = if step.wired.is_empty() {
+    let wired = if step.wired.is_empty() || shown.undoes {
         "nothing".to_owned()
     } else {
         readable(&step.wired.join(", "))
@@ -630,7 +634,7 @@ fn step_box(out: &mut String, shown: &Shown, cell: &Cell, middle: i64, top: i64,
         },
         cell.width,
     );
-    if step.checkpoint {
+    if step.checkpoint && !shown.undoes {
         let (x, y) = (left + cell.width - 14, top - 9);
         let _ = writeln!(
             out,

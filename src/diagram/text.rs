@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::diagram::layers::{Tie, layer_of};
+use crate::diagram::layers::Tie;
 use crate::diagram::nest::{Level, Shown};
 use crate::diagram::timeline::head;
 use crate::diagram::{columns, look, readable};
@@ -89,11 +89,11 @@ pub fn run_text(graph: &Graph, partial: &PartialResult) -> String {
     }
     draw(&mut out, &level, "", &|level, index| {
         let step = &level.steps[index];
-        let sign = look::of_step(step.status()).sign;
+        let sign = look::of_step(step.stands).sign;
         let mut words = vec![format!("{sign} {}", step.status_line())];
         let alarms = step.alarms(partial).into_iter();
         words.extend(alarms.map(|alarm| format!("! {}", readable(&alarm.text))));
-        words.extend(bracketed(step).filter(|_| step.report.is_some()));
+        words.extend(bracketed(step).filter(|_| step.is_told()));
         words
     });
     out
@@ -111,7 +111,7 @@ fn draw(out: &mut String, level: &Level, around: &str, words: Words) {
 }
 
 fn layered(out: &mut String, level: &Level, around: &str, words: Words) {
-    let layer_of = layer_of(level.steps.len(), &level.edges);
+    let layer_of = level.layers();
     let mut layers: Vec<Vec<usize>> = Vec::new();
     for (step, &layer) in layer_of.iter().enumerate() {
         if layers.len() <= layer {
@@ -194,6 +194,7 @@ fn name_columns(level: &Level) -> usize {
 
 fn line(out: &mut String, lead: &str, spine: &str, names: usize, step: &Shown, words: &[String]) {
     let bullet = match step.step.kind {
+        _ if step.undoes => '↶',
         StepKind::Compensatable => '●',
         StepKind::ReadOnly => '○',
         StepKind::Irreversible => '■',
@@ -239,7 +240,7 @@ fn wiring(level: &Level, index: usize) -> Vec<String> {
             .map(|edge| readable(&level.steps[edge.from].step.name))
     };
     let mut words = match level.gathers {
-        Gathering::Saga => {
+        Gathering::Saga if !step.undoes => {
             let wired = step.step.wired.iter();
             arrow("◂─", wired.map(|part| readable(part)))
         }

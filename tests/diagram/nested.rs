@@ -128,6 +128,36 @@ pub fn crowd_compensated() -> Drawn {
     })
 }
 
+/// A sub-saga that another one undoes as a whole, since its end can't be taken back step by step.
+pub fn deal(cast: &Cast) -> Saga<u64, ()> {
+    let mut transfer = Saga::builder::<u64>("transfer").policy(policy());
+    let amount = transfer.input();
+    let held = transfer.add(cast.step::<u64>("hold"), amount);
+    let wired = transfer.add(cast.last::<u64>("wire").pivot(), held);
+    let transfer = transfer.returns(wired).unwrap();
+    let mut back = Saga::builder::<(u64, u64)>("send-back").policy(policy());
+    let what = back.input();
+    let asked = back.add(cast.look::<(u64, u64)>("ask"), what);
+    back.add(cast.step::<u64>("wire-back"), asked);
+    let back = back.returns::<()>(()).unwrap();
+    let mut saga = Saga::builder::<u64>("deal").policy(policy());
+    let amount = saga.input();
+    let paid = step("pay", &transfer).compensate_with(&back);
+    let paid = saga.add(paid, amount);
+    saga.add(cast.step::<u64>("deliver"), paid);
+    saga.returns(()).unwrap()
+}
+
+pub fn deal_compensated() -> Drawn {
+    let script = Script::default()
+        .on("deliver", [Act::Refused(5)])
+        .on("pay[undo]/wire-back", [Act::Busy(5), Act::Done(9)]);
+    let deal = deal(&Cast::new(script));
+    run("deal-compensated", &deal, async |_, _| {
+        sleep(MINUTES(60)).await;
+    })
+}
+
 /// All the runs that pictures are kept of.
 pub fn all() -> Vec<Drawn> {
     vec![
@@ -137,5 +167,6 @@ pub fn all() -> Vec<Drawn> {
         shop_parked(),
         crowd_under_way(),
         crowd_compensated(),
+        deal_compensated(),
     ]
 }

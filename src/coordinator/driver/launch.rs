@@ -138,7 +138,7 @@ impl Driver {
             atomic: definition.atomic,
             encodes: !self.shared.store.keeps_values(),
         };
-        let span = self.spans.call(&cx, step, &self.graph);
+        let span = self.spans.call(&cx, step, &self.state, &self.graph);
         (call, cx, span)
     }
 

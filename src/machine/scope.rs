@@ -31,6 +31,8 @@ impl ScopeIx {
 pub(crate) struct Scope {
     /// The step that this scope is the inside of; nothing for the saga itself.
     pub(crate) inside: Option<(ScopeIx, NodeIx)>,
+    /// Whether it undoes that step, instead of being what it does.
+    pub(crate) undoes: bool,
     /// The path of that step; empty for the saga itself.
     pub(crate) path: Arc<str>,
     /// The numbers of its steps in the run; empty for the saga itself, whose steps have the same number in both.
@@ -41,6 +43,8 @@ pub(crate) struct Scope {
     pub(crate) phase: Phase,
     /// The round of the step that it is the inside of: in another one it begins again.
     pub(super) round: u32,
+    /// When its time is up, where it is a saga inside another that has a limit of its own (rule N2).
+    pub(super) deadline: Option<Timestamp>,
     /// Steps that are done.
     pub(crate) done: u32,
     /// Steps that are done because their condition spared them.
@@ -93,6 +97,8 @@ pub(super) struct Told {
     pub(super) calls: u32,
     /// Scopes that have something to decide or to undo before anything around them is decided.
     pub(super) unsettled: u32,
+    /// Steps that wait for a signal or a time.
+    pub(super) awaiting: u32,
 }
 
 /// What a scope is doing.
@@ -169,12 +175,16 @@ pub(crate) struct NodeState {
     pub(super) unmet: u32,
     /// The scope of the steps inside it, once it has begun.
     pub(crate) child: Option<ScopeIx>,
+    /// The scope of what undoes it as a whole, once that has begun.
+    pub(crate) undoer: Option<ScopeIx>,
     /// Whether what happened inside it can't be taken back any more.
     pub(super) beyond: EffectNow,
     /// Whether it waited, and its time was up.
     pub(super) expired: bool,
     /// Whether its condition spared it: done, without having been called.
     pub(crate) passed_over: bool,
+    /// Whether it was let start: its condition, if it has one, holds for what feeds it now (rule K3).
+    pub(crate) let_start: bool,
     pub(crate) round: u32,
     /// Calls of `execute`, over the run's life.
     pub(crate) attempts: u32,
@@ -273,12 +283,14 @@ impl Scope {
             .collect();
         let mut scope = Scope {
             inside,
+            undoes: false,
             path,
             numbers: Vec::new(),
             nodes,
             spare: Vec::new(),
             phase: Phase::Forward { hold: None },
             round: 1,
+            deadline: None,
             done: 0,
             passed_over: 0,
             absorbed: 0,
@@ -443,6 +455,11 @@ impl Scope {
         })
     }
 
+    /// Whether it has undone the step that it belongs to.
+    pub(crate) fn has_undone(&self) -> bool {
+        self.undoes && self.phase == Phase::Ended
+    }
+
     /// Whether it is being undone and nothing more can be done about it.
     pub(super) fn is_stuck(&self) -> bool {
         let nothing_comes = self.unwind.ready.is_empty()
@@ -487,9 +504,11 @@ impl NodeState {
             effect: EffectNow::NotDone,
             unmet,
             child: None,
+            undoer: None,
             beyond: EffectNow::NotDone,
             expired: false,
             passed_over: false,
+            let_start: false,
             round: 1,
             attempts: 0,
             round_attempts: 0,

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use crate::ids::Timestamp;
-use crate::journal::Event;
+use crate::journal::{Event, StepMoves};
 use crate::machine::command::{Asked, Refused};
 use crate::machine::kept::CallEnded;
 use crate::machine::scope::{Phase, Scope, ScopeIx, Status};
@@ -26,13 +26,13 @@ pub enum SignalTold {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Signals {
     all: Vec<Signal>,
+    tokens: HashMap<Arc<str>, usize>,
     /// Those that no wait has taken yet, by name.
     queues: HashMap<Arc<str>, VecDeque<usize>>,
 }
 
 #[derive(Clone, Debug)]
 struct Signal {
-    token: Option<Arc<str>>,
     name: Arc<str>,
     /// What the sender sent, before the wait made something of it.
     sent: Value,
@@ -42,12 +42,19 @@ struct Signal {
 
 impl Signals {
     fn with_token(&self, token: &str) -> Option<&Signal> {
-        let mut all = self.all.iter();
-        all.find(|signal| signal.token.as_deref() == Some(token))
+        self.all.get(*self.tokens.get(token)?)
     }
 
     fn next(&self, name: &str) -> Option<&Signal> {
         self.all.get(*self.queues.get(name)?.front()?)
+    }
+
+    /// What no wait has taken yet is for the steps under their new names. Who sent what is kept as it was said.
+    pub(super) fn rename(&mut self, moves: &StepMoves) {
+        let queues = std::mem::take(&mut self.queues).into_iter();
+        self.queues = queues
+            .filter_map(|(name, queue)| Some((Arc::from(moves.new_name(&name)?), queue)))
+            .collect();
     }
 
     fn take(&mut self, name: &str) {
@@ -127,8 +134,9 @@ impl State {
         late: bool,
     ) -> ScopeIx {
         let place = self.signals.all.len();
+        let token = token.map(|token| (Arc::clone(token), place));
+        self.signals.tokens.extend(token);
         self.signals.all.push(Signal {
-            token: token.cloned(),
             name: Arc::clone(name),
             sent: sent.clone(),
             kept: kept.clone(),
@@ -170,6 +178,7 @@ impl State {
         let node = scope.node(step);
         node.round = round;
         node.status = Status::Awaiting { until };
+        node.let_start = true;
         node.withheld = false;
         node.attempts += 1;
         node.round_attempts += 1;
@@ -203,24 +212,38 @@ impl State {
 
     /// Whether some step waits for a signal or a time.
     pub(crate) fn is_awaiting(&self) -> bool {
-        self.scopes.iter().any(|scope| scope.awaiting > 0)
+        self.root().awaiting + self.root().below.awaiting > 0
     }
 
     /// Whether a wait for a signal is over at `now`, unless one has come that isn't known yet.
     pub(crate) fn has_due_wait(&self, root: &Graph, now: Timestamp) -> bool {
-        if self.alarms.first().is_none_or(|(at, _)| *at > now) && self.stirred.is_empty() {
+        if !self.is_awaiting() {
             return false;
         }
-        self.scopes.iter().enumerate().any(|(index, scope)| {
+        // Any other scope was asked since its last event, and has nothing due.
+        let rung = self.alarms.iter().take_while(|(at, _)| *at <= now);
+        let rung = rung.map(|(_, ix)| *ix);
+        rung.chain(self.stirred.iter().copied()).any(|ix| {
+            let scope = self.scope(ix);
             let due = scope.timers.iter().take_while(|(until, _)| *until <= now);
             let forward = matches!(scope.phase, Phase::Forward { .. });
             let mut due = due.filter(|_| forward && scope.awaiting > 0);
             due.any(|(_, step)| {
-                let ix = ScopeIx(u32::try_from(index).unwrap_or(u32::MAX));
                 let waits = matches!(scope.seen(*step).status, Status::Awaiting { .. });
                 waits && self.graph_of(root, ix).step(*step).waits_for_signal()
             })
         })
+    }
+}
+
+impl State {
+    /// The next waiting step of a scope that has got its signal. One that waits anew may still be queued from
+    /// the time before.
+    pub(super) fn next_answered(&self, ix: ScopeIx) -> Option<NodeIx> {
+        let scope = self.scope(ix);
+        let mut answered = scope.answered.iter().copied();
+        answered
+            .find(|&step| scope.is_awaiting(step) && self.signal_for(scope.number(step)).is_some())
     }
 }
 
@@ -235,9 +258,7 @@ impl Scope {
         }
     }
 
-    /// The next waiting step that has got its signal.
-    pub(super) fn next_answered(&self) -> Option<NodeIx> {
-        let mut answered = self.answered.iter().copied();
-        answered.find(|&step| matches!(self.seen(step).status, Status::Awaiting { .. }))
+    pub(super) fn is_awaiting(&self, step: NodeIx) -> bool {
+        matches!(self.seen(step).status, Status::Awaiting { .. })
     }
 }

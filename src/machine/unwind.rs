@@ -25,6 +25,7 @@ impl NodeState {
         self.key = None;
         self.undo_key = None;
         self.mapped.clear();
+        self.let_start = false;
         self.edited = None;
         self.skipped = false;
         self.output = None;
@@ -219,6 +220,10 @@ impl Scope {
     pub(super) fn undo_started(&mut self, step: NodeIx, inside: bool, at: Timestamp) {
         self.undo_taken(step);
         let node = self.node(step);
+        if inside {
+            // What was under way in it is over.
+            node.call_ends(CallEnded::Interrupted, 0, at);
+        }
         node.undo = UndoStatus::Running;
         node.undo_begun = true;
         node.undo_attempts += 1;
@@ -492,6 +497,19 @@ impl Scope {
         self.go_forward(graph, None);
     }
 
+    /// The step's effect was undone by something else.
+    pub(super) fn is_undone(&mut self, step: NodeIx) {
+        if self.seen(step).effect == EffectNow::NotDone {
+            return;
+        }
+        self.leaves(step);
+        let node = self.node(step);
+        node.status = Status::Undone;
+        node.effect = EffectNow::NotDone;
+        node.beyond = EffectNow::NotDone;
+        node.next_round();
+    }
+
     /// The step is not any more what it was, as far as it was counted.
     fn leaves(&mut self, step: NodeIx) {
         match self.seen(step).status {
@@ -515,8 +533,10 @@ impl Scope {
         }
         let node = self.node(step);
         node.in_region = false;
-        // What feeds it may have been undone: a `map` is asked again, and it is not underway any more.
+        // What feeds it may have been undone: a `map` is asked again, its condition, too, and it is not
+        // underway any more.
         node.mapped.clear();
+        node.let_start = false;
         node.progress = None;
         // A skip holds until the run begins anew.
         node.skipped = false;
@@ -547,7 +567,7 @@ impl State {
             Direction::Forward { .. } if cancelled && !scope.is_pivot_done(graph) => {}
             Direction::Forward { hold } => {
                 scope.begin_region_anew(graph, hold);
-                self.stir_all();
+                self.stir_inside(ix);
             }
             Direction::Without => scope.go_on_without(graph),
             Direction::Compensated | Direction::Stopped => {}

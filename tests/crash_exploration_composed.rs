@@ -427,6 +427,25 @@ fn shapes() -> Vec<Shape> {
                 ],
             )
             .long(),
+        Shape::new("list asked by a probe while it is undone")
+            .faults(
+                |world| {
+                    let each = call(world, "each").probe(world.asked());
+                    let mut saga = Saga::builder::<u64>("probed").policy(undoes());
+                    let n = saga.input();
+                    saga.add(each.for_each(), n.map(three));
+                    saga.returns(()).unwrap()
+                },
+                &[(
+                    |world| {
+                        world
+                            .fail_calls("each[2]", .., Fault::PanicAfterEffect)
+                            .fail_undo_calls("each[2]", ..=2, Fault::LostReply)
+                    },
+                    EITHER,
+                )],
+            )
+            .long(),
         Shape::new("tolerated item that can't be undone")
             .faults(
                 |world| {
@@ -904,6 +923,51 @@ fn shapes() -> Vec<Shape> {
             (saga.returns(()).unwrap(), world)
         })
         .long(),
+        Shape::new("child that only looks")
+            .faults(
+                |world| looking(world, back(RecoveryStrategy::RetryAll)),
+                &[
+                    (
+                        |world| {
+                            let world = world.fail_at("s", 1, Fault::Rejected);
+                            world.fail_at("in/y", 1, Fault::LostReply)
+                        },
+                        DONE,
+                    ),
+                    (
+                        |world| {
+                            world
+                                .fail_at("s", 1, Fault::Rejected)
+                                .fail_at("a", 2, Fault::Slow(Duration::from_secs(20)))
+                                .fail_at("in/x", 1, Fault::LostReply)
+                        },
+                        DONE,
+                    ),
+                    (
+                        |world| {
+                            world
+                                .fail_at("s", 1, Fault::Rejected)
+                                .fail_calls("a", 2.., Fault::Rejected)
+                                .fail_at("in/x", 1, Fault::LostReply)
+                        },
+                        EITHER,
+                    ),
+                    (|world| world.fail_at("in/y", 1, Fault::Rejected), DONE),
+                    (
+                        |world| world.fail_calls("in/y", .., Fault::Rejected),
+                        UNDONE,
+                    ),
+                ],
+            )
+            .long(),
+        helped("manual in a child that only looks, and help", |world| {
+            let world =
+                world
+                    .fail_at("in/y", 1, Fault::Rejected)
+                    .fail_calls("a", 2.., Fault::Rejected);
+            let policy = RecoveryPolicy::new("by hand", RecoveryStrategy::Manual);
+            (looking_under(&world, undoes(), policy), world)
+        }),
         Shape::new("undone one by one")
             .faults(
                 |world| {
@@ -1065,6 +1129,22 @@ fn list_in_child_in_list_under(world: &World, policy: fn() -> RecoveryPolicy) ->
     saga.returns(()).unwrap()
 }
 
+/// After `a`, `s` beside a child that changes nothing.
+fn looking(world: &World, policy: RecoveryPolicy) -> Built {
+    looking_under(world, policy, undoes())
+}
+
+fn looking_under(world: &World, policy: RecoveryPolicy, inner: RecoveryPolicy) -> Built {
+    let look = |name: &str| world.read_only(name).retry(two_attempts());
+    let child = chain("look", inner, vec![look("x"), look("y")]);
+    let mut saga = Saga::builder::<u64>("looking").policy(policy);
+    let n = saga.input();
+    let a = saga.add(call(world, "a"), n);
+    saga.add(call(world, "s").after(a), n);
+    saga.add(step("in", &child).after(a), n);
+    saga.returns(()).unwrap()
+}
+
 /// This way or another, then `b`.
 fn choosing(world: &World, way: StepSpec<u64, String>) -> Built {
     let mut saga = Saga::builder::<u64>("choosing").policy(undoes());
@@ -1113,12 +1193,13 @@ fn helped(name: &'static str, make: fn(World) -> (Built, World)) -> Shape {
         strategy,
         edits: Vec::new(),
     };
+    // A crash in the only attempt that would fail is an interruption, and the next one succeeds.
     let helps: [(Verb, &'static [&'static str]); 5] = [
-        (Verb::Abandon, ANY),
-        (Verb::Compensate, ANY),
-        (retry(None), ANY),
+        (Verb::Abandon, &["abandoned", "completed", "compensated"]),
+        (Verb::Compensate, EITHER),
+        (retry(None), EITHER),
         (retry(Some(RecoveryStrategy::RetryFailed)), ANY),
-        (retry(Some(RecoveryStrategy::RetryAll)), ANY),
+        (retry(Some(RecoveryStrategy::RetryAll)), EITHER),
     ];
     let shape = Shape::new(name);
     helps.into_iter().fold(shape, |shape, (verb, ends)| {

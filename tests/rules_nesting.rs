@@ -1199,3 +1199,139 @@ fn i4_past_a_childs_pivot_a_deadline_is_only_reported() {
     assert_eq!(outcome.word(), "completed");
     assert!(outcome.partial().deadline_passed);
 }
+
+/// `inner` with a limit of its own, `work` and `more` in it, in a run that has another.
+fn limited(world: &World, child: RecoveryPolicy, limits: [Option<u32>; 2]) -> Saga<u64, u64> {
+    let mut inner = Saga::builder::<u64>("limited").policy(child);
+    let mut saga = Saga::builder::<u64>("order").policy(always(Compensate));
+    let [of_child, of_run] = limits;
+    if let Some(limit) = of_child {
+        inner = inner.deadline(limit * SECOND);
+    }
+    if let Some(limit) = of_run {
+        saga = saga.deadline(limit * SECOND);
+    }
+    let n = inner.input();
+    let work = inner.add(world.step("work"), n);
+    let more = inner.add(world.step("more"), work);
+    let inner = inner.returns(more).unwrap();
+    let n = saga.input();
+    let pay = saga.add(world.step("pay"), n);
+    let inner = saga.add(step("inner", &inner), pay);
+    saga.returns(inner).unwrap()
+}
+
+#[test]
+fn n2_a_child_may_shorten_the_deadline_for_itself_and_its_policy_is_asked() {
+    let world = World::new();
+    let saga = limited(&world, RecoveryPolicy::saga(), [Some(3), None]);
+    // Its time counts from its own start.
+    world.plan("do pay", [Act::Done(1).after(10 * SECOND)]);
+    world.plan("do inner/work", [Act::Done(1).after(5 * SECOND)]);
+    let outcome = world.run_to_rest(&saga, 1);
+    assert_eq!(outcome.word(), "compensated");
+    assert_eq!(
+        world.log(),
+        [
+            "do pay",
+            "woke pay",
+            "do inner/work",
+            "woke inner/work",
+            "undo inner/work (done 1)",
+            "undo pay (done 1)"
+        ]
+    );
+    let partial = outcome.partial();
+    assert_eq!(partial.failing_step.as_deref(), Some("inner"));
+    assert_eq!(partial.failure_mode, Some(FailureMode::SystemTimeout));
+    let failure = partial.step("inner").unwrap().failure.clone().unwrap();
+    assert_eq!(
+        failure.message,
+        "the time of `limited` was up, and it was undone"
+    );
+    // It is the child's deadline that passed, not the run's.
+    assert!(!partial.deadline_passed);
+}
+
+#[test]
+fn n2_a_childs_deadline_wakes_it_from_a_long_sleep() {
+    let world = World::new();
+    let mut inner = Saga::builder::<u64>("limited").deadline(3 * SECOND);
+    let n = inner.input();
+    let patient = calls(2).initial(100 * SECOND);
+    let work = inner.add(world.step("work").retry(patient), n);
+    let inner = inner.returns(work).unwrap();
+    let mut saga = Saga::builder::<u64>("order").policy(always(Compensate));
+    let n = saga.input();
+    let inner = saga.add(step("inner", &inner), n);
+    let saga = saga.returns(inner).unwrap();
+    world.plan("do inner/work", [Act::in_doubt()]);
+    assert_eq!(world.run_to_rest(&saga, 1).word(), "compensated");
+    assert_eq!(world.log(), ["do inner/work", "undo inner/work (in doubt)"]);
+    assert_eq!(world.now(), 3 * SECOND);
+}
+
+#[test]
+fn n2_a_child_does_not_lengthen_the_deadline_of_the_run() {
+    let world = World::new();
+    let saga = limited(&world, always(Manual), [Some(100), Some(2)]);
+    world.plan("do inner/work", [Act::Done(1).after(5 * SECOND)]);
+    let outcome = world.run_to_rest(&saga, 1);
+    assert_eq!(outcome.word(), "compensated");
+    assert_eq!(world.calls_of("do inner/more"), []);
+    assert!(outcome.partial().deadline_passed);
+}
+
+#[test]
+fn n2_after_a_childs_deadline_a_person_may_let_it_go_on() {
+    let world = World::new();
+    let saga = limited(&world, always(Manual), [Some(3), None]);
+    world.plan("do inner/work", [Act::Done(1).after(5 * SECOND)]);
+    let partial = world.run_to_rest(&saga, 1).partial();
+    assert_eq!(
+        partial.parked.unwrap().message,
+        "the time of `inner` is up; rule `otherwise` of policy `always` says manual"
+    );
+    assert_eq!(world.log(), ["do pay", "do inner/work", "woke inner/work"]);
+    assert_eq!(told(&world, &saga, [plain_retry()]).word(), "completed");
+    assert_eq!(world.log()[3..], ["do inner/more"]);
+}
+
+#[test]
+fn n2_a_childs_deadline_stands_still_while_the_run_is_paused() {
+    let world = World::new();
+    let saga = limited(&world, always(Compensate), [Some(3), None]);
+    world.plan("do inner/work", [Act::Done(1).after(2 * SECOND)]);
+    let outcome = world.life(&saga, async |coordinator| {
+        let run = coordinator.start(&saga, "r", 1).await.unwrap();
+        world.until("do inner/work").await;
+        ok(&coordinator, Verb::Pause).await;
+        tokio::time::sleep(50 * SECOND).await;
+        ok(&coordinator, Verb::Resume).await;
+        run.outcome().await.unwrap()
+    });
+    assert_eq!(outcome.word(), "completed");
+}
+
+#[test]
+fn n2_a_childs_deadline_outlives_a_crash() {
+    let world = World::new();
+    let saga = limited(&world, always(Compensate), [Some(3), None]);
+    world.plan("do inner/work", [Act::Done(1).after(2 * SECOND)]);
+    world.plan(
+        "do inner/more",
+        [Act::Hangs, Act::Done(1).after(2 * SECOND)],
+    );
+    world.crash_at(&saga, 1, "do inner/more");
+    assert_eq!(world.recover(&saga).word(), "compensated");
+    assert_eq!(
+        world.log()[4..],
+        [
+            "do inner/more",
+            "woke inner/more",
+            "undo inner/more (done 1)",
+            "undo inner/work (done 1)",
+            "undo pay (done 1)"
+        ]
+    );
+}

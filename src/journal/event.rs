@@ -520,7 +520,8 @@ impl<S> Event<S> {
             | Event::Progress { .. }
             | Event::WaitBegan { .. }
             | Event::WaitOver { .. }
-            | Event::Signalled { .. } => 3,
+            | Event::Signalled { .. }
+            | Event::Migrated(_) => 3,
             Event::Decided(decision) => {
                 let mut why = decision.why.iter();
                 let in_part = why.any(|why| why.saw.effect == FailedEffect::Done);
@@ -554,7 +555,6 @@ impl<S> Event<S> {
             | Event::Paused { .. }
             | Event::Resumed { .. }
             | Event::AbandonRequested { .. } => 2,
-            Event::Migrated(_) => 3,
         }
     }
 

@@ -69,7 +69,7 @@ impl State {
                     None => scope.step_started(step, at),
                     Some(inside) => {
                         scope.opened(step, at);
-                        self.open(root, place, inside, *items);
+                        self.open(root, place, inside, *items, at);
                     }
                 }
             }
@@ -174,8 +174,8 @@ impl State {
             Event::Undone { took_us, .. } => {
                 let took = Duration::from_micros(*took_us);
                 let undoer = scope.seen(step).undoer;
-                let undoes = undoer.filter(|undoer| self.scope(*undoer).phase != Phase::Ended);
-                if let (Some(undoer), Some(child)) = (undoes, self.scope(ix).seen(step).child) {
+                let active = undoer.filter(|undoer| self.scope(*undoer).phase != Phase::Ended);
+                if let (Some(undoer), Some(child)) = (active, self.scope(ix).seen(step).child) {
                     self.scopes[undoer.at()].phase = Phase::Ended;
                     self.all_undone(child);
                 }
@@ -271,7 +271,6 @@ impl State {
                 self.abandon
                     .get_or_insert_with(|| (by.clone(), reason.clone()));
             }
-            // The state was brought to the new definition before.
             Event::Parked(parking) => {
                 // A changed definition parks a run out of the blue: a retry that sleeps is dropped then, else
                 // whoever lets the run go on clears its timer, and nothing takes it up.
@@ -286,10 +285,14 @@ impl State {
             Event::Ended(end) => {
                 self.end = Some(end.clone());
                 self.ended_at = Some(at);
+                for scope in &mut self.scopes {
+                    scope.drop_waits();
+                }
                 self.root_mut().phase = Phase::Ended;
                 self.leave_what_is_open(at);
             }
-            // The state began with the start; the others are about a step.
+            // The state began with the start, and was brought to another definition before the migration; the
+            // others are about a step.
             _ => {}
         }
         ScopeIx::ROOT
@@ -316,11 +319,14 @@ impl State {
     /// What every change of a scope means for those around it.
     pub(super) fn after(&mut self, root: &Graph, ix: ScopeIx) {
         let graph = self.graph_of(root, ix);
+        for step in std::mem::take(&mut self.scopes[ix.at()].left_inside) {
+            self.close_all(root, ix, step);
+        }
         if self.scope(ix).phase == Phase::Unwinding && self.scope(ix).unwind.remaining == 0 {
             self.after_unwinding(graph, ix);
         }
+        self.scopes[ix.at()].skip_stale();
         if ix == ScopeIx::ROOT {
-            self.root_mut().skip_stale();
             return self.stir(ix);
         }
         if let Some(parking) = self.scopes[ix.at()].park_wanted.take() {
@@ -330,7 +336,6 @@ impl State {
             self.want_parked(root, parking);
         }
         self.tell_beyond(root, ix);
-        self.scopes[ix.at()].skip_stale();
         self.account(root, ix);
         self.stir_with_those_around(ix);
     }
@@ -465,10 +470,32 @@ impl State {
 
     /// The scope inside a step has come to an end.
     fn close(&mut self, around: ScopeIx, step: NodeIx) {
-        if let Some(child) = self.scope(around).seen(step).child {
-            self.scopes[child.at()].phase = Phase::Ended;
-            self.scopes[child.at()].timers.clear();
+        let Some(child) = self.scope(around).seen(step).child else {
+            return;
+        };
+        let scope = &mut self.scopes[child.at()];
+        if scope.phase == Phase::Ended {
+            return;
         }
+        scope.drop_waits();
+        scope.phase = Phase::Ended;
+        scope.timers.clear();
+        // What has nothing to undo was left as it was when something else was faster, and may still wait.
+        for inner in self.scope(child).steps() {
+            self.close(child, inner);
+        }
+    }
+
+    /// What is inside a step that changes nothing is over, as deep as it goes: no undo comes that would say so.
+    fn close_all(&mut self, root: &Graph, around: ScopeIx, step: NodeIx) {
+        let Some(child) = self.scope(around).seen(step).child else {
+            return;
+        };
+        for inside in self.scope(child).steps() {
+            self.close_all(root, child, inside);
+        }
+        self.close(around, step);
+        self.account(root, child);
     }
 
     /// All that was in flight is interrupted: the process that drove it is gone (rule F3).
@@ -525,8 +552,7 @@ impl State {
     pub(super) fn leave_parking(&mut self, at: Timestamp) {
         if self.parked.take().is_some() {
             let stood = at.since(self.parked_at);
-            self.stood += stood;
-            self.deadline = self.deadline.map(|deadline| deadline.after(stood));
+            self.stand_still(stood);
         }
     }
 
@@ -534,9 +560,16 @@ impl State {
     fn leave_pause(&mut self, at: Timestamp) {
         if let Some(paused) = self.paused.take() {
             let stood = at.since(paused.at);
-            self.stood += stood;
-            self.deadline = self.deadline.map(|deadline| deadline.after(stood));
+            self.stand_still(stood);
             self.stir_inside(ScopeIx::ROOT);
+        }
+    }
+
+    fn stand_still(&mut self, stood: Duration) {
+        self.stood += stood;
+        let of_scopes = self.scopes.iter_mut().map(|scope| &mut scope.deadline);
+        for deadline in of_scopes.chain([&mut self.deadline]).flatten() {
+            *deadline = deadline.after(stood);
         }
     }
 
@@ -669,6 +702,8 @@ impl Scope {
                 self.timers.remove(&(until, step));
             }
             Status::Absorbed => self.absorbed -= 1,
+            // An operator had the run go on without what it waited for.
+            Status::Awaiting { .. } => self.stop_waiting(step),
             _ => {}
         }
         let node = self.node(step);

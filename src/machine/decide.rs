@@ -107,6 +107,11 @@ impl State {
         if ix != ScopeIx::ROOT && self.root().park_wanted.is_some() {
             return Todo::Wait { until: None };
         }
+        // What was decided around it is about all of it: its undo begins from there.
+        let decides = matches!(scope.phase, Phase::Forward { .. } | Phase::Draining);
+        if decides && self.is_to_be_undone(ix) {
+            return Todo::Wait { until: None };
+        }
         let todo = match scope.phase {
             Phase::Forward { hold } => self.decide_forward(root, ix, hold, now),
             Phase::Draining => self.decide_drained(root, ix, now),
@@ -133,8 +138,16 @@ impl State {
         }
     }
 
+    /// Whether a step that the scope is inside of, however deep, is going to be undone.
+    fn is_to_be_undone(&self, ix: ScopeIx) -> bool {
+        self.around(ix).any(|(around, step)| {
+            let around = self.scope(around);
+            around.phase == Phase::Unwinding && around.seen(step).in_region
+        })
+    }
+
     /// Since when a scope may start something, as far as those around it are asked; never if it may not.
-    fn allowed_from(&self, root: &Graph, ix: ScopeIx) -> Option<Timestamp> {
+    fn allowed_from(&self, root: &Graph, ix: ScopeIx, now: Timestamp) -> Option<Timestamp> {
         let mut from = None;
         if self.scope(ix).undoes {
             // It is an undo, whatever the scopes around it do.
@@ -144,7 +157,8 @@ impl State {
             let Phase::Forward { hold } = self.scope(around).phase else {
                 return Some(Timestamp::NEVER);
             };
-            if self.is_lost(root, around, step) {
+            let late = self.is_late(self.graph_of(root, around), around, now);
+            if late || self.is_lost(root, around, step) {
                 return Some(Timestamp::NEVER);
             }
             from = from.max(hold);
@@ -237,6 +251,10 @@ impl State {
                 past_pivot: scope.is_past_pivot(graph),
             });
         }
+        if self.is_late(graph, ix, now) {
+            return self.decide_late(root, ix, now);
+        }
+        let deadline = earliest(deadline, scope.deadline.filter(|&deadline| deadline > now));
         if scope.is_complete(graph) {
             return self.complete(graph, ix);
         }
@@ -244,7 +262,7 @@ impl State {
         if one_is_enough && scope.done > 0 {
             return Next::Wait(None);
         }
-        let from = self.allowed_from(root, ix);
+        let from = self.allowed_from(root, ix, now);
         if from == Some(Timestamp::NEVER) {
             return Next::Wait(None);
         }
@@ -318,6 +336,34 @@ impl State {
             recovery: 0,
             resume_at: None,
         }))
+    }
+
+    /// Whether a saga inside another has used up the time that it has itself (rule N2). Past its pivot nothing
+    /// goes back, and its time counts no more.
+    pub(super) fn is_late(&self, graph: &Graph, ix: ScopeIx, now: Timestamp) -> bool {
+        let scope = self.scope(ix);
+        let late = scope.deadline.is_some_and(|deadline| deadline <= now);
+        late && !self.is_paused() && !scope.is_past_pivot(graph)
+    }
+
+    /// The time of a saga inside another is up: nothing starts in it, and once all is quiet its policy is asked.
+    fn decide_late(&self, root: &Graph, ix: ScopeIx, now: Timestamp) -> Next {
+        let scope = self.scope(ix);
+        // Where what is around it is being decided, it has no word.
+        let has_a_word = self.allowed_from(root, ix, now) != Some(Timestamp::NEVER);
+        if !has_a_word || scope.has_in_flight() {
+            return Next::Wait(None);
+        }
+        if let Some(step) = scope.next_to_probe() {
+            return Next::Probe(step);
+        }
+        if let Some(step) = self.doubt_inside(root, ix) {
+            return Next::ProbeInside(step);
+        }
+        if scope.below.unsettled > 0 {
+            return Next::Wait(None);
+        }
+        Next::Append(Event::Decided(Box::new(self.ask_policy(root, ix, now))))
     }
 
     /// Rule D1: all attempts have come in, then all doubts are probed, then one decision is made.
@@ -581,6 +627,8 @@ impl State {
                 Direction::Compensated if self.is_undone_from_outside(ix) => {
                     Next::Append(Event::Undone { step, took_us: 0 })
                 }
+                // Nothing is left for the undo of the step, which is still to come.
+                Direction::Compensated if self.is_to_be_undone(ix) => Next::Wait(None),
                 Direction::Compensated => Next::Append(self.undone_by_itself(graph, step, ix)),
                 // The whole run stops. Going forward is part of the last undo's event, and never seen here.
                 Direction::Stopped | Direction::Forward { .. } | Direction::Without => {
@@ -640,10 +688,14 @@ impl State {
             )
             .causes(failure.causes.clone())
             .retryable(failure.retryable),
-            None => Failure::new(
-                FailureMode::StepLogic,
-                format!("`{}` was undone", graph.saga),
-            ),
+            None => {
+                let asked = decision.and_then(|decision| decision.why.first());
+                let mode = asked.map_or(FailureMode::StepLogic, |why| why.saw.mode.clone());
+                Failure::new(
+                    mode,
+                    format!("the time of `{}` was up, and it was undone", graph.saga),
+                )
+            }
         };
         self.composite_failed(step, failure.effect(FailedEffect::NotDone))
     }

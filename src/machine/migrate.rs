@@ -457,14 +457,14 @@ impl State {
         new: &Graph,
         moves: &StepMoves,
     ) -> Vec<String> {
-        let moved = Move::of_sagas(old, new, moves);
+        let between = Move::of_sagas(old, new, moves);
         let mut used = self.retired.clone();
-        self.retire(ScopeIx::ROOT, old, Some((&moved, "")), &mut used);
+        self.retire(ScopeIx::ROOT, old, Some((&between, "")), &mut used);
         let mut against = Vec::new();
         let mut judged = Judged {
             state: self,
             scope: self.root(),
-            moved: &moved,
+            moved: &between,
             now_path: "",
             against: &mut against,
         };
@@ -523,7 +523,7 @@ impl State {
             numbers: Vec::new(),
             whither: HashMap::new(),
         };
-        carried.carry(ScopeIx::ROOT, &moved, None, Arc::from(""));
+        carried.carry(ScopeIx::ROOT, &moved, None, &Arc::from(""));
         let Carried {
             scopes,
             numbers,
@@ -562,6 +562,7 @@ impl State {
             self.scopes[ix.at()].line_up(inside);
             self.line_up_answers(ix);
         }
+        self.rename_signals(|name| migrated.steps.new_name(name));
         for ix in (0..self.scopes.len()).map(scope_ix).rev() {
             self.after(new, ix);
         }
@@ -645,7 +646,7 @@ impl Carried {
         was: ScopeIx,
         moved: &Move<'_>,
         inside: Option<(ScopeIx, NodeIx)>,
-        path: Arc<str>,
+        path: &Arc<str>,
     ) -> Option<ScopeIx> {
         let mut old = self.left.get_mut(was.at())?.take()?;
         let ix = scope_ix(self.scopes.len());
@@ -655,7 +656,7 @@ impl Carried {
         } else {
             moved.new.steps.len()
         };
-        let mut scope = Scope::begin(moved.new, count, inside, Arc::clone(&path));
+        let mut scope = Scope::begin(moved.new, count, inside, Arc::clone(path));
         // What is ready is lined up once all is there.
         scope.ready.clear();
         scope.phase = old.phase;
@@ -699,8 +700,8 @@ impl Carried {
             let Some((child, inside)) = child.zip(moved.inside(step, now)) else {
                 continue;
             };
-            let path = Arc::from(moved.new.path(&path, now));
-            let child = self.carry(child, &inside, Some((ix, now)), path);
+            let path = Arc::from(moved.new.path(path, now));
+            let child = self.carry(child, &inside, Some((ix, now)), &path);
             let scope = &mut self.scopes[ix.at()];
             let at = now.at();
             let node = if at < scope.nodes.len() {

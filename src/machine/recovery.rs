@@ -29,7 +29,8 @@ impl State {
             .iter()
             .map(|&step| policy.decide(&self.situation_of(graph, ix, step, now)))
             .collect();
-        let time_is_up = self.time_is_up && ix == ScopeIx::ROOT;
+        let of_the_run = self.time_is_up && ix == ScopeIx::ROOT;
+        let time_is_up = of_the_run || self.is_late(graph, ix, now);
         if time_is_up {
             let mode = FailureMode::SystemTimeout;
             let mut saw = self.situation(graph, ix, String::new(), mode, now);
@@ -44,7 +45,7 @@ impl State {
         let goes_on = simply_goes_on(&why, strictest);
         let unavailable = self
             .unavailable(root, ix, strictest, AskedBy::Policy)
-            .or_else(|| self.used_up(graph, strictest))
+            .or_else(|| self.used_up(graph, ix, strictest, now))
             .filter(|_| !goes_on);
         let strategy = match unavailable {
             None => strictest,
@@ -87,8 +88,8 @@ impl State {
             return ScopeIx::ROOT;
         };
         let node = self.node(step);
-        let undoes = |ix: &ScopeIx| self.scope(*ix).phase != Phase::Ended;
-        let undoer = node.undoer.filter(undoes);
+        let is_active = |ix: &ScopeIx| self.scope(*ix).phase != Phase::Ended;
+        let undoer = node.undoer.filter(is_active);
         undoer.or(node.child).unwrap_or(ScopeIx::ROOT)
     }
 
@@ -134,7 +135,7 @@ impl State {
         saw.past_pivot = scope.is_past_pivot(graph);
         saw.recoveries = self.recoveries;
         saw.max_recoveries = graph.policy.recoveries();
-        saw.time_used_up = self.time_is_up;
+        saw.time_used_up = self.time_is_up || self.is_late(graph, ix, now);
         saw.elapsed = self.elapsed(now);
         saw
     }
@@ -152,7 +153,13 @@ impl State {
 
     /// Why no policy may choose this any more: recoveries are bounded whatever its rules say (rule D6),
     /// else one without a rule for it would retry for ever. An operator may.
-    fn used_up(&self, graph: &Graph, strategy: RecoveryStrategy) -> Option<String> {
+    fn used_up(
+        &self,
+        graph: &Graph,
+        ix: ScopeIx,
+        strategy: RecoveryStrategy,
+        now: Timestamp,
+    ) -> Option<String> {
         match strategy {
             RecoveryStrategy::RetryFailed
             | RecoveryStrategy::RetryFromCheckpoint
@@ -163,6 +170,12 @@ impl State {
         if self.time_is_up {
             return Some(format!(
                 "{strategy} is not available: the run's time is used up"
+            ));
+        }
+        if self.is_late(graph, ix, now) {
+            let saga = &graph.saga;
+            return Some(format!(
+                "{strategy} is not available: the time of `{saga}` is used up"
             ));
         }
         (self.recoveries >= most)
@@ -271,6 +284,11 @@ impl State {
             return ix;
         }
         self.decided_last = ix;
+        let about_time = decision.why.iter().any(|why| why.saw.step.is_empty());
+        if about_time {
+            // It was said once; an operator may let it go on.
+            self.scopes[ix.at()].deadline = None;
+        }
         self.scopes[ix.at()].last_decision = Some(Box::new(decision.clone()));
         if decision.strategy == RecoveryStrategy::Manual {
             let message = self.manual_message(root, ix, decision);
@@ -332,7 +350,9 @@ impl State {
             .iter()
             .map(|&step| format!("`{}`", scope.name(graph, step)))
             .collect();
-        let failed = if failed.is_empty() {
+        let failed = if failed.is_empty() && ix != ScopeIx::ROOT {
+            format!("the time of `{}` is up", scope.path)
+        } else if failed.is_empty() {
             "the run's time is up".to_owned()
         } else {
             what_happened(&failed, &decision.why, ", ")

@@ -43,6 +43,8 @@ pub(crate) struct Scope {
     pub(crate) phase: Phase,
     /// The round of the step that it is the inside of: in another one it begins again.
     pub(super) round: u32,
+    /// When its time is up, where it is a saga inside another that has a limit of its own (rule N2).
+    pub(super) deadline: Option<Timestamp>,
     /// Steps that are done.
     pub(crate) done: u32,
     /// Steps that are done because their condition spared them.
@@ -74,6 +76,8 @@ pub(crate) struct Scope {
     pub(super) park_wanted: Option<Parking>,
     pub(crate) last_decision: Option<Box<Decision<StepIx>>>,
     pub(super) unwind: Unwind,
+    /// Steps with steps inside that were settled without an undo: what is inside them is over.
+    pub(super) left_inside: Vec<NodeIx>,
     pub(super) completions: u64,
     /// What was told to the scopes around it: calls under way in it and below, and scopes that have to
     /// settle something first.
@@ -286,6 +290,7 @@ impl Scope {
             spare: Vec::new(),
             phase: Phase::Forward { hold: None },
             round: 1,
+            deadline: None,
             done: 0,
             passed_over: 0,
             absorbed: 0,
@@ -309,6 +314,7 @@ impl Scope {
                 ready: VecDeque::new(),
                 latest: BinaryHeap::new(),
             },
+            left_inside: Vec::new(),
             completions: 0,
             told: Told::default(),
             below: Told::default(),
@@ -436,8 +442,8 @@ impl Scope {
     /// Whether no more steps may begin, of those that are bounded.
     pub(super) fn is_full(&self, graph: &Graph) -> bool {
         graph.most_at_once().is_some_and(|most| {
-            let sleeping = u32::try_from(self.timers.len()).unwrap_or(u32::MAX);
-            self.in_flight + self.open + sleeping >= most
+            let sleeping = u32::try_from(self.undo_timers().count()).unwrap_or(u32::MAX);
+            self.in_flight + self.open + self.awaiting + sleeping >= most
         })
     }
 

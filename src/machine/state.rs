@@ -221,9 +221,13 @@ impl State {
                 Some((name, item)) => (name, Some(item.parse::<u32>().ok()?)),
                 None => (part, None),
             };
+            let of_items = |ix| matches!(self.graph_of(root, ix).gathers, Gathering::Each { .. });
+            // Items have no names.
+            (!of_items(ix)).then_some(())?;
             let mut step = self.graph_of(root, ix).step_named(name)?;
             if let Some(item) = item {
                 ix = self.scope(ix).seen(step).child?;
+                of_items(ix).then_some(())?;
                 step = NodeIx(item);
             }
             (step.at() < self.scope(ix).nodes.len()).then_some(())?;
@@ -271,6 +275,7 @@ impl State {
         place: Place<'_>,
         inside: &Graph,
         items: Option<u32>,
+        at: Timestamp,
     ) {
         let steps = match (inside.gathers, items) {
             (Gathering::Each { .. }, Some(items)) => items as usize,
@@ -300,6 +305,7 @@ impl State {
             }
         };
         self.scopes[ix.at()].round = round;
+        self.scopes[ix.at()].deadline = inside.deadline.map(|limit| at.after(limit));
         self.number(inside, ix);
         self.pass_retired_rounds(inside, ix);
         self.after(root, ix);
@@ -421,19 +427,19 @@ impl State {
     }
 
     /// When a run goes on in which nothing is under way and nothing may start: it only waits.
-    pub(crate) fn rests_until(&self) -> Option<Timestamp> {
-        let rests = |(index, scope): (usize, &Scope)| match scope.phase {
+    pub(crate) fn rests_until(&self, root: &Graph) -> Option<Timestamp> {
+        let rests = |ix: ScopeIx| match self.scope(ix).phase {
             Phase::Forward { .. } => {
-                let ix = ScopeIx(u32::try_from(index).unwrap_or(u32::MAX));
-                scope.next_ready().is_none() && self.next_answered(ix).is_none()
+                let full = self.scope(ix).is_full(self.graph_of(root, ix));
+                let nothing = self.scope(ix).next_ready().is_none() || full;
+                nothing && self.next_answered(ix).is_none()
             }
             Phase::Ended => true,
             Phase::Draining | Phase::Unwinding | Phase::Parked => false,
         };
-        if self.has_in_flight() || !self.is_awaiting() {
-            return None;
-        }
-        if !self.scopes.iter().enumerate().all(rests) {
+        let mut all =
+            (0..self.scopes.len()).map(|ix| ScopeIx(u32::try_from(ix).unwrap_or(u32::MAX)));
+        if self.has_in_flight() || !self.is_awaiting() || !all.all(rests) {
             return None;
         }
         let timers = self.scopes.iter().filter_map(|scope| scope.timers.first());

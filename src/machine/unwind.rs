@@ -77,9 +77,7 @@ impl Scope {
     fn unwind_steps(&mut self, graph: &Graph, steps: &[NodeIx], then: Direction) {
         self.phase = Phase::Unwinding;
         // An undo that slept when the run was parked begins afresh: its timer must not ring for it again.
-        let mut timers = std::mem::take(&mut self.timers);
-        timers.retain(|(_, step)| matches!(self.seen(*step).status, Status::Awaiting { .. }));
-        self.timers = timers;
+        self.keep_waits_only();
         for step in self.steps() {
             let under_way = self.is_undoing(graph, step);
             let node = self.node(step);
@@ -110,6 +108,13 @@ impl Scope {
         self.settle(graph, free);
     }
 
+    /// Drops all timers but those of steps that wait, which go on whatever happens beside them.
+    fn keep_waits_only(&mut self) {
+        let mut timers = std::mem::take(&mut self.timers);
+        timers.retain(|(_, step)| matches!(self.seen(*step).status, Status::Awaiting { .. }));
+        self.timers = timers;
+    }
+
     /// Whether the step's `compensate` is being called. A sub-saga may be undoing itself when what is around it
     /// is undone, too: then the call that is under way is not made a second time.
     fn is_undoing(&self, graph: &Graph, step: NodeIx) -> bool {
@@ -131,6 +136,9 @@ impl Scope {
                 let node = self.node(step);
                 node.effect = EffectNow::NotDone;
                 node.assumed_absent = true;
+            }
+            if self.seen(step).child.is_some() {
+                self.left_inside.push(step);
             }
             self.settled(graph, step, &mut free);
         }
@@ -388,7 +396,7 @@ impl Scope {
         if self.phase != Phase::Parked || self.is_half_undone(graph) {
             return;
         }
-        self.timers.clear();
+        self.keep_waits_only();
         let region: Vec<(NodeIx, Status)> = (0..self.nodes.len())
             .map(NodeIx::new)
             .filter(|&step| self.seen(step).in_region)

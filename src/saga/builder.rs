@@ -414,6 +414,9 @@ impl<I: Payload> SagaBuilder<I> {
 
     /// How long the forward part of a run may take; no limit by default. It stands still while the run
     /// is parked, never touches compensation, and past the pivot it is only reported (rule I4).
+    ///
+    /// As a step of another saga it has so long from its start, if the run's own deadline does not come
+    /// first: then its policy is asked, as about any failure. Past its pivot its time does not count.
     #[must_use]
     pub fn deadline(mut self, limit: Duration) -> Self {
         self.deadline = Some(limit);
@@ -568,6 +571,7 @@ impl<I: Payload> SagaBuilder<I> {
             undo_order: self.undo_order,
             on_stop: self.on_stop,
             policy: self.policy,
+            deadline: self.deadline,
             gathers: Gathering::Saga,
         };
         let bodies = self.drafts.into_iter().map(|draft| draft.bodies).collect();

@@ -551,6 +551,7 @@ fn definition(
         undo_order: UndoOrder::default(),
         on_stop: OnStop::default(),
         policy: RecoveryPolicy::default(),
+        deadline: None,
         gathers,
     };
     draft_graph(parts, drafts, output)

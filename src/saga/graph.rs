@@ -169,6 +169,7 @@ pub(super) struct GraphParts {
     pub(super) undo_order: UndoOrder,
     pub(super) on_stop: OnStop,
     pub(super) policy: RecoveryPolicy,
+    pub(super) deadline: Option<Duration>,
     pub(super) gathers: Gathering,
 }
 
@@ -297,6 +298,8 @@ pub struct Graph {
     pub(crate) undo_order: UndoOrder,
     pub(crate) on_stop: OnStop,
     pub(crate) policy: RecoveryPolicy,
+    /// How long its forward part may take where it is a step of another saga; the run has a deadline of its own.
+    pub(crate) deadline: Option<Duration>,
     pub(crate) gathers: Gathering,
     /// The place of each step among all steps of this definition, those inside steps among them.
     pub(crate) places: Vec<u32>,
@@ -336,6 +339,7 @@ impl Graph {
             undo_order: parts.undo_order,
             on_stop: parts.on_stop,
             policy: parts.policy,
+            deadline: parts.deadline,
             gathers: parts.gathers,
         }
     }

@@ -241,6 +241,7 @@ impl Outline {
             undo_order: UndoOrder::default(),
             on_stop: OnStop::default(),
             policy: RecoveryPolicy::default(),
+            deadline: None,
             gathers: self.gathers.to_gathering(),
         };
         Graph::of(parts, steps)

@@ -36,18 +36,20 @@ impl<'a> Watched<'a> {
             }
             Gathering::Fallback | Gathering::Race => (graph.steps.len(), 1),
         };
-        let mut done = 0;
+        let (mut done, mut stand) = (0, 0);
         for step in (0..steps).map(NodeIx::new) {
             let at = self.number(scope, graph, step);
             if self.steps[at].done || graph.is_saga() {
                 self.is_whole(at)?;
                 done += 1;
+                stand += usize::from(self.unsettled_in(at).is_some());
             } else {
                 self.has_left_nothing(at)?;
             }
         }
+        // A way that lost and changes nothing has nothing to be undone.
         let one = matches!(graph.gathers, Gathering::Fallback | Gathering::Race);
-        if done < wanted || one && done > wanted {
+        if done < wanted || one && stand > wanted {
             let path = scope.map_or("", |at| self.places.path(at));
             return Err(format!(
                 "{done} of {steps} inside `{path}` are done, and {wanted} should be"

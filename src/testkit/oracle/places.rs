@@ -36,6 +36,12 @@ impl<'a> Place<'a> {
         self.around.last().copied()
     }
 
+    /// The same for each of its levels.
+    pub(super) fn scopes(&self) -> impl Iterator<Item = Option<usize>> {
+        let around = self.around.iter().copied().map(Some);
+        std::iter::once(None).chain(around)
+    }
+
     /// Whether it is inside that step, however deep.
     pub(super) fn is_inside(&self, step: usize) -> bool {
         self.around.contains(&step)

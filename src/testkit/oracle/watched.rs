@@ -159,6 +159,7 @@ impl<'a> Watched<'a> {
                 key, round, items, ..
             } => {
                 self.announced(at, key, *round)?;
+                self.is_still_wanted(at)?;
                 if inside.is_some() {
                     self.opened(at, *round, *items);
                 }
@@ -571,10 +572,7 @@ impl<'a> Watched<'a> {
     /// Whether all around the step lets it begin, and all before it is done.
     fn may_be_called(&mut self, at: usize, event: &WorldEvent) -> Result<(), String> {
         let place = self.places.at(at).clone();
-        let scopes = [None]
-            .into_iter()
-            .chain(place.around.iter().copied().map(Some));
-        for (level, scope) in place.levels.iter().zip(scopes) {
+        for (level, scope) in place.levels.iter().zip(place.scopes()) {
             if let Some(around) = scope.filter(|&around| !self.steps[around].open) {
                 let around = self.places.path(around);
                 return Err(format!(
@@ -616,21 +614,36 @@ impl<'a> Watched<'a> {
                 ));
             }
         }
-        let ways = match graph.gathers {
-            Gathering::Saga | Gathering::Each { .. } => return Ok(()),
-            Gathering::Fallback | Gathering::Race => (0..graph.steps.len()).map(NodeIx::new),
-        };
-        for way in ways.filter(|way| *way != step) {
-            let other = self.number(scope, graph, way);
-            let name = self.places.path(other);
-            if self.steps[other].done {
-                return Err(format!("one way is enough: {event}, and `{name}` is done"));
-            }
-            let before = graph.gathers == Gathering::Fallback && way < step;
-            if let Some(doubt) = self.unsettled_in(other).filter(|_| before) {
+        if graph.gathers != Gathering::Fallback {
+            return Ok(());
+        }
+        for way in (0..step.at()).map(NodeIx::new) {
+            let before = self.number(scope, graph, way);
+            if let Some(doubt) = self.unsettled_in(before) {
                 return Err(format!(
                     "a way is settled before the next one is tried: {event}, and `{doubt}` isn't"
                 ));
+            }
+        }
+        Ok(())
+    }
+
+    /// No way begins, and nothing inside one, once another is done.
+    fn is_still_wanted(&mut self, at: usize) -> Result<(), String> {
+        let place = self.places.at(at).clone();
+        for (level, scope) in place.levels.iter().zip(place.scopes()) {
+            let graph = level.graph;
+            if !matches!(graph.gathers, Gathering::Fallback | Gathering::Race) {
+                continue;
+            }
+            for way in (0..graph.steps.len()).map(NodeIx::new) {
+                let other = self.number(scope, graph, way);
+                if way != level.step && self.steps[other].done {
+                    let (path, name) = (&place.path, self.places.path(other));
+                    return Err(format!(
+                        "one way is enough: `{path}` starts, and `{name}` is done"
+                    ));
+                }
             }
         }
         Ok(())

@@ -165,6 +165,7 @@ fn appends(template: &Template, number: u64, started_at: i64) -> Vec<Append> {
             key: old,
             fed_by,
             mapped,
+            items,
         } => Event::StepStarted {
             step,
             round,
@@ -172,6 +173,7 @@ fn appends(template: &Template, number: u64, started_at: i64) -> Vec<Append> {
             key: key(&old),
             fed_by,
             mapped,
+            items,
         },
         Event::UndoStarted {
             step,

@@ -105,6 +105,9 @@ mod readme {}
 mod defining {}
 
 #[cfg(doctest)]
+#[doc = include_str!("../docs/composition.md")]
+mod composition {}
+#[cfg(doctest)]
 #[doc = include_str!("../docs/evolution.md")]
 mod evolution {}
 #[cfg(doctest)]

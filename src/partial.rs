@@ -13,7 +13,7 @@ use crate::machine::{
     Call, CallEnded, EffectNow, Moment, NodeState, ScopeIx, State, Status, UndoStatus,
 };
 use crate::policy::{Explanation, RecoveryStrategy};
-use crate::saga::{Gathering, Graph, NodeIx, StepKind};
+use crate::saga::{Gathering, Graph, NodeIx, StepKind, UNDO};
 use crate::step::{Payload, PayloadError, StepIx, Value};
 
 /// How a run ended, or that it waits for somebody.
@@ -129,11 +129,11 @@ pub struct PartialResult {
     pub trace_id: String,
     /// How the run stands.
     pub standing: Standing,
-    /// The steps, in the order in which the definition has them.
+    /// The steps, in the order in which the definition has them; those inside a step right after it.
     pub steps: Vec<StepReport>,
-    /// How many are done.
+    /// How many are done, of the saga's own steps: what is inside a step is that step's affair.
     pub completed: u32,
-    /// How many there are.
+    /// How many there are of them, without those that are passed over.
     pub total: u32,
     /// How many are neither done, nor failed, nor undone.
     pub remaining: u32,
@@ -210,7 +210,8 @@ pub enum StepStatus {
     UndoFailed,
     /// An operator took it as done, without its being called.
     Skipped,
-    /// Its condition didn't hold: it counts as neither done nor remaining.
+    /// It isn't needed, since its condition didn't hold or another way succeeded: it counts as neither done
+    /// nor remaining.
     PassedOver,
 }
 
@@ -230,7 +231,7 @@ pub enum EffectReport {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct StepReport {
-    /// Its name.
+    /// Its path: its name, or for one inside a step `fulfil/pack`, and `reserve[3]` for an item of a fan-out.
     pub name: String,
     /// How it stands.
     pub status: StepStatus,
@@ -270,6 +271,29 @@ pub struct StepReport {
 }
 
 impl StepReport {
+    /// The path of the step that it is inside of; nothing for a step of the saga itself. Steps that undo a
+    /// step as a whole are inside of it, too.
+    #[must_use]
+    pub fn around(&self) -> Option<&str> {
+        let end = self.name.rfind(['/', '['])?;
+        let around = &self.name[..end];
+        Some(around.strip_suffix(UNDO).unwrap_or(around))
+    }
+
+    /// The last part of its path: its name, or for an item of a fan-out its place in the list, as `[3]`, and
+    /// `[undo]/refund` for one that undoes the step that it is inside of.
+    #[must_use]
+    pub fn own_name(&self) -> &str {
+        let own = &self.name[self.around().map_or(0, str::len)..];
+        own.strip_prefix('/').unwrap_or(own)
+    }
+
+    /// Whether it is an item of a fan-out.
+    pub(crate) fn is_item(&self) -> bool {
+        let mut own = self.own_name().chars();
+        own.next() == Some('[') && own.next().is_some_and(|c| c.is_ascii_digit())
+    }
+
     /// How long the last attempt took.
     #[must_use]
     pub fn duration(&self) -> Duration {
@@ -467,6 +491,9 @@ pub struct CancelReport {
     pub told: CancelTold,
 }
 
+/// So many steps are named in a sentence.
+const NAMED: usize = 10;
+
 impl PartialResult {
     /// The version of the form.
     pub const SCHEMA: u32 = 1;
@@ -476,7 +503,7 @@ impl PartialResult {
     pub(crate) fn of(run: &RunId, state: &State, graph: &Graph) -> Self {
         let name = |step: StepIx| state.table.name(step).to_string();
         let mut told = Told::default();
-        told.scope(state, graph, ScopeIx::ROOT);
+        told.scope(state, graph, ScopeIx::ROOT, false);
         let Told {
             steps,
             outstanding,
@@ -616,10 +643,15 @@ impl PartialResult {
             .iter()
             .map(|standing| standing.step.as_str())
             .collect();
-        let standing = if standing.is_empty() {
-            "nothing".to_owned()
-        } else {
-            standing.join(", ")
+        let standing = match standing.as_slice() {
+            [] => "nothing".to_owned(),
+            // A fan-out may leave ten thousand effects; they are in `outstanding`.
+            [named @ .., _, _] if named.len() >= NAMED => format!(
+                "{} and {} more",
+                standing[..NAMED].join(", "),
+                standing.len() - NAMED
+            ),
+            all => all.join(", "),
         };
         match (self.standing, self.strategy) {
             (Standing::Completed, _) => "all steps are done".to_owned(),
@@ -674,20 +706,35 @@ struct Told {
 }
 
 impl Told {
-    fn scope(&mut self, state: &State, root: &Graph, ix: ScopeIx) {
+    /// `chosen` says whether it is a choice that has been made.
+    fn scope(&mut self, state: &State, root: &Graph, ix: ScopeIx, chosen: bool) {
         let (graph, scope) = (state.graph_of(root, ix), state.scope(ix));
         for step in scope.steps() {
             let (name, node) = (state.table.name(scope.number(step)), scope.seen(step));
             let definition = graph.step(step);
-            self.steps.push(step_report(&name, node));
+            let mut report = step_report(&name, node);
+            if chosen && report.status == StepStatus::Pending {
+                report.status = StepStatus::PassedOver;
+            }
+            let status = report.status;
+            self.steps.push(report);
             if let Some(inside) = definition.inside() {
+                let choice = matches!(inside.gathers, Gathering::Fallback | Gathering::Race);
                 match node.child {
-                    Some(child) => self.scope(state, root, child),
-                    None => self.pending(inside, &name),
+                    Some(child) => {
+                        let chosen = choice && status == StepStatus::Done;
+                        self.scope(state, root, child, chosen);
+                    }
+                    None => self.not_begun(inside, &name, status),
+                }
+                if let Some(undoer) = node.undoer {
+                    self.scope(state, root, undoer, false);
                 }
                 continue;
             }
-            if node.effect != EffectNow::NotDone && definition.kind() != StepKind::ReadOnly {
+            // What undid something is meant to stand.
+            let stands = node.effect != EffectNow::NotDone && !scope.has_undone();
+            if stands && definition.kind() != StepKind::ReadOnly {
                 self.outstanding.push(Outstanding {
                     step: name.to_string(),
                     effect: node.effect.into(),
@@ -701,15 +748,19 @@ impl Told {
     }
 
     /// Steps inside one that hasn't begun. The items of a list aren't known yet.
-    fn pending(&mut self, graph: &Graph, around: &str) {
+    fn not_begun(&mut self, graph: &Graph, around: &str, stands: StepStatus) {
         if let Gathering::Each { .. } = graph.gathers {
             return;
         }
         for (index, step) in graph.steps().iter().enumerate() {
             let name = graph.path(around, NodeIx::new(index));
-            self.steps.push(step_report(&name, &NodeState::new(0)));
+            let mut report = step_report(&name, &NodeState::new(0));
+            if stands == StepStatus::PassedOver {
+                report.status = stands;
+            }
+            self.steps.push(report);
             if let Some(inside) = step.inside() {
-                self.pending(inside, &name);
+                self.not_begun(inside, &name, stands);
             }
         }
     }
@@ -795,5 +846,33 @@ impl From<EffectNow> for EffectReport {
             EffectNow::InDoubt => EffectReport::InDoubt,
             EffectNow::Done => EffectReport::Done,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_says_what_a_step_is_inside_of() {
+        let told = |path: &str| {
+            let step = step_report(path, &NodeState::new(0));
+            let around = step.around().map(str::to_owned);
+            (around, step.own_name().to_owned(), step.is_item())
+        };
+        let inside =
+            |around: &str, own: &str, item| (Some(around.to_owned()), own.to_owned(), item);
+        assert_eq!(told("pay"), (None, "pay".to_owned(), false));
+        assert_eq!(told("ship/pack"), inside("ship", "pack", false));
+        assert_eq!(told("ship[12]"), inside("ship", "[12]", true));
+        assert_eq!(told("ship[1]/label"), inside("ship[1]", "label", false));
+        assert_eq!(
+            told("ship[1]/items[0]"),
+            inside("ship[1]/items", "[0]", true)
+        );
+        assert_eq!(
+            told("ship[1][undo]/refund"),
+            inside("ship[1]", "[undo]/refund", false)
+        );
     }
 }

@@ -10,7 +10,7 @@ use amends::journal::{Command, CommandAnswer, Standing, Verb, VerbName};
 use amends::machine::Refused;
 use amends::operator::{Fate, Operator, Sent};
 use amends::{
-    CommandError, Coordinator, Happened, Migration, RecoveryStrategy, RunId, Saga, StepStatus,
+    CommandError, Coordinator, Happened, Migration, RecoveryStrategy, RunId, Saga, StepStatus, Told,
 };
 use evolving::{Code, Disk, Then, called, order, parked_by, until};
 
@@ -318,7 +318,7 @@ async fn the_same_migration_sent_again_is_carried_out_once() {
     let binary = migrating(&disk, 1, &saga).await;
     let command = Command::new("order-1", Verb::Migrate { to: None }).token("t");
     for _ in 0..2 {
-        assert_eq!(binary.command(&command).await.unwrap(), None);
+        assert_eq!(binary.command(&command).await.unwrap(), Told::Done);
     }
     let partial = binary.get(&run()).await.unwrap().unwrap();
     let migrated = |moment: &&amends::Moment| matches!(moment.what, Happened::Migrated { .. });
@@ -329,6 +329,24 @@ async fn the_same_migration_sent_again_is_carried_out_once() {
         panic!("{told:?}")
     };
     assert!(matches!(why, Refused::Unavailable(_)), "{why}");
+}
+
+#[tokio::test]
+async fn what_is_asked_right_behind_a_migration_is_carried_out_by_the_new_code() {
+    let code = Code::default();
+    let disk = Disk::all().remove(0);
+    parked_by(&disk, &old(&code, 1, Then::Refused), "order-1").await;
+    let saga = new(&code, 2);
+    let binary = migrating(&disk, 1, &saga).await;
+    let (id, again) = (run(), RecoveryStrategy::RetryFailed);
+    // Both are there before the run is looked at.
+    let (migrated, retried) = tokio::join!(
+        binary.migrate(&id, "ann", "v2"),
+        binary.retry(&id, again, "ann", "go on")
+    );
+    migrated.unwrap();
+    retried.unwrap();
+    until(&binary, "order-1", Standing::Completed).await;
 }
 
 #[tokio::test]
@@ -429,6 +447,8 @@ async fn a_run_in_the_middle_of_being_undone_is_migrated_and_undone_to_its_end()
         binary.migrate(&run(), "ann", "mended").await.unwrap();
         let half = until(&binary, "order-1", Standing::Parked).await;
         assert!(half.legal.contains(&VerbName::Retry), "{:?}", half.legal);
+        let charge = half.step("charge-card").unwrap();
+        assert_eq!(charge.status, StepStatus::UndoFailed);
         let on = Command::new(
             "order-1",
             Verb::Retry {

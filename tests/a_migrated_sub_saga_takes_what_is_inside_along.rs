@@ -46,8 +46,8 @@ fn nested(
     let mut child = Saga::builder::<String>("fulfilment");
     let parcel = child.input();
     let packed = child.add(code.step(names.pack, "pack", Then::Done), parcel);
-    let sent = child.add(code.step(names.send, "send", send), packed);
-    let child = child.returns(sent).unwrap();
+    let out = child.add(code.step(names.send, "send", send), packed);
+    let child = child.returns(out).unwrap();
 
     let mut saga = order(version);
     let order = saga.input();

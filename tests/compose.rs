@@ -156,3 +156,46 @@ async fn choices() {
     assert_eq!(outcome.completed(), Some((7, None, 8)));
     println!("{:?}", log.lock().unwrap());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_child_is_undone_by_a_saga() {
+    let log = Log::default();
+    let mut child = Saga::builder::<u64>("child");
+    let n = child.input();
+    let a = child.add(noted("a", &log), n);
+    let child = child.returns(a).unwrap();
+    let mut undo = Saga::builder::<(u64, u64)>("undo");
+    let n = undo.input();
+    let tries = Arc::new(Mutex::new(0_u32));
+    let u = undo.add(noted("u", &log), n.map(|(n, o)| n + o));
+    undo.add(
+        step_with(
+            "v",
+            tries,
+            async |tries: &Arc<Mutex<u32>>, _: &StepContext, n: &u64| {
+                *tries.lock().unwrap() += 1;
+                if *tries.lock().unwrap() < 3 {
+                    return Err(StepError::rejected("not yet"));
+                }
+                Ok(*n)
+            },
+            async |_, _, _, _| Ok(()),
+        ),
+        u,
+    );
+    let undo: Saga<(u64, u64), ()> = undo.returns(()).unwrap();
+    let mut saga = Saga::builder::<u64>("parent");
+    let n = saga.input();
+    let inner = saga.add(step("inner", &child).compensate_with(&undo), n);
+    let last = saga.add(noted("last", &log), inner.map(|n| n + 98));
+    let saga = saga.returns(last).unwrap();
+    let outcome = run(&saga, 1).await;
+    println!("{:?} {:?}", outcome.word(), statuses(&outcome.partial()));
+    println!("{:?}", log.lock().unwrap());
+    assert_eq!(outcome.word(), "compensated");
+    assert!(
+        outcome.partial().outstanding.is_empty(),
+        "{:?}",
+        outcome.partial().outstanding
+    );
+}

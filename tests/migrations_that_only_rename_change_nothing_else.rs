@@ -239,9 +239,12 @@ async fn the_same_calls_come_to_the_same_end() {
         let made: BTreeSet<&str> = before.iter().map(|call| key_of(call)).collect();
         let renamed: Vec<String> = wanted
             .iter()
-            .map(|call| match made.contains(key_of(call)) {
-                true => call.clone(),
-                false => call.replace("old-", "new-"),
+            .map(|call| {
+                if made.contains(key_of(call)) {
+                    call.clone()
+                } else {
+                    call.replace("old-", "new-")
+                }
             })
             .collect();
         let sorted = |mut calls: Vec<String>| {
@@ -260,8 +263,8 @@ async fn the_same_calls_come_to_the_same_end() {
         undone += undos;
         went_on += wanted.len() - undos;
         // Sub-sagas that undo themselves wait for nobody.
-        let plain = |drawn: &Drawn| matches!(drawn.made, Made::Call | Made::Read);
-        if plan.sequential && undos == wanted.len() && plan.steps.iter().all(plain) {
+        let alone = |drawn: &Drawn| matches!(drawn.made, Made::Call | Made::Read);
+        if plan.sequential && undos == wanted.len() && plan.steps.iter().all(alone) {
             assert_eq!(calls, renamed, "seed {seed}: in this order");
         }
         assert_eq!(sorted(calls), sorted(renamed), "seed {seed}");

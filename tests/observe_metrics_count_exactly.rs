@@ -461,3 +461,95 @@ fn the_page_names_every_metric_that_there_is_and_no_other() {
     assert_eq!(there_is.len(), 12);
     assert_eq!(page(), there_is);
 }
+
+/// A fan-out of sub-sagas, a choice and a condition: labels come from the definition, so that there are no
+/// more of them with a thousand items, and what calls nothing is counted by what it is made of.
+#[test]
+fn steps_inside_steps_are_counted_by_their_place_in_the_definition() {
+    recorded(async |snapshotter| {
+        let work = |name: &str| {
+            step_fn(
+                name,
+                async |cx: &StepContext, n: &u64| match (cx.step(), n) {
+                    ("pay/primary", _) | (_, 5) => Err(StepError::rejected("not with us")),
+                    (_, n) => Ok(*n),
+                },
+                async |_: &StepContext, _: &u64, _: Effect<&u64>| Ok(()),
+            )
+        };
+        let mut parcel = Saga::builder::<u64>("parcel");
+        let line = parcel.input();
+        let packed = parcel.add(work("pack"), line);
+        parcel.add(work("send"), packed.map(|n| n + 1));
+        let parcel = parcel.returns::<u64>(packed).unwrap();
+        let mut saga = Saga::builder::<u64>("s");
+        let n = saga.input();
+        let ship = amends::step("ship", &parcel).for_each().parallel(1);
+        let shipped = saga.add(ship.tolerate(1), n.map(|n| (0..*n).collect::<Vec<u64>>()));
+        let pay = work("pay").fallback(work("invoice"));
+        let paid = saga.add(pay.after(shipped), n);
+        saga.add(work("insure").only_if(paid.map(|_| false)), paid);
+        let saga = saga.returns::<u64>(paid).unwrap();
+        let coordinator = coordinator(&Arc::new(MemoryStore::new()), &saga).await;
+        let run = coordinator.start(&saga, "r", 7).await.unwrap();
+        // The fifth item sends with 5, and undoes itself; the sixth is refused at once. One is tolerated, so
+        // that both are tried again, three times, and the seventh is done meanwhile.
+        assert_eq!(run.outcome().await.unwrap().word(), "compensated");
+        let run = coordinator.start(&saga, "r2", 4).await.unwrap();
+        assert_eq!(run.outcome().await.unwrap().word(), "completed");
+        coordinator.shutdown().await;
+        drop(coordinator);
+        let (told, _) = told(&snapshotter);
+        let steps: Vec<(&str, u64)> = told
+            .counts
+            .iter()
+            .filter(|(name, _)| name.starts_with("amends_attempts_total"))
+            .map(|(name, count)| (name.as_str(), *count))
+            .collect();
+        assert_eq!(
+            steps,
+            [
+                (
+                    "amends_attempts_total{saga=s,step=pay/invoice,call=execute,outcome=done}",
+                    1
+                ),
+                (
+                    "amends_attempts_total{saga=s,step=pay/primary,call=execute,outcome=failed}",
+                    1
+                ),
+                (
+                    "amends_attempts_total{saga=s,step=ship[]/pack,call=compensate,outcome=done}",
+                    9
+                ),
+                (
+                    "amends_attempts_total{saga=s,step=ship[]/pack,call=execute,outcome=done}",
+                    13
+                ),
+                (
+                    "amends_attempts_total{saga=s,step=ship[]/pack,call=execute,outcome=failed}",
+                    4
+                ),
+                (
+                    "amends_attempts_total{saga=s,step=ship[]/send,call=compensate,outcome=done}",
+                    5
+                ),
+                (
+                    "amends_attempts_total{saga=s,step=ship[]/send,call=execute,outcome=done}",
+                    9
+                ),
+                (
+                    "amends_attempts_total{saga=s,step=ship[]/send,call=execute,outcome=failed}",
+                    4
+                ),
+            ]
+        );
+        // What was decided inside a step, or absorbed, is no decision about a run.
+        let decided: u64 = told
+            .counts
+            .iter()
+            .filter(|(name, _)| name.starts_with("amends_recoveries_total"))
+            .map(|(_, count)| count)
+            .sum();
+        assert_eq!(decided, 4, "{:?}", told.counts);
+    });
+}

@@ -253,3 +253,82 @@ amends.run end=completed
         .collect();
     assert_ne!(ids[0], ids[1]);
 }
+
+fn noting(name: &str) -> amends::StepSpec<u64, u64> {
+    step_fn(
+        name,
+        async |_: &StepContext, n: &u64| match n {
+            7 => Err(StepError::rejected("not this one")),
+            n => Ok(*n),
+        },
+        async |_cx, _n, _effect| Ok(()),
+    )
+}
+
+/// Items, each a sub-saga of two steps; the second of the last one refuses.
+#[tokio::test(start_paused = true)]
+async fn steps_inside_a_step_are_within_its_span_in_both_directions() {
+    let (capture, _guard) = Capture::listen();
+    let mut parcel = Saga::builder::<u64>("parcel");
+    let line = parcel.input();
+    let packed = parcel.add(noting("pack"), line);
+    let sent = parcel.add(noting("send"), packed.map(|n| n + 1));
+    let parcel = parcel.returns(sent).unwrap();
+    let mut saga = Saga::builder::<u64>("order");
+    let n = saga.input();
+    let parcels = amends::step("ship", &parcel).for_each().parallel(1);
+    saga.add(parcels, n.map(|n| vec![*n, n + 5]));
+    let saga = saga.returns::<()>(()).unwrap();
+    let coordinator = Coordinator::builder(MemoryStore::new())
+        .register(&saga)
+        .build()
+        .await
+        .unwrap();
+    let run = coordinator.start(&saga, "order-1", 1).await.unwrap();
+    assert_eq!(run.outcome().await.unwrap().word(), "compensated");
+    assert_eq!(
+        capture.tree(&["otel.name", "end"]),
+        "\
+amends.run otel.name=run order end=compensated
+  amends.step otel.name=step ship end=failed
+    amends.step otel.name=step ship[] end=done
+      amends.step otel.name=step ship[]/pack end=done
+        amends.attempt otel.name=execute ship[]/pack end=done
+      amends.step otel.name=step ship[]/send end=done
+        amends.attempt otel.name=execute ship[]/send end=done
+    amends.step otel.name=step ship[] end=failed
+      amends.step otel.name=step ship[]/pack end=done
+        amends.attempt otel.name=execute ship[]/pack end=done
+      amends.step otel.name=step ship[]/send end=failed
+        amends.attempt otel.name=execute ship[]/send end=failed
+        · step `ship[1]/send`, attempt 1 of round 1: not this one (agent_validation, not done)
+      amends.step otel.name=undo ship[]/pack end=done
+        amends.attempt otel.name=compensate ship[]/pack end=done
+      · step `ship[1]`, attempt 1 of round 1: `parcel` failed and was undone: not this one (agent_validation, not done)
+  amends.step otel.name=undo ship end=done
+    amends.step otel.name=undo ship[] end=done
+      amends.step otel.name=undo ship[]/send end=done
+        amends.attempt otel.name=compensate ship[]/send end=done
+      amends.step otel.name=undo ship[]/pack end=done
+        amends.attempt otel.name=compensate ship[]/pack end=done
+"
+    );
+    // The field says which item it is.
+    let steps: Vec<String> = capture
+        .spans("amends.step")
+        .iter()
+        .map(|span| span.field("step").to_owned())
+        .collect();
+    assert_eq!(
+        steps[..6],
+        [
+            "ship",
+            "ship[0]",
+            "ship[0]/pack",
+            "ship[0]/send",
+            "ship[1]",
+            "ship[1]/pack"
+        ]
+    );
+    assert!(capture.spans("amends.step").iter().all(|span| span.closed));
+}

@@ -82,8 +82,8 @@ fn decision(
     }));
     let mut state = State::begin(graph, &started.unwrap(), AT);
     for index in 0..=done {
-        let step = graph.step_named(&format!("s{index}")).unwrap();
-        let start = state.start_event(graph, step, Vec::new());
+        let step = StepIx(graph.step_named(&format!("s{index}")).unwrap().0);
+        let start = state.start_event(graph, step, Vec::new(), None);
         state.apply(graph, &start, AT);
         let end = if index < done {
             Event::StepDone {

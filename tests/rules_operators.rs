@@ -113,10 +113,10 @@ fn o1_the_same_token_again_does_nothing() {
     let saga = chain(&world, manual());
     when_parked(&world, &saga, async |coordinator, run, _| {
         let retry = Command::new("r", Verb::retry(RetryFailed)).token("ticket");
-        assert_eq!(coordinator.command(&retry).await.unwrap(), None);
+        assert_eq!(coordinator.command(&retry).await.unwrap(), Told::Done);
         assert_eq!(run.outcome().await.unwrap().word(), "parked");
         let before = in_full(&world);
-        assert_eq!(coordinator.command(&retry).await.unwrap(), None);
+        assert_eq!(coordinator.command(&retry).await.unwrap(), Told::Done);
         world.store.submit(&retry).await.unwrap();
         let answer = loop {
             let entry = world.store.find_command("ticket").await.unwrap().unwrap();
@@ -146,12 +146,12 @@ fn o1_a_cancel_under_a_known_token_is_told_what_the_first_was_told() {
         let cancel = Command::new("r", Verb::Cancel).token("ticket");
         for _ in 0..2 {
             let told = coordinator.command(&cancel).await.unwrap();
-            assert_eq!(told, Some(CancelTold::TooLate));
+            assert_eq!(told, Told::Cancel(CancelTold::TooLate));
         }
         assert_eq!(run.ended().await.unwrap().word(), "completed");
         // Also once the run has ended.
         let told = coordinator.command(&cancel).await.unwrap();
-        assert_eq!(told, Some(CancelTold::TooLate));
+        assert_eq!(told, Told::Cancel(CancelTold::TooLate));
     });
     let cancels = story(&world);
     let cancels = cancels.iter().filter(|word| word.starts_with("cancel"));

@@ -80,7 +80,7 @@ fn a_sub_saga_that_undoes_itself_for_a_part_is_one_failed_step_with_its_mode() {
             "done child/a",
             "start child/part 1",
             "done child/part",
-            "decided compensate",
+            "decided compensate in child",
             "undo child/part 1",
             "undone child/part",
             "undo child/a 1",
@@ -95,7 +95,7 @@ fn a_sub_saga_that_undoes_itself_for_a_part_is_one_failed_step_with_its_mode() {
     assert_eq!(failure.effect, FailedEffect::NotDone);
     assert_eq!(
         failure.message,
-        "`inner` was undone: `child/part` was done in part"
+        "`inner` was undone: `part` was done in part"
     );
     let standing: Vec<&str> = partial.outstanding.iter().map(|it| &*it.step).collect();
     assert_eq!(standing, ["before"]);

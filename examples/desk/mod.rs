@@ -29,6 +29,7 @@ pub(crate) enum Answer {
     /// It is done.
     Yes(String),
     /// It is done, but the answer is on its way for so long.
+    #[allow(dead_code, reason = "not each example has a slow service")]
     Late(String, Duration),
     /// It is not done.
     No(String),

@@ -106,7 +106,7 @@ pub(super) async fn known_definitions(
         if !faults.is_empty() {
             return Err(BuildError::Migration {
                 saga: graph.saga.to_string(),
-                from: migration.from_number(),
+                from: migration.leaves(),
                 to: graph.version,
                 faults,
             });
@@ -188,26 +188,26 @@ impl Shared {
             let why = "the run belongs to somebody else".to_owned();
             return Err(NotMigrated::Closed(why));
         };
-        let mut state = read.fold(&old).map_err(NotMigrated::Get)?;
+        let mut folded = read.fold(&old).map_err(NotMigrated::Get)?;
         let mut events = Vec::new();
         events.extend(asking.token.as_deref().map(|token| Event::Commanded {
             token: Arc::from(token),
         }));
         let now = self.clock.now();
-        if let Some(claim) = self.claim(&state) {
-            state.apply(&old, &claim, now);
+        if let Some(claim) = self.claim(&folded) {
+            folded.apply(&old, &claim, now);
         }
-        if !state.is_parked() {
+        if !folded.is_parked() {
             let (saga, version) = (&from.saga, from.version);
             let message = format!("saga `{saga}` version {version} is not registered any more");
             let parking = Parking::new(ParkReason::DefinitionChanged, message);
             let parked = Event::Parked(Box::new(parking));
-            state.apply(&old, &parked, now);
+            folded.apply(&old, &parked, now);
             events.push(parked);
         }
         let mut reasons = migration.faults(&from);
         if reasons.is_empty() {
-            reasons = state.against_migration(&old, new, migration.moves());
+            reasons = folded.against_migration(&old, new, migration.moves());
         }
         if !reasons.is_empty() {
             let to = new.version;

@@ -108,7 +108,7 @@ impl Migration {
         }
     }
 
-    pub(super) fn from_number(&self) -> u32 {
+    pub(super) fn leaves(&self) -> u32 {
         match &self.from {
             Origin::Outline(outline) => outline.version,
             Origin::Version(version) => *version,
@@ -269,7 +269,7 @@ impl fmt::Debug for Migration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Migration")
             .field("saga", &self.definition.graph.saga)
-            .field("from", &self.from_number())
+            .field("from", &self.leaves())
             .field("to", &self.to_version())
             .field("moves", &self.moves)
             .finish_non_exhaustive()

@@ -109,13 +109,15 @@ pub(crate) fn replace_policies(
         });
     };
     let mut faults = policies.faults();
-    faults.extend(policies.unknown_steps(&|name| {
-        let mut graphs = versions.values().map(|version| &version.definition.graph);
-        graphs.any(|graph| {
+    let graphs = || versions.values().map(|version| &version.definition.graph);
+    let own = |name: &str| graphs().any(|graph| graph.step_named(name).is_some());
+    let known = |name: &str| {
+        graphs().any(|graph| {
             let mut steps = graph.all_steps().into_iter();
             steps.any(|(path, _)| path.replace("[]", "") == name)
         })
-    }));
+    };
+    faults.extend(policies.unknown_steps(&own, &known));
     if !faults.is_empty() {
         return Err(PoliciesError::Faulty {
             saga: saga.to_owned(),

@@ -3,6 +3,7 @@
 //! A span that nobody listens to costs a comparison: what goes into it is made only where it is enabled.
 //! No span holds a payload, or any text but names, ids and words from short lists.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
 
@@ -12,9 +13,9 @@ use tracing::{Instrument, Span};
 use crate::coordinator::attempt::{CallEnd, Came};
 use crate::ids::RunId;
 use crate::journal::{Cause, End, Event};
-use crate::machine::{AttemptResult, State};
+use crate::machine::{AttemptResult, State, UndoStatus};
 use crate::saga::Graph;
-use crate::step::{CallKind, Probed, StepContext, StepIx, Value};
+use crate::step::{CallKind, Probed, StepContext, StepIx, Value, items_as_one};
 use crate::trace_context::RunTrace;
 
 /// The spans that are open.
@@ -23,7 +24,7 @@ pub(super) struct Spans {
     /// Where the run is started from, in this process.
     caller: Span,
     run: Span,
-    steps: Vec<(StepIx, CallKind, Span)>,
+    steps: HashMap<(StepIx, CallKind), Span>,
 }
 
 impl Spans {
@@ -32,7 +33,7 @@ impl Spans {
         Spans {
             caller: Span::current(),
             run: Span::none(),
-            steps: Vec::new(),
+            steps: HashMap::new(),
         }
     }
 
@@ -67,7 +68,13 @@ impl Spans {
     }
 
     /// The span of a call that is about to be made, in its step's.
-    pub(super) fn call(&mut self, cx: &StepContext, step: StepIx, graph: &Graph) -> Span {
+    pub(super) fn call(
+        &mut self,
+        cx: &StepContext,
+        step: StepIx,
+        state: &State,
+        graph: &Graph,
+    ) -> Span {
         if self.run.is_disabled() {
             return Span::none();
         }
@@ -78,36 +85,12 @@ impl Spans {
             CallKind::Execute | CallKind::Probe => CallKind::Execute,
             CallKind::Compensate => CallKind::Compensate,
         };
-        let open = self
-            .steps
-            .iter()
-            .position(|open| (open.0, open.1) == (step, way));
-        let index = open.unwrap_or_else(|| {
-            let span = tracing::info_span!(
-                target: "amends",
-                parent: &self.run,
-                "amends.step",
-                otel.name = %format_args!("{} {name}", match way {
-                    CallKind::Compensate => "undo",
-                    CallKind::Execute | CallKind::Probe => "step",
-                }),
-                otel.kind = "internal",
-                otel.status_code = Empty,
-                error.type = Empty,
-                run,
-                saga,
-                step = name,
-                round,
-                end = Empty,
-            );
-            self.steps.push((step, way, span));
-            self.steps.len() - 1
-        });
+        let around = self.step(cx.run(), step, way, state, graph);
         tracing::info_span!(
             target: "amends",
-            parent: &self.steps[index].2,
+            parent: &around,
             "amends.attempt",
-            otel.name = %format_args!("{} {name}", kind.as_str()),
+            otel.name = %format_args!("{} {}", kind.as_str(), items_as_one(name)),
             otel.kind = "internal",
             otel.status_code = Empty,
             error.type = Empty,
@@ -123,9 +106,63 @@ impl Spans {
         )
     }
 
+    /// The span of a step, in that of the step that it is inside of. A step with steps inside has one as soon
+    /// as one of them is called.
+    fn step(
+        &mut self,
+        run: &RunId,
+        step: StepIx,
+        way: CallKind,
+        state: &State,
+        graph: &Graph,
+    ) -> Span {
+        if let Some(open) = self.steps.get(&(step, way)) {
+            return open.clone();
+        }
+        let parent = match state.step_around(step) {
+            None => self.run.clone(),
+            Some(around) => {
+                // A sub-saga that undoes itself is still being executed.
+                let undone = state.node(around).undo == UndoStatus::Running;
+                let way = match undone {
+                    true => CallKind::Compensate,
+                    false => CallKind::Execute,
+                };
+                self.step(run, around, way, state, graph)
+            }
+        };
+        let name = state.table.name(step);
+        let span = tracing::info_span!(
+            target: "amends",
+            parent: &parent,
+            "amends.step",
+            // Names of spans are few, so that they can be grouped: `step` tells which item it is.
+            otel.name = %format_args!("{} {}", match way {
+                CallKind::Compensate => "undo",
+                CallKind::Execute | CallKind::Probe => "step",
+            }, items_as_one(&name)),
+            otel.kind = "internal",
+            otel.status_code = Empty,
+            error.type = Empty,
+            run = run.as_str(),
+            saga = &*graph.saga,
+            step = &*name,
+            round = state.node(step).round,
+            end = Empty,
+        );
+        self.steps.insert((step, way), span.clone());
+        span
+    }
+
     /// Looks at what came of a call: tells what failed, and ends its step's span when no further call of
     /// it follows.
-    pub(super) fn told(&mut self, event: &Event<StepIx>, run: &RunId, graph: &Graph) {
+    pub(super) fn told(
+        &mut self,
+        event: &Event<StepIx>,
+        run: &RunId,
+        state: &State,
+        graph: &Graph,
+    ) {
         let (step, way, end, failure) = match event {
             Event::StepDone { step, .. } => (step, CallKind::Execute, "done", None),
             Event::StepFailed {
@@ -154,17 +191,18 @@ impl Spans {
             Event::Probed { step, answer, .. } => (step, CallKind::Execute, word(answer), None),
             _ => return,
         };
-        let open = self
-            .steps
-            .iter()
-            .position(|open| (open.0, open.1) == (*step, way));
-        if let Some(failure) = failure {
-            let span = open.map_or(&self.run, |open| &self.steps[open].2);
+        let open = self.steps.get(&(*step, way));
+        // What a step fails with because of one inside it was told there.
+        let own = failure.filter(|failure| *failure.step == *state.table.name(*step));
+        if let Some(failure) = own {
+            let span = open.unwrap_or(&self.run);
             // Not by entering it: exporters take the last exit from a span for its end.
             tracing::warn!(parent: span, %run, saga = %graph.saga, "{failure}");
         }
-        if let Some(open) = open.filter(|_| !end.is_empty()) {
-            let (_, _, span) = self.steps.swap_remove(open);
+        if end.is_empty() {
+            return;
+        }
+        if let Some(span) = self.steps.remove(&(*step, way)) {
             span.record("end", end);
             if let Some(failure) = failure {
                 failed(&span, failure.mode.wire());

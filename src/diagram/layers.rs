@@ -9,6 +9,8 @@ pub(super) enum Tie {
     Data,
     /// Only `.after(..)`.
     Order,
+    /// It is tried where the one before it failed.
+    Otherwise,
 }
 
 /// A step that another one waits for.
@@ -50,8 +52,8 @@ pub(super) fn edges(graph: &Graph) -> Vec<Edge> {
 }
 
 /// The layer of each step, from 0: one below the lowest of those that it waits for.
-pub(super) fn layer_of(graph: &Graph, edges: &[Edge]) -> Vec<usize> {
-    let mut layer = vec![0; graph.steps.len()];
+pub(super) fn layer_of(steps: usize, edges: &[Edge]) -> Vec<usize> {
+    let mut layer = vec![0; steps];
     // Edges are sorted by the step that they lead to, and lead to later steps only.
     for edge in edges {
         layer[edge.to] = layer[edge.to].max(layer[edge.from] + 1);

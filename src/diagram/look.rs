@@ -142,7 +142,15 @@ pub(super) fn status_line(step: &StepReport) -> String {
     if step.attempts > 1 {
         let _ = write!(line, " · {} attempts", step.attempts);
     }
-    if step.round > 1 && step.status != StepStatus::Undone {
+    // An undo opens the next round, in which nothing has happened yet.
+    let begun = step
+        .calls
+        .last()
+        .is_none_or(|call| call.round == step.round);
+    if step.round > 1
+        && (begun || step.status != StepStatus::Failed)
+        && step.status != StepStatus::Undone
+    {
         let _ = write!(line, " · round {}", step.round);
     }
     let undos = undos(step);
@@ -162,8 +170,12 @@ fn undos(step: &StepReport) -> u32 {
         .unwrap_or(0)
 }
 
-/// What has to strike the eye at a step.
-pub(super) fn alarms(partial: &PartialResult, step: &StepReport) -> Vec<Alarm> {
+/// What has to strike the eye at a step. Of one with steps inside, these tell what is in doubt.
+pub(super) fn alarms(
+    partial: &PartialResult,
+    step: &StepReport,
+    has_steps_inside: bool,
+) -> Vec<Alarm> {
     let mut alarms = Vec::new();
     let mode = partial
         .failure_mode
@@ -192,7 +204,7 @@ pub(super) fn alarms(partial: &PartialResult, step: &StepReport) -> Vec<Alarm> {
         let text = format!("undo failed: {}", failure.mode);
         alarms.push(Alarm::new(Alert::Grave, text));
     }
-    if step.effect == EffectReport::InDoubt {
+    if step.effect == EffectReport::InDoubt && !has_steps_inside {
         alarms.push(Alarm::new(Alert::Doubt, "effect in doubt".to_owned()));
     }
     let mut undone = partial.compensations.iter().rev();

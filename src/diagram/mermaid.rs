@@ -1,17 +1,19 @@
 //! A definition, and a run of it, as a Mermaid flowchart.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use crate::diagram::layers::{Tie, edges};
-use crate::diagram::{look, marks, readable};
-use crate::partial::{PartialResult, StepReport};
+use crate::diagram::layers::Tie;
+use crate::diagram::nest::{Level, Shown};
+use crate::diagram::{look, readable};
+use crate::partial::PartialResult;
 use crate::saga::{Graph, GraphStep, StepKind};
 
 /// Writes a definition as a Mermaid flowchart.
 ///
 /// Rounded steps can be undone, slanted ones change nothing, angular ones can't be undone; the pivot is
-/// a hexagon. Dotted arrows give no data.
+/// a hexagon. Dotted arrows give no data. Steps with steps inside are subgraphs; a fan-out of which no
+/// item is shown has two lines at its sides.
 ///
 /// ```
 /// use amends::{Saga, StepContext, diagram, read_only_fn};
@@ -29,12 +31,12 @@ use crate::saga::{Graph, GraphStep, StepKind};
 /// ```
 #[must_use]
 pub fn mermaid(graph: &Graph) -> String {
-    let mut out = String::from("flowchart TD\n");
-    for (index, step) in graph.steps.iter().enumerate() {
-        node(&mut out, index, step, &[]);
-    }
-    arrows(&mut out, graph);
-    out
+    let mut chart = Chart {
+        out: String::from("flowchart TD\n"),
+        classes: BTreeMap::new(),
+    };
+    chart.level(&Level::of(graph, None), "s", "    ", None);
+    chart.out
 }
 
 /// Writes a run as a Mermaid flowchart: the definition, and in each step how it stands, with a class for
@@ -62,76 +64,103 @@ pub fn mermaid(graph: &Graph) -> String {
 /// ```
 #[must_use]
 pub fn run_mermaid(graph: &Graph, partial: &PartialResult) -> String {
-    let reports: HashMap<&str, &StepReport> = partial
-        .steps
-        .iter()
-        .map(|step| (step.name.as_str(), step))
-        .collect();
-    let mut out = format!(
-        "%% {}, version {}: {}\nflowchart TD\n",
-        // A comment ends with its line; braces after the signs would be read as a directive.
-        comment(&graph.saga),
-        graph.version,
-        partial.standing,
-    );
-    let mut classes: BTreeMap<&str, (look::Look, Vec<usize>)> = BTreeMap::new();
-    for (index, step) in graph.steps.iter().enumerate() {
-        let Some(report) = reports.get(step.name()) else {
-            node(&mut out, index, step, &[]);
-            continue;
-        };
-        let seen = look::of_step(report.status);
-        let mut lines = vec![format!("{} {}", seen.sign, look::status_line(report))];
-        lines.extend(
-            look::alarms(partial, report)
-                .into_iter()
-                .map(|alarm| alarm.text),
-        );
-        node(&mut out, index, step, &lines);
-        let class = look::class(report.status);
-        let (_, members) = classes.entry(class).or_insert((seen, Vec::new()));
-        members.push(index);
-    }
-    arrows(&mut out, graph);
+    let mut chart = Chart {
+        out: format!(
+            "%% {}, version {}: {}\nflowchart TD\n",
+            // A comment ends with its line; braces after the signs would be read as a directive.
+            comment(&graph.saga),
+            graph.version,
+            partial.standing,
+        ),
+        classes: BTreeMap::new(),
+    };
+    chart.level(&Level::of(graph, Some(partial)), "s", "    ", Some(partial));
+    let Chart { mut out, classes } = chart;
     for (class, (look, members)) in classes {
         let _ = writeln!(
             out,
             "    classDef {class} fill:{},stroke:{},color:#1c2733",
             look.fill, look.line,
         );
-        let members: Vec<String> = members.iter().map(|index| format!("s{index}")).collect();
         let _ = writeln!(out, "    class {} {class}", members.join(","));
     }
     out
 }
 
-fn node(out: &mut String, index: usize, step: &GraphStep, lines: &[String]) {
-    let (open, close) = match step.kind {
+struct Chart {
+    out: String,
+    /// The nodes of each class.
+    classes: BTreeMap<&'static str, (look::Look, Vec<String>)>,
+}
+
+impl Chart {
+    /// The nodes of a level, then its arrows. A node is called by the places of the steps around it.
+    fn level(&mut self, level: &Level, ids: &str, indent: &str, run: Option<&PartialResult>) {
+        for (index, step) in level.steps.iter().enumerate() {
+            let id = format!("{ids}{index}");
+            let label = label(step, run);
+            match &step.inside {
+                None => {
+                    let (open, close) = shape(step.step);
+                    // Writing to a String can't fail.
+                    let _ = writeln!(self.out, "{indent}{id}{open}\"{label}\"{close}");
+                }
+                Some(inside) => {
+                    let _ = writeln!(self.out, "{indent}subgraph {id}[\"{label}\"]");
+                    self.level(inside, &format!("{id}_"), &format!("{indent}    "), run);
+                    let _ = writeln!(self.out, "{indent}end");
+                }
+            }
+            if run.is_some() && step.is_told() {
+                let class = look::class(step.stands);
+                let seen = look::of_step(step.stands);
+                let (_, members) = self.classes.entry(class).or_insert((seen, Vec::new()));
+                members.push(id);
+            }
+        }
+        if let Some(rest) = &level.rest {
+            let _ = writeln!(self.out, "{indent}{ids}rest[\"{}\"]", escaped(rest));
+        }
+        for edge in &level.edges {
+            let arrow = match edge.tie {
+                Tie::Data => "-->",
+                Tie::Order => "-.->",
+                Tie::Otherwise => "-. if it fails .->",
+            };
+            let (from, to) = (edge.from, edge.to);
+            let _ = writeln!(self.out, "{indent}{ids}{from} {arrow} {ids}{to}");
+        }
+    }
+}
+
+fn shape(step: &GraphStep) -> (&'static str, &'static str) {
+    match step.kind {
         _ if step.pivot => ("{{", "}}"),
+        // Several of one: a fan-out of which no item is shown.
+        _ if step.inside().is_some() => ("[[", "]]"),
         StepKind::Compensatable => ("(", ")"),
         StepKind::ReadOnly => ("[/", "/]"),
         StepKind::Irreversible => ("[", "]"),
-    };
-    let mut label = escaped(&step.name);
-    let marks = marks(step).join(", ");
-    // Writing to a String can't fail.
-    if !marks.is_empty() {
-        let _ = write!(label, "<br/><i>{marks}</i>");
     }
-    for line in lines {
-        let _ = write!(label, "<br/><b>{}</b>", escaped(line));
-    }
-    let _ = writeln!(out, "    s{index}{open}\"{label}\"{close}");
 }
 
-fn arrows(out: &mut String, graph: &Graph) {
-    for edge in edges(graph) {
-        let arrow = match edge.tie {
-            Tie::Data => "-->",
-            Tie::Order => "-.->",
-        };
-        let _ = writeln!(out, "    s{} {arrow} s{}", edge.from, edge.to);
+fn label(step: &Shown, run: Option<&PartialResult>) -> String {
+    let mut label = escaped(&step.name);
+    let marks = step.marks.join(", ");
+    if !marks.is_empty() {
+        let _ = write!(label, "<br/><i>{}</i>", escaped(&marks));
     }
+    if let Some(run) = run.filter(|_| step.is_told()) {
+        let sign = look::of_step(step.stands).sign;
+        let alarms = step.alarms(run).into_iter().map(|alarm| alarm.text);
+        for line in [format!("{sign} {}", step.status_line())]
+            .into_iter()
+            .chain(alarms)
+        {
+            let _ = write!(label, "<br/><b>{}</b>", escaped(&line));
+        }
+    }
+    label
 }
 
 fn comment(name: &str) -> String {

@@ -42,36 +42,20 @@ mod dot;
 mod layers;
 mod look;
 mod mermaid;
+mod nest;
 mod page;
 mod place;
+mod rows;
 mod svg;
 mod text;
 mod timeline;
 
 pub use dot::{dot, run_dot};
 pub use mermaid::{mermaid, run_mermaid};
+pub use rows::{Counts, Row, rows};
 pub use svg::{run_svg, svg};
 pub use text::{run_text, text};
 pub use timeline::{timeline_svg, timeline_text, timeline_text_within};
-
-use crate::saga::{GraphStep, StepKind};
-
-/// What is said of a step beside its name, in words.
-fn marks(step: &GraphStep) -> Vec<&'static str> {
-    let mut marks = Vec::new();
-    if step.is_pivot() {
-        marks.push("pivot");
-    }
-    match step.kind() {
-        StepKind::Compensatable => {}
-        StepKind::ReadOnly => marks.push("read-only"),
-        StepKind::Irreversible => marks.push("irreversible"),
-    }
-    if step.is_checkpoint() {
-        marks.push("checkpoint");
-    }
-    marks
-}
 
 /// A name for people: an outline read from a journal may hold anything, and control characters would
 /// command the terminal or break the document.
@@ -104,7 +88,7 @@ fn columns(text: &str) -> usize {
 mod tests {
     use super::*;
     use crate::partial::PartialResult;
-    use crate::saga::{Outline, OutlineStep};
+    use crate::saga::{Outline, OutlineStep, StepKind};
 
     #[test]
     fn a_foreign_outline_neither_commands_the_terminal_nor_runs_in_a_circle() {
@@ -118,9 +102,10 @@ mod tests {
             conditional: false,
             inside: None,
             waits: None,
+            undone_by: None,
         };
         let outline = Outline {
-            gathers: Default::default(),
+            gathers: crate::OutlineForm::default(),
             saga: "s\u{1b}[2J".to_owned(),
             version: 1,
             fingerprint: String::new(),
@@ -144,7 +129,7 @@ mod tests {
     fn a_foreign_run_neither_commands_the_terminal_nor_breaks_a_document() {
         let bad = "\u{1b}]0;\u{7}\r\n\u{9b}<&\"%%{";
         let outline = Outline {
-            gathers: Default::default(),
+            gathers: crate::OutlineForm::default(),
             saga: bad.to_owned(),
             version: 1,
             fingerprint: String::new(),
@@ -158,6 +143,7 @@ mod tests {
                 conditional: false,
                 inside: None,
                 waits: None,
+                undone_by: None,
             }],
         };
         let graph = outline.to_graph();

@@ -3,8 +3,7 @@
 //! A line that passes a layer holds a place of its own in it, so that it runs between the boxes. All
 //! arithmetic is in whole numbers: the picture is the same on every machine.
 
-use crate::diagram::layers::{Edge, layer_of};
-use crate::saga::Graph;
+use crate::diagram::layers::Edge;
 
 /// Past this many places for passing lines they go straight: the picture couldn't be read anyway, and
 /// each place costs time.
@@ -38,9 +37,8 @@ pub(super) struct Placed {
     pub(super) width: i64,
 }
 
-/// Places boxes of these widths.
-pub(super) fn place(graph: &Graph, edges: &[Edge], widths: &[i64]) -> Placed {
-    let layer = layer_of(graph, edges);
+/// Places boxes of these widths in these layers.
+pub(super) fn place(layer: Vec<usize>, edges: &[Edge], widths: &[i64]) -> Placed {
     let layers = layer.iter().max().map_or(0, |last| last + 1);
     let mut items: Vec<Item> = layer
         .iter()

@@ -1,13 +1,13 @@
 //! A definition, and a run of it, in the terminal.
 
-use std::collections::HashMap;
 use std::fmt::Write;
 
-use crate::diagram::layers::{Tie, edges, layer_of};
+use crate::diagram::layers::Tie;
+use crate::diagram::nest::{Level, Shown};
 use crate::diagram::timeline::head;
-use crate::diagram::{columns, look, marks, readable};
-use crate::partial::{PartialResult, StepReport};
-use crate::saga::{Graph, GraphStep, StepKind};
+use crate::diagram::{columns, look, readable};
+use crate::partial::PartialResult;
+use crate::saga::{Gathering, Graph, StepKind};
 
 /// Lines are filled up to here; a single name may be longer.
 const WIDTH: usize = 100;
@@ -36,22 +36,25 @@ const NAMES: usize = 32;
 /// ```
 #[must_use]
 pub fn text(graph: &Graph) -> String {
+    let level = Level::of(graph, None);
     let count = match graph.steps.len() {
         1 => "1 step".to_owned(),
         steps => format!("{steps} steps"),
     };
-    let head = format!(
-        "{}, version {}: {count}\n",
+    let inside = match level.inside() {
+        0 => String::new(),
+        more => format!(", {more} inside"),
+    };
+    let mut out = format!(
+        "{}, version {}: {count}{inside}\n",
         readable(&graph.saga),
         graph.version
     );
-    let mut only_order = vec![Vec::new(); graph.steps.len()];
-    for edge in edges(graph).iter().filter(|edge| edge.tie == Tie::Order) {
-        only_order[edge.to].push(readable(&graph.steps[edge.from].name));
+    if !level.steps.is_empty() {
+        out.push('\n');
     }
-    draw(graph, head, |step| {
-        wiring(&graph.steps[step], &only_order[step])
-    })
+    draw(&mut out, &level, "", &wiring);
+    out
 }
 
 /// Draws a run for the terminal: the layers of its definition, and behind each step a sign and a word for
@@ -79,30 +82,36 @@ pub fn text(graph: &Graph) -> String {
 /// ```
 #[must_use]
 pub fn run_text(graph: &Graph, partial: &PartialResult) -> String {
-    let reports: HashMap<&str, &StepReport> = partial
-        .steps
-        .iter()
-        .map(|step| (step.name.as_str(), step))
-        .collect();
-    draw(graph, head(partial), |index| {
-        let step = &graph.steps[index];
-        let Some(report) = reports.get(step.name()) else {
-            return vec!["· pending".to_owned()];
-        };
-        let sign = look::of_step(report.status).sign;
-        let mut words = vec![format!("{sign} {}", look::status_line(report))];
-        let alarms = look::alarms(partial, report).into_iter();
+    let level = Level::of(graph, Some(partial));
+    let mut out = head(partial);
+    if !level.steps.is_empty() {
+        out.push('\n');
+    }
+    draw(&mut out, &level, "", &|level, index| {
+        let step = &level.steps[index];
+        let sign = look::of_step(step.stands).sign;
+        let mut words = vec![format!("{sign} {}", step.status_line())];
+        let alarms = step.alarms(partial).into_iter();
         words.extend(alarms.map(|alarm| format!("! {}", readable(&alarm.text))));
-        words.extend(bracketed(step));
+        words.extend(bracketed(step).filter(|_| step.is_told()));
         words
-    })
+    });
+    out
 }
 
-/// The layers, one step a line; `words` is what stands behind a step, in pieces.
-fn draw(graph: &Graph, head: String, words: impl Fn(usize) -> Vec<String>) -> String {
-    let mut out = head;
-    let edges = edges(graph);
-    let layer_of = layer_of(graph, &edges);
+/// What stands behind a step of a level, in pieces.
+type Words<'w> = &'w dyn Fn(&Level, usize) -> Vec<String>;
+
+/// One step a line, and below it what is inside it, set in by what stands `around` it.
+fn draw(out: &mut String, level: &Level, around: &str, words: Words) {
+    match level.gathers {
+        Gathering::Saga | Gathering::Fallback => layered(out, level, around, words),
+        Gathering::Each { .. } | Gathering::Race => listed(out, level, around, words),
+    }
+}
+
+fn layered(out: &mut String, level: &Level, around: &str, words: Words) {
+    let layer_of = level.layers();
     let mut layers: Vec<Vec<usize>> = Vec::new();
     for (step, &layer) in layer_of.iter().enumerate() {
         if layers.len() <= layer {
@@ -111,60 +120,90 @@ fn draw(graph: &Graph, head: String, words: impl Fn(usize) -> Vec<String>) -> St
         layers[layer].push(step);
     }
     let digits = layers.len().to_string().len();
-    let names = graph
-        .steps
-        .iter()
-        .map(|step| columns(&readable(&step.name)))
-        .filter(|&columns| columns <= NAMES)
-        .max()
-        .unwrap_or(0);
+    let names = name_columns(level);
+    let no_return = level.pivot.map(|pivot| layer_of[pivot]);
     for (layer, steps) in layers.iter().enumerate() {
-        let spine = if layer == 0 { "" } else { "│" };
-        let _ = writeln!(out, "{spine}");
-        for (place, &step) in steps.iter().enumerate() {
-            let lead = match (place, place + 1 == steps.len()) {
-                (0, true) => format!("{:<digits$} ───", layer + 1),
-                (0, false) => format!("{:<digits$} ─┬─", layer + 1),
-                (_, true) => format!("{:<digits$}  └─", "│"),
-                (_, false) => format!("{:<digits$}  ├─", "│"),
-            };
-            line(
-                &mut out,
-                &lead,
-                digits,
-                names,
-                &graph.steps[step],
-                &words(step),
-            );
+        if layer > 0 {
+            let _ = writeln!(out, "{around}│");
         }
-        if graph
-            .pivot
-            .is_some_and(|pivot| layer_of[pivot.at()] == layer)
-        {
-            let _ = writeln!(out, "╞{:═<digits$}═══ point of no return", "");
+        for (place, &index) in steps.iter().enumerate() {
+            let last = place + 1 == steps.len();
+            let lead = match (place, last) {
+                (0, true) => format!("{around}{:<digits$} ───", layer + 1),
+                (0, false) => format!("{around}{:<digits$} ─┬─", layer + 1),
+                (_, true) => format!("{around}{:<digits$}  └─", "│"),
+                (_, false) => format!("{around}{:<digits$}  ├─", "│"),
+            };
+            let step = &level.steps[index];
+            let goes_on = layer + 1 < layers.len() || no_return == Some(layer);
+            let spine = if goes_on { "│" } else { "" };
+            // Outside of all steps a line that goes on is told from a new one by the spine.
+            let beside = if around.is_empty() { "│" } else { spine };
+            line(
+                out,
+                &lead,
+                &format!("{around}{beside}"),
+                names,
+                step,
+                &words(level, index),
+            );
+            if let Some(inside) = &step.inside {
+                let branch = if last { " " } else { "│" };
+                let around = format!("{around}{spine:<digits$}  {branch}  ");
+                draw(out, inside, &around, words);
+            }
+        }
+        if no_return == Some(layer) {
+            let _ = writeln!(out, "{around}╞{:═<digits$}═══ point of no return", "");
         }
     }
-    out
 }
 
-fn line(
-    out: &mut String,
-    lead: &str,
-    digits: usize,
-    names: usize,
-    step: &GraphStep,
-    words: &[String],
-) {
-    let bullet = match step.kind {
+/// Items and ways that have no order among them.
+fn listed(out: &mut String, level: &Level, around: &str, words: Words) {
+    let names = name_columns(level);
+    for (index, step) in level.steps.iter().enumerate() {
+        let last = index + 1 == level.steps.len() && level.rest.is_none();
+        let (lead, spine) = if last {
+            ("└─", " ")
+        } else {
+            ("├─", "│")
+        };
+        line(
+            out,
+            &format!("{around}{lead}"),
+            &format!("{around}{spine}"),
+            names,
+            step,
+            &words(level, index),
+        );
+        if let Some(inside) = &step.inside {
+            draw(out, inside, &format!("{around}{spine}  "), words);
+        }
+    }
+    if let Some(rest) = &level.rest {
+        let _ = writeln!(out, "{around}└─ {rest}");
+    }
+}
+
+/// How wide names are that are aligned.
+fn name_columns(level: &Level) -> usize {
+    let names = level.steps.iter().map(|step| columns(&step.name));
+    names.filter(|&wide| wide <= NAMES).max().unwrap_or(0)
+}
+
+fn line(out: &mut String, lead: &str, spine: &str, names: usize, step: &Shown, words: &[String]) {
+    let bullet = match step.step.kind {
+        _ if step.undoes => '↶',
         StepKind::Compensatable => '●',
         StepKind::ReadOnly => '○',
         StepKind::Irreversible => '■',
     };
-    let name = readable(&step.name);
-    let _ = write!(out, "{lead} {bullet} {name}");
+    let _ = write!(out, "{lead} {bullet} {}", step.name);
     // Where the arrows stand, and with them the lines that go on.
-    let arrows = digits + 7 + names + 2;
-    let mut at = digits + 7 + columns(&name);
+    let begins = columns(lead) + 3;
+    let arrows = begins + names + 2;
+    let mut at = begins + columns(&step.name);
     for (index, word) in words.iter().enumerate() {
         let opens = index == 0;
         let gap = if opens {
@@ -173,7 +212,7 @@ fn line(
             1
         };
         if !opens && at + gap + columns(word) > WIDTH {
-            let _ = write!(out, "\n{:<width$}", "│", width = arrows + 3);
+            let _ = write!(out, "\n{spine:<width$}", width = arrows + 3);
             out.push_str(word);
             at = arrows + 3 + columns(word);
         } else {
@@ -190,16 +229,31 @@ fn line(
     out.push('\n');
 }
 
-/// What a step is made of, what comes before it, and its marks.
-fn wiring(step: &GraphStep, only_order: &[String]) -> Vec<String> {
-    let mut words = arrow("◂─", step.wired.iter().map(|part| readable(part)));
-    words.extend(arrow("◂┄", only_order.iter().cloned()));
+/// What a step is made of, what comes before it, and its marks. The ways of a choice, and the items of a
+/// fan-out, are all made of the same, which the step around them says.
+fn wiring(level: &Level, index: usize) -> Vec<String> {
+    let step = &level.steps[index];
+    let before = |tie: Tie| {
+        let edges = level.edges_to(index).iter();
+        edges
+            .filter(move |edge| edge.tie == tie)
+            .map(|edge| readable(&level.steps[edge.from].step.name))
+    };
+    let mut words = match level.gathers {
+        Gathering::Saga if !step.undoes => {
+            let wired = step.step.wired.iter();
+            arrow("◂─", wired.map(|part| readable(part)))
+        }
+        _ => Vec::new(),
+    };
+    words.extend(arrow("◂┄", before(Tie::Order)));
+    words.extend(before(Tie::Otherwise).map(|way| format!("◂┄ if {way} fails")));
     words.extend(bracketed(step));
     words
 }
 
-fn bracketed(step: &GraphStep) -> Option<String> {
-    let marks = marks(step).join(", ");
+fn bracketed(step: &Shown) -> Option<String> {
+    let marks = step.marks.join(", ");
     (!marks.is_empty()).then(|| format!("[{marks}]"))
 }
 

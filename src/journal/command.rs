@@ -1,13 +1,14 @@
 //! What operators ask of runs, as data: handed in by any process, carried out by the run's owner.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{RunId, Timestamp, random_u128};
 use crate::journal::CancelTold;
 use crate::policy::RecoveryStrategy;
-use crate::step::Value;
+use crate::step::{Payload, Value};
 
 /// What somebody asks of a run.
 ///
@@ -198,6 +199,17 @@ impl Verb {
         Verb::Retry {
             strategy: Some(strategy),
             edits: Vec::new(),
+        }
+    }
+
+    /// A signal for the wait with this path: what it carries has to be what the wait wants.
+    ///
+    /// To an [`approval`](crate::approval) it is an [`ApprovalVerdict`](crate::ApprovalVerdict).
+    #[must_use]
+    pub fn signal<T: Payload>(name: impl Into<String>, payload: T) -> Self {
+        Verb::Signal {
+            name: name.into(),
+            payload: Value::typed(Arc::new(payload)),
         }
     }
 }

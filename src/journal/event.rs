@@ -520,16 +520,13 @@ impl<S> Event<S> {
             | Event::Progress { .. }
             | Event::WaitBegan { .. }
             | Event::WaitOver { .. }
-            | Event::Signalled { .. } => 3,
-            Event::Decided(decision)
-                if decision.scope.is_some()
-                    || decision.cause == Cause::Absorbed
-                    || decision
-                        .why
-                        .iter()
-                        .any(|why| why.saw.effect == FailedEffect::Done) =>
-            {
-                3
+            | Event::Signalled { .. }
+            | Event::Migrated(_) => 3,
+            Event::Decided(decision) => {
+                let mut why = decision.why.iter();
+                let in_part = why.any(|why| why.saw.effect == FailedEffect::Done);
+                let inside = decision.scope.is_some() || decision.cause == Cause::Absorbed;
+                if in_part || inside { 3 } else { 1 }
             }
             Event::RunStarted(_)
             | Event::Claimed { .. }
@@ -540,7 +537,6 @@ impl<S> Event<S> {
             | Event::StepInterrupted { .. }
             | Event::StepNotStarted { .. }
             | Event::Probed { .. }
-            | Event::Decided(_)
             | Event::UndoStarted { .. }
             | Event::Undone { .. }
             | Event::UndoFailed { .. }
@@ -559,7 +555,6 @@ impl<S> Event<S> {
             | Event::Paused { .. }
             | Event::Resumed { .. }
             | Event::AbandonRequested { .. } => 2,
-            Event::Migrated(_) => 3,
         }
     }
 

@@ -41,22 +41,31 @@ impl<S> Decision<S> {
                 names => what_happened(names, &self.why, " and "),
             }
         };
+        out.push_str("Decided");
+        if let Some(scope) = &self.scope {
+            write!(out, " inside `{}`", name(scope))?;
+        }
+        out.push_str(": ");
         match &self.cause {
-            Cause::Failures => write!(out, "Decided: {}, because {}", self.strategy, failed())?,
+            Cause::Failures => write!(out, "{}, because {}", self.strategy, failed())?,
+            // Whoever lost a race has not failed.
+            Cause::Absorbed if self.why.is_empty() && self.failed.is_empty() => out.push_str(
+                "to go on with what is done; what isn't needed is undone, and no policy is asked about that",
+            ),
             Cause::Absorbed => write!(
                 out,
-                "Decided: to go on without, because {}, and is not needed; no policy is asked about that",
+                "to go on without what failed, since {} and that is allowed for; what may be left of it is undone first, and no policy is asked about that",
                 failed()
             )?,
             Cause::Cancel => write!(
                 out,
-                "Decided: {}, because the run was cancelled; no policy is asked about that",
+                "{}, because the run was cancelled; no policy is asked about that",
                 self.strategy
             )?,
             // Keeping what is done is journalled as `retry_failed`, which is not what happens.
             Cause::Stop { reason } => write!(
                 out,
-                "Decided: {}, because a step asked to end the run: {reason}; no policy is asked about that",
+                "{}, because a step asked to end the run: {reason}; no policy is asked about that",
                 if self.stop {
                     "to stop and keep what is done"
                 } else {
@@ -65,7 +74,7 @@ impl<S> Decision<S> {
             )?,
             Cause::Operator { by, reason } => write!(
                 out,
-                "Decided: {}, because {by} said so: {reason}; no policy is asked about that",
+                "{}, because {by} said so: {reason}; no policy is asked about that",
                 self.strategy
             )?,
         }

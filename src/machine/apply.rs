@@ -62,13 +62,14 @@ impl State {
             } => {
                 let node = scope.node(step);
                 node.round = *round;
+                node.let_start = true;
                 node.key = Some(key.clone());
                 node.mapped.clone_from(mapped);
                 match graph.step(step).inside() {
                     None => scope.step_started(step, at),
                     Some(inside) => {
                         scope.opened(step, at);
-                        self.open(root, place, inside, *items);
+                        self.open(root, place, inside, *items, at);
                     }
                 }
             }
@@ -84,7 +85,7 @@ impl State {
                 if let Some(part) = partial {
                     scope.did_part(graph, step, part, *asks);
                 }
-                self.close(ix, step);
+                self.close_all(root, ix, step);
             }
             Event::StepFailed {
                 failure,
@@ -102,7 +103,7 @@ impl State {
                 {
                     // It has undone itself, and is one failed step (rule N1).
                     self.scopes[ix.at()].undone_inside(step);
-                    self.close(ix, step);
+                    self.close_all(root, ix, step);
                 }
                 self.scopes[ix.at()].step_failed(graph, step, failure, *retry_at, at);
             }
@@ -157,19 +158,30 @@ impl State {
             Event::UndoStarted { key, .. } => {
                 scope.node(step).undo_key = Some(key.clone());
                 let inside = graph.step(step).inside();
+                let done = scope.seen(step).status == Status::Done;
                 scope.undo_started(step, inside.is_some(), at);
-                if let (Some(inside), Some(child)) = (inside, scope.seen(step).child) {
+                if let Some(undo) = graph.step(step).undone_by().filter(|_| done) {
+                    self.open_undo(root, place, undo);
+                } else if let (Some(inside), Some(child)) = (inside, scope.seen(step).child) {
                     let all = |_: &Scope, _: NodeIx| true;
                     let then = Direction::Compensated;
+                    // An undo that had been given up has its attempts anew where this one is tried again.
+                    self.scopes[child.at()].grant_anew();
                     self.scopes[child.at()].unwind_region(inside, all, then);
                     self.after(root, child);
                 }
             }
             Event::Undone { took_us, .. } => {
                 let took = Duration::from_micros(*took_us);
-                let record = scope.undone(graph, step, took, at);
+                let undoer = scope.seen(step).undoer;
+                let active = undoer.filter(|undoer| self.scope(*undoer).phase != Phase::Ended);
+                if let (Some(undoer), Some(child)) = (active, self.scope(ix).seen(step).child) {
+                    self.scopes[undoer.at()].phase = Phase::Ended;
+                    self.all_undone(child);
+                }
+                let record = self.scopes[ix.at()].undone(graph, step, took, at);
                 self.compensations.push(record);
-                self.close(ix, step);
+                self.close_all(root, ix, step);
             }
             Event::UndoFailed {
                 failure,
@@ -179,7 +191,12 @@ impl State {
             } => {
                 let took = Duration::from_micros(*took_us);
                 let record = scope.undo_failed(graph, step, failure, *retry_at, took, at);
+                let undoer = scope.seen(step).undoer;
                 self.compensations.extend(record);
+                if let Some(undoer) = undoer {
+                    // It has undone itself, and begins again when the undo is tried again.
+                    self.scopes[undoer.at()].phase = Phase::Ended;
+                }
             }
             Event::UndoNotStarted { .. } => {
                 let node = scope.node(step);
@@ -254,8 +271,6 @@ impl State {
                 self.abandon
                     .get_or_insert_with(|| (by.clone(), reason.clone()));
             }
-            // The state was brought to the new definition before.
-            Event::Migrated(_) => {}
             Event::Parked(parking) => {
                 // A changed definition parks a run out of the blue: a retry that sleeps is dropped then, else
                 // whoever lets the run go on clears its timer, and nothing takes it up.
@@ -270,15 +285,29 @@ impl State {
             Event::Ended(end) => {
                 self.end = Some(end.clone());
                 self.ended_at = Some(at);
-                for scope in &mut self.scopes {
-                    scope.drop_waits();
-                }
+                self.drop_all_waits(graph);
                 self.root_mut().phase = Phase::Ended;
+                self.leave_what_is_open(at);
             }
-            // The state began with the start; the others are about a step.
+            // The state began with the start, and was brought to another definition before the migration; the
+            // others are about a step.
             _ => {}
         }
         ScopeIx::ROOT
+    }
+
+    /// The run has ended: steps whose insides came to no end are not under way any more.
+    fn leave_what_is_open(&mut self, at: Timestamp) {
+        for index in 1..self.scopes.len() {
+            let Some((around, step)) = self.scopes[index].inside else {
+                continue;
+            };
+            let node = self.scopes[around.at()].node(step);
+            if node.status == Status::Running {
+                node.status = Status::Dropped;
+                node.call_ends(CallEnded::Interrupted, 0, at);
+            }
+        }
     }
 
     pub(super) fn root_mut(&mut self) -> &mut Scope {
@@ -288,23 +317,32 @@ impl State {
     /// What every change of a scope means for those around it.
     pub(super) fn after(&mut self, root: &Graph, ix: ScopeIx) {
         let graph = self.graph_of(root, ix);
+        for step in std::mem::take(&mut self.scopes[ix.at()].left_inside) {
+            self.close_all(root, ix, step);
+        }
         if self.scope(ix).phase == Phase::Unwinding && self.scope(ix).unwind.remaining == 0 {
             self.after_unwinding(graph, ix);
         }
-        if ix != ScopeIx::ROOT {
-            if let Some(parking) = self.scopes[ix.at()].park_wanted.take() {
-                self.want_parked(root, parking);
-            } else if self.scope(ix).is_stuck() && !self.is_undone_from_outside(ix) {
-                let parking = self.scope(ix).stuck_unwinding(graph);
-                self.want_parked(root, parking);
-            }
-            self.tell_beyond(root, ix);
+        if ix == ScopeIx::ROOT {
+            self.root_mut().skip_stale();
+            return self.stir(ix);
         }
+        if let Some(parking) = self.scopes[ix.at()].park_wanted.take() {
+            self.want_parked(root, parking);
+        } else if self.scope(ix).is_stuck() && !self.is_undone_from_outside(ix) {
+            let parking = self.scope(ix).stuck_unwinding(graph);
+            self.want_parked(root, parking);
+        }
+        self.tell_beyond(root, ix);
         self.scopes[ix.at()].skip_stale();
         self.account(root, ix);
-        let around: Vec<ScopeIx> = self.around(ix).map(|(around, _)| around).collect();
-        for around in around.into_iter().rev() {
-            self.stir(around);
+        self.stir_with_those_around(ix);
+    }
+
+    /// Has a scope asked what it wants, before those around it.
+    fn stir_with_those_around(&mut self, ix: ScopeIx) {
+        if let Some((around, _)) = self.scope(ix).inside {
+            self.stir_with_those_around(around);
         }
         self.stir(ix);
     }
@@ -316,15 +354,28 @@ impl State {
         }
     }
 
-    /// Has all scopes asked: what held them may be gone.
-    pub(super) fn stir_all(&mut self) {
-        for ix in 1..self.scopes.len() {
-            self.stir(ScopeIx(u32::try_from(ix).unwrap_or(u32::MAX)));
+    /// Has all scopes inside this one asked: what held them may be gone. Only those, since in a fan-out of
+    /// sub-sagas many may decide one after another.
+    pub(super) fn stir_inside(&mut self, ix: ScopeIx) {
+        if ix == ScopeIx::ROOT {
+            for ix in 1..self.scopes.len() {
+                self.stir(ScopeIx(u32::try_from(ix).unwrap_or(u32::MAX)));
+            }
+            return;
+        }
+        for index in 0..self.scope(ix).nodes.len() {
+            if let Some(child) = self.scope(ix).nodes[index].child {
+                self.stir(child);
+                self.stir_inside(child);
+            }
         }
     }
 
     /// Whether the scope is undone because the step that it is the inside of is undone.
     pub(super) fn is_undone_from_outside(&self, ix: ScopeIx) -> bool {
+        if self.scope(ix).undoes {
+            return false;
+        }
         self.scope(ix)
             .inside
             .is_some_and(|(around, step)| self.scope(around).seen(step).undo == UndoStatus::Running)
@@ -340,12 +391,14 @@ impl State {
         let told = Told {
             calls: scope.calls() + scope.below.calls,
             unsettled: unsettled + scope.below.unsettled,
+            awaiting: scope.awaiting + scope.below.awaiting,
         };
         let before = std::mem::replace(&mut scope.told, told);
         if before != told {
             let below = &mut self.scopes[around.at()].below;
             below.calls = below.calls + told.calls - before.calls;
             below.unsettled = below.unsettled + told.unsettled - before.unsettled;
+            below.awaiting = below.awaiting + told.awaiting - before.awaiting;
             self.account(root, around);
         }
     }
@@ -368,9 +421,12 @@ impl State {
     /// Whether the step that the scope is the inside of has failed because of it. Until that step begins
     /// again it stays told, also where the step waits for its turn by now.
     pub(super) fn has_told_its_failure(&self, ix: ScopeIx) -> bool {
-        self.scope(ix)
-            .inside
-            .is_some_and(|(around, step)| self.scope(around).seen(step).status != Status::Running)
+        let scope = self.scope(ix);
+        let running = |(around, step)| {
+            let around: &Scope = self.scope(around);
+            around.seen(step).status == Status::Running
+        };
+        !scope.undoes && scope.inside.is_some_and(|inside| !running(inside))
     }
 
     /// Whether a step with steps inside has failed with all that they did still there: the saga around it
@@ -382,6 +438,9 @@ impl State {
 
     /// Tells the step around the scope whether what happened inside can't be taken back any more.
     fn tell_beyond(&mut self, root: &Graph, ix: ScopeIx) {
+        if self.scope(ix).undoes {
+            return;
+        }
         let graph = self.graph_of(root, ix);
         let Some((around, step)) = self.scope(ix).inside else {
             return;
@@ -397,6 +456,17 @@ impl State {
         self.tell_beyond(root, around);
     }
 
+    /// All that was done in a scope is undone by something else.
+    fn all_undone(&mut self, ix: ScopeIx) {
+        for step in self.scope(ix).steps() {
+            if let Some(child) = self.scope(ix).seen(step).child {
+                self.all_undone(child);
+            }
+            self.scopes[ix.at()].is_undone(step);
+        }
+        self.scopes[ix.at()].phase = Phase::Ended;
+    }
+
     /// The scope inside a step has come to an end.
     fn close(&mut self, around: ScopeIx, step: NodeIx) {
         let Some(child) = self.scope(around).seen(step).child else {
@@ -409,9 +479,29 @@ impl State {
         scope.drop_waits();
         scope.phase = Phase::Ended;
         scope.timers.clear();
-        // What has nothing to undo was left as it was when something else was faster, and may still wait.
-        for inner in self.scope(child).steps() {
-            self.close(child, inner);
+    }
+
+    /// What is inside a step is over, as deep as it goes: what changes nothing was left as it was when something
+    /// else was faster, and no undo says that it is over.
+    fn close_all(&mut self, root: &Graph, around: ScopeIx, step: NodeIx) {
+        let Some(child) = self.scope(around).seen(step).child else {
+            return;
+        };
+        for inside in self.scope(child).steps() {
+            self.close_all(root, child, inside);
+        }
+        self.close(around, step);
+        self.account(root, child);
+    }
+
+    /// Nothing waits any more in a run that has ended.
+    fn drop_all_waits(&mut self, root: &Graph) {
+        if !self.is_awaiting() {
+            return;
+        }
+        for index in (0..self.scopes.len()).rev() {
+            self.scopes[index].drop_waits();
+            self.account(root, ScopeIx(u32::try_from(index).unwrap_or(u32::MAX)));
         }
     }
 
@@ -438,7 +528,7 @@ impl State {
             || (ix == ScopeIx::ROOT && of_the_run);
         if scope.phase == Phase::Draining && !wrong {
             scope.go_forward(graph, None);
-            self.stir_all();
+            self.stir_inside(ix);
         }
     }
 
@@ -469,8 +559,7 @@ impl State {
     pub(super) fn leave_parking(&mut self, at: Timestamp) {
         if self.parked.take().is_some() {
             let stood = at.since(self.parked_at);
-            self.stood += stood;
-            self.deadline = self.deadline.map(|deadline| deadline.after(stood));
+            self.stand_still(stood);
         }
     }
 
@@ -478,9 +567,16 @@ impl State {
     fn leave_pause(&mut self, at: Timestamp) {
         if let Some(paused) = self.paused.take() {
             let stood = at.since(paused.at);
-            self.stood += stood;
-            self.deadline = self.deadline.map(|deadline| deadline.after(stood));
-            self.stir_all();
+            self.stand_still(stood);
+            self.stir_inside(ScopeIx::ROOT);
+        }
+    }
+
+    fn stand_still(&mut self, stood: Duration) {
+        self.stood += stood;
+        let of_scopes = self.scopes.iter_mut().map(|scope| &mut scope.deadline);
+        for deadline in of_scopes.chain([&mut self.deadline]).flatten() {
+            *deadline = deadline.after(stood);
         }
     }
 
@@ -551,6 +647,8 @@ impl Scope {
         node.round_attempts += 1;
         node.started_at = Some(at);
         node.effect = node.effect.max(EffectNow::InDoubt);
+        // Whatever has come to an end did so before it: it is undone first (rule U1).
+        node.completed = u64::MAX;
         node.call_begins(false, at);
         self.open += 1;
     }

@@ -49,11 +49,39 @@ struct JournalFold {
     /// When each step was done, for the order of its undo.
     completed: HashMap<StepIx, usize>,
     count: usize,
-    undoing: HashSet<StepIx>,
-    last_undo: Option<usize>,
+    /// What is being undone, for each graph by the path of the step around it.
+    undos: HashMap<String, Undos>,
     /// Commands that have become events.
     tokens: HashSet<String>,
     paused: bool,
+}
+
+/// The undos of one graph.
+#[derive(Default)]
+struct Undos {
+    under_way: HashSet<StepIx>,
+    /// When what was undone last was done.
+    last: Option<usize>,
+}
+
+/// The path of the step around the one with this path.
+fn around(path: &str) -> &str {
+    let (item, step) = (path.rfind('['), path.rfind('/'));
+    let end = if path.ends_with(']') { item } else { step };
+    &path[..end.unwrap_or_default()]
+}
+
+/// The graph inside the step with this path; the saga's where there is none.
+fn inside<'a>(root: &'a Graph, path: &str) -> Option<&'a Graph> {
+    let parts = path.split('/').filter(|part| !part.is_empty());
+    parts.into_iter().try_fold(root, |graph, part| {
+        let (name, items) = part.split_at(part.find('[').unwrap_or(part.len()));
+        let mut graph = graph.steps.get(graph.step_named(name)?.at())?.inside()?;
+        for _ in items.split('[').skip(1) {
+            graph = graph.steps.first()?.inside()?;
+        }
+        Some(graph)
+    })
 }
 
 impl JournalFold {
@@ -94,8 +122,8 @@ impl JournalFold {
         self.completed = completed
             .filter_map(|(step, count)| Some((now(step)?, count)))
             .collect();
-        let undoing = std::mem::take(&mut self.undoing).into_iter();
-        self.undoing = undoing.filter_map(now).collect();
+        // Nothing is being undone in a run that is parked, and what comes next is decided anew.
+        self.undos.clear();
     }
 
     fn event(
@@ -105,7 +133,8 @@ impl JournalFold {
         event: &Event<StepIx>,
     ) -> Result<(), String> {
         let name = |step: &StepIx| journal.steps.name(*step).to_string();
-        let sequential = graph.undo_order == UndoOrder::Sequential;
+        let path = event.step().map(|step| name(&step)).unwrap_or_default();
+        let scope = around(&path);
         match event {
             Event::RunStarted(_) if std::mem::replace(&mut self.begun, true) => {
                 return Err("the run starts a second time".to_owned());
@@ -116,7 +145,9 @@ impl JournalFold {
                     return Err(format!("fence {fence} after {}", self.fence));
                 }
                 self.fence = *fence;
-                self.undoing.clear();
+                for undos in self.undos.values_mut() {
+                    undos.under_way.clear();
+                }
             }
             Event::StepStarted { step, .. } | Event::UndoStarted { step, .. } if self.paused => {
                 return Err(format!("`{}` starts in a pause", name(step)));
@@ -167,9 +198,18 @@ impl JournalFold {
             Event::StepFailed { step, .. } | Event::StepInterrupted { step, .. } => {
                 self.completed.remove(step);
             }
-            Event::Decided(_) => self.last_undo = None,
+            Event::Decided(_) => {
+                for undos in self.undos.values_mut() {
+                    undos.last = None;
+                }
+            }
             Event::UndoStarted { step, .. } => {
-                if sequential && !self.undoing.is_empty() {
+                let sequential = inside(graph, scope)
+                    .is_some_and(|graph| graph.undo_order == UndoOrder::Sequential);
+                // What is inside it is undone from its end.
+                self.undos.remove(&path);
+                let undos = self.undos.entry(scope.to_owned()).or_default();
+                if sequential && !undos.under_way.is_empty() {
                     return Err(format!(
                         "two undos at once, `{}` is one of them",
                         name(step)
@@ -177,7 +217,7 @@ impl JournalFold {
                 }
                 let done = self.completed.get(step).copied();
                 if sequential
-                    && let (Some(done), Some(last)) = (done, self.last_undo)
+                    && let (Some(done), Some(last)) = (done, undos.last)
                     && done > last
                 {
                     return Err(format!(
@@ -185,14 +225,14 @@ impl JournalFold {
                         name(step)
                     ));
                 }
-                self.last_undo = done.or(self.last_undo);
-                self.undoing.insert(*step);
+                undos.last = done.or(undos.last);
+                undos.under_way.insert(*step);
             }
             Event::UndoFailed { step, .. } | Event::UndoNotStarted { step } => {
-                self.undoing.remove(step);
+                self.undo_over(scope, *step);
             }
             Event::Undone { step, .. } => {
-                self.undoing.remove(step);
+                self.undo_over(scope, *step);
                 let round = self.highest.get(step).copied().unwrap_or(1);
                 self.undone.insert(*step, round);
             }
@@ -219,5 +259,11 @@ impl JournalFold {
             | Event::AbandonRequested { .. } => {}
         }
         Ok(())
+    }
+
+    fn undo_over(&mut self, scope: &str, step: StepIx) {
+        if let Some(undos) = self.undos.get_mut(scope) {
+            undos.under_way.remove(&step);
+        }
     }
 }

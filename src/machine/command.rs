@@ -13,7 +13,7 @@ use crate::machine::scope::{Direction, EffectNow, Phase, Scope, ScopeIx, Status}
 use crate::machine::state::{Place, State};
 use crate::machine::verbs::{Stage, Verdict, verdict};
 use crate::policy::RecoveryStrategy;
-use crate::saga::{Graph, NodeIx, StepKind};
+use crate::saga::{Gathering, Graph, GraphStep, NodeIx, StepKind};
 use crate::step::{Probed, StepIx, Value};
 
 /// Why a run's state does not allow a command. Nothing was changed by it.
@@ -139,6 +139,28 @@ impl Asked<'_> {
     }
 }
 
+const NOT_REACHED: &str = "the step that it is inside of is not under way";
+
+/// Whether a step has such a path inside it.
+fn defines(step: &GraphStep, path: &str) -> bool {
+    let Some(inside) = step.inside() else {
+        return path.is_empty();
+    };
+    let of_items = matches!(inside.gathers, Gathering::Each { .. });
+    if let (true, Some(path)) = (of_items, path.strip_prefix('[')) {
+        let item = path.split_once(']');
+        let item = item.filter(|(item, _)| item.parse::<u32>().is_ok());
+        return item.is_some_and(|(_, rest)| defines(&inside.steps[0], rest));
+    }
+    if let (false, Some(path)) = (of_items, path.strip_prefix('/')) {
+        let end = path.find(['/', '[']).unwrap_or(path.len());
+        let (name, rest) = path.split_at(end);
+        let step = inside.step_named(name);
+        return step.is_some_and(|step| defines(inside.step(step), rest));
+    }
+    path.is_empty()
+}
+
 impl State {
     /// The events that a command becomes: to be appended as one record.
     ///
@@ -206,7 +228,7 @@ impl State {
                 effect,
                 output,
             } => {
-                let step = self.skippable(graph, step)?;
+                let step = self.skippable(graph, step, *effect)?;
                 let (effect, output) = (*effect, output.clone());
                 events.push(Event::Skipped {
                     step,
@@ -309,8 +331,28 @@ impl State {
     }
 
     fn named(&self, graph: &Graph, path: &str) -> Result<StepIx, Refused> {
-        self.step_named(graph, path)
-            .ok_or_else(|| Refused::NoSuchStep(path.to_owned()))
+        self.step_named(graph, path).ok_or_else(|| {
+            let step = path.to_owned();
+            if !self.comes_later(graph, path) {
+                return Refused::NoSuchStep(step);
+            }
+            let why = NOT_REACHED.to_owned();
+            Refused::OutOfOrder { step, why }
+        })
+    }
+
+    /// Whether the definition has the step, inside one that has not begun.
+    fn comes_later(&self, root: &Graph, path: &str) -> bool {
+        let cuts = path.rmatch_indices(['/', '[']).map(|(cut, _)| cut);
+        let begun = cuts.map(|cut| path.split_at(cut));
+        let mut begun = begun.filter_map(|(around, rest)| {
+            let around = self.step_named(root, around)?;
+            Some((self.place(root, around), rest))
+        });
+        begun.next().is_some_and(|(around, rest)| {
+            let has_begun = self.scope(around.scope).seen(around.step).child.is_some();
+            !has_begun && defines(around.graph.step(around.step), rest)
+        })
     }
 
     /// What a cancel is told now (rule C1).
@@ -496,16 +538,40 @@ impl State {
             if !matches!(node.status, Status::Running | Status::Failed) {
                 return Err(Refused::OutOfOrder {
                     step: path.to_owned(),
-                    why: "the step that it is inside of is not under way".to_owned(),
+                    why: NOT_REACHED.to_owned(),
                 });
             }
         }
         Ok(())
     }
 
-    fn skippable(&self, graph: &Graph, path: &str) -> Result<StepIx, Refused> {
+    /// Whether a step around this scope has another round before it than the one that this scope was part of.
+    fn begins_anew(&self, scope: ScopeIx) -> bool {
+        let mut inner = scope;
+        self.around(scope).any(|(around, step)| {
+            let round = self.scope(inner).round;
+            inner = around;
+            self.scope(around).seen(step).round != round
+        })
+    }
+
+    fn skippable(
+        &self,
+        graph: &Graph,
+        path: &str,
+        effect: SkippedEffect,
+    ) -> Result<StepIx, Refused> {
         let step = self.named(graph, path)?;
-        self.skippable_at(self.place(graph, step), path)?;
+        let place = self.place(graph, step);
+        self.skippable_at(place, path)?;
+        let inside = place.graph.step(place.step).inside().is_some();
+        if inside && effect == SkippedEffect::Done {
+            return Err(Refused::OutOfOrder {
+                step: path.to_owned(),
+                why: "it has no undo of its own: skip it without an effect, or skip the steps inside it"
+                    .to_owned(),
+            });
+        }
         Ok(step)
     }
 
@@ -519,6 +585,11 @@ impl State {
         };
         if scope.seen(place.step).status == Status::Done {
             return Err(out_of_order("it is done".to_owned()));
+        }
+        if self.begins_anew(place.scope) {
+            // A skip holds until the run begins anew, and so it would be lost.
+            let why = "the step that it is inside of begins anew, and would forget it";
+            return Err(out_of_order(why.to_owned()));
         }
         let mut before = graph.step(place.step).dependencies.iter();
         match before.find(|&&before| scope.seen(before).status != Status::Done) {
@@ -567,7 +638,14 @@ impl State {
         effect: &ResolvedEffect,
     ) -> Result<Probed<Value>, Refused> {
         let step = self.named(graph, name)?;
-        if !self.is_in_doubt(self.place(graph, step)) {
+        let place = self.place(graph, step);
+        if place.graph.step(place.step).inside().is_some() {
+            return Err(Refused::OutOfOrder {
+                step: name.to_owned(),
+                why: "name the steps inside it".to_owned(),
+            });
+        }
+        if !self.is_in_doubt(place) {
             return Err(Refused::NotInDoubt(name.to_owned()));
         }
         match effect {

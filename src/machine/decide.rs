@@ -1,8 +1,11 @@
 //! What is to be done next.
 
 use crate::failure::{FailedEffect, Failure, FailureMode};
+use std::time::Duration;
+
 use crate::ids::Timestamp;
 use crate::journal::{Cause, Decision, End, Event, ParkReason, Parking};
+use crate::machine::attempt::AttemptResult;
 use crate::machine::part::undone_for_a_part;
 use crate::machine::scope::{Direction, EffectNow, Phase, Scope, ScopeIx, Status, UndoStatus};
 use crate::machine::state::State;
@@ -104,6 +107,11 @@ impl State {
         if ix != ScopeIx::ROOT && self.root().park_wanted.is_some() {
             return Todo::Wait { until: None };
         }
+        // What was decided around it is about all of it: its undo begins from there.
+        let decides = matches!(scope.phase, Phase::Forward { .. } | Phase::Draining);
+        if decides && self.is_to_be_undone(ix) {
+            return Todo::Wait { until: None };
+        }
         let todo = match scope.phase {
             Phase::Forward { hold } => self.decide_forward(root, ix, hold, now),
             Phase::Draining => self.decide_drained(root, ix, now),
@@ -114,9 +122,14 @@ impl State {
             Next::Start(step) => Todo::Start(scope.number(step)),
             Next::Undo(step) => Todo::Undo(scope.number(step)),
             Next::Probe(step) => Todo::Probe(scope.number(step)),
+            Next::ProbeInside(step) => Todo::Probe(step),
             Next::Take(step) => Todo::Take(scope.number(step)),
             Next::Expire(step) => Todo::Expire(scope.number(step)),
             Next::Append(event) => Todo::Append(event),
+            Next::Complete if scope.undoes => match self.inside_of(ix) {
+                Some(step) => Todo::Append(Event::Undone { step, took_us: 0 }),
+                None => Todo::Wait { until: None },
+            },
             Next::Complete => match self.inside_of(ix) {
                 None => Todo::Complete,
                 Some(step) => Todo::Gather(step),
@@ -125,14 +138,27 @@ impl State {
         }
     }
 
+    /// Whether a step that the scope is inside of, however deep, is going to be undone.
+    fn is_to_be_undone(&self, ix: ScopeIx) -> bool {
+        self.around(ix).any(|(around, step)| {
+            let around = self.scope(around);
+            around.phase == Phase::Unwinding && around.seen(step).in_region
+        })
+    }
+
     /// Since when a scope may start something, as far as those around it are asked; never if it may not.
-    fn allowed_from(&self, root: &Graph, ix: ScopeIx) -> Option<Timestamp> {
+    fn allowed_from(&self, root: &Graph, ix: ScopeIx, now: Timestamp) -> Option<Timestamp> {
         let mut from = None;
+        if self.scope(ix).undoes {
+            // It is an undo, whatever the scopes around it do.
+            return None;
+        }
         for (around, step) in self.around(ix) {
             let Phase::Forward { hold } = self.scope(around).phase else {
                 return Some(Timestamp::NEVER);
             };
-            if self.is_lost(root, around, step) {
+            let late = self.is_late(self.graph_of(root, around), around, now);
+            if late || self.is_lost(root, around, step) {
                 return Some(Timestamp::NEVER);
             }
             from = from.max(hold);
@@ -174,6 +200,29 @@ impl State {
         ix != ScopeIx::ROOT && (race(ix) || self.around(ix).any(|(ix, _)| race(ix)))
     }
 
+    /// The steps under way that are in vain once this one is done, as one of several ways.
+    pub(crate) fn losers(&self, root: &Graph, winner: StepIx) -> Vec<StepIx> {
+        let (ix, winner) = self.whereabouts(winner);
+        let mut losers = Vec::new();
+        if self.graph_of(root, ix).gathers == Gathering::Race && self.scope(ix).done > 0 {
+            let others = self.scope(ix).steps().filter(|step| *step != winner);
+            others.for_each(|step| self.under_way(ix, step, &mut losers));
+        }
+        losers
+    }
+
+    fn under_way(&self, ix: ScopeIx, step: NodeIx, found: &mut Vec<StepIx>) {
+        let scope = self.scope(ix);
+        match scope.seen(step).child {
+            None if scope.seen(step).status == Status::Running => found.push(scope.number(step)),
+            None => {}
+            Some(child) => {
+                let inside = self.scope(child).steps();
+                inside.for_each(|step| self.under_way(child, step, found));
+            }
+        }
+    }
+
     /// Whether a call is in vain: it is one of several ways, or inside one, and another one was faster.
     pub(crate) fn is_in_vain(&self, root: &Graph, step: StepIx) -> bool {
         let (ix, step) = self.whereabouts(step);
@@ -202,6 +251,10 @@ impl State {
                 past_pivot: scope.is_past_pivot(graph),
             });
         }
+        if self.is_late(graph, ix, now) {
+            return self.decide_late(root, ix, now);
+        }
+        let deadline = earliest(deadline, scope.deadline.filter(|&deadline| deadline > now));
         if scope.is_complete(graph) {
             return self.complete(graph, ix);
         }
@@ -209,7 +262,7 @@ impl State {
         if one_is_enough && scope.done > 0 {
             return Next::Wait(None);
         }
-        let from = self.allowed_from(root, ix);
+        let from = self.allowed_from(root, ix, now);
         if from == Some(Timestamp::NEVER) {
             return Next::Wait(None);
         }
@@ -246,6 +299,10 @@ impl State {
     /// output is made (rule E7).
     fn complete(&self, graph: &Graph, ix: ScopeIx) -> Next {
         let scope = self.scope(ix);
+        if let (Gathering::Each { .. }, Some(step)) = (graph.gathers, scope.next_to_probe()) {
+            // It may turn out to be done, and then there is nothing to go without (rule E4).
+            return Next::Probe(step);
+        }
         let chosen = scope.chosen();
         let left = |step: &NodeIx| match graph.gathers {
             Gathering::Saga => false,
@@ -281,6 +338,34 @@ impl State {
         }))
     }
 
+    /// Whether a saga inside another has used up the time that it has itself (rule N2). Past its pivot nothing
+    /// goes back, and its time counts no more.
+    pub(super) fn is_late(&self, graph: &Graph, ix: ScopeIx, now: Timestamp) -> bool {
+        let scope = self.scope(ix);
+        let late = scope.deadline.is_some_and(|deadline| deadline <= now);
+        late && !self.is_paused() && !scope.is_past_pivot(graph)
+    }
+
+    /// The time of a saga inside another is up: nothing starts in it, and once all is quiet its policy is asked.
+    fn decide_late(&self, root: &Graph, ix: ScopeIx, now: Timestamp) -> Next {
+        let scope = self.scope(ix);
+        // Where what is around it is being decided, it has no word.
+        let has_a_word = self.allowed_from(root, ix, now) != Some(Timestamp::NEVER);
+        if !has_a_word || scope.has_in_flight() {
+            return Next::Wait(None);
+        }
+        if let Some(step) = scope.next_to_probe() {
+            return Next::Probe(step);
+        }
+        if let Some(step) = self.doubt_inside(root, ix) {
+            return Next::ProbeInside(step);
+        }
+        if scope.below.unsettled > 0 {
+            return Next::Wait(None);
+        }
+        Next::Append(Event::Decided(Box::new(self.ask_policy(root, ix, now))))
+    }
+
     /// Rule D1: all attempts have come in, then all doubts are probed, then one decision is made.
     fn decide_drained(&self, root: &Graph, ix: ScopeIx, now: Timestamp) -> Next {
         let (graph, scope) = (self.graph_of(root, ix), self.scope(ix));
@@ -288,6 +373,13 @@ impl State {
             return Next::Wait(None);
         }
         if let Gathering::Each { .. } | Gathering::Race = graph.gathers {
+            // What failed may turn out to be done, and then there is nothing to tell (rule E4).
+            if let Some(step) = scope.next_to_probe() {
+                return Next::Probe(step);
+            }
+            if scope.probes > 0 {
+                return Next::Wait(None);
+            }
             // The saga around it decides, and begins to wait for what is in flight at once.
             return self.tell_failure(graph, ix);
         }
@@ -296,6 +388,9 @@ impl State {
         }
         if let Some(step) = scope.next_to_probe() {
             return Next::Probe(step);
+        }
+        if let Some(step) = self.doubt_inside(root, ix) {
+            return Next::ProbeInside(step);
         }
         if scope.probes > 0 || scope.below.unsettled > 0 && scope.park_wanted.is_none() {
             return Next::Wait(None);
@@ -337,6 +432,26 @@ impl State {
             return Next::Wait(None);
         }
         Next::Append(Event::Decided(Box::new(self.ask_policy(root, ix, now))))
+    }
+
+    /// A step inside the steps of a scope that is to be asked about before the scope decides: what is inside
+    /// goes on as if nothing had happened, but for its starts, and asks no probes then.
+    fn doubt_inside(&self, root: &Graph, from: ScopeIx) -> Option<StepIx> {
+        for (index, scope) in self.scopes.iter().enumerate().skip(1) {
+            let ix = ScopeIx(u32::try_from(index).unwrap_or(u32::MAX));
+            let goes_on = matches!(scope.phase, Phase::Forward { .. });
+            if !goes_on || !self.around(ix).any(|(around, _)| around == from) {
+                continue;
+            }
+            let graph = self.graph_of(root, ix);
+            let mut sleeping = scope.timers.iter().map(|(_, step)| *step);
+            let asks = |step: &NodeIx| graph.step(*step).probed && scope.wants_probe(*step);
+            let step = scope.next_to_probe().or_else(|| sleeping.find(asks));
+            if let Some(step) = step {
+                return Some(scope.number(step));
+            }
+        }
+        None
     }
 
     /// A step with steps inside has failed because of them.
@@ -455,7 +570,7 @@ impl State {
             };
         }
         if scope.unwind.remaining == 0 && !scope.has_in_flight() {
-            return self.unwound(graph, ix);
+            return self.unwound(root, ix, now);
         }
         if scope.is_stuck() {
             let parking = scope.stuck_unwinding(graph);
@@ -483,11 +598,13 @@ impl State {
             .nodes
             .iter()
             .find_map(|node| node.undo_failure.as_deref());
-        let mode = inner.map_or(FailureMode::StepState, |failure| failure.mode.clone());
-        let node = self.node(step);
-        let failure = Failure::new(mode, parking.message.clone())
-            .retryable(false)
-            .at(&*self.table.name(step), node.round, node.undo_attempts);
+        // Whoever reads of it has to look for the step whose undo it was.
+        let failure = inner.cloned().unwrap_or_else(|| {
+            let node = self.node(step);
+            Failure::new(FailureMode::StepState, parking.message.clone())
+                .retryable(false)
+                .at(&*self.table.name(step), node.round, node.undo_attempts)
+        });
         Event::UndoFailed {
             step,
             failure: Box::new(failure),
@@ -498,13 +615,20 @@ impl State {
     }
 
     /// All that was to be undone is undone.
-    fn unwound(&self, graph: &Graph, ix: ScopeIx) -> Next {
+    fn unwound(&self, root: &Graph, ix: ScopeIx, now: Timestamp) -> Next {
+        let graph = self.graph_of(root, ix);
         let scope = self.scope(ix);
         if let Some(step) = self.inside_of(ix) {
             return match scope.unwind.then {
+                // What was to undo it has failed and undone itself.
+                Direction::Compensated if scope.undoes => {
+                    Next::Append(self.undo_undone(root, step, ix, now))
+                }
                 Direction::Compensated if self.is_undone_from_outside(ix) => {
                     Next::Append(Event::Undone { step, took_us: 0 })
                 }
+                // Nothing is left for the undo of the step, which is still to come.
+                Direction::Compensated if self.is_to_be_undone(ix) => Next::Wait(None),
                 Direction::Compensated => Next::Append(self.undone_by_itself(graph, step, ix)),
                 // The whole run stops. Going forward is part of the last undo's event, and never seen here.
                 Direction::Stopped | Direction::Forward { .. } | Direction::Without => {
@@ -528,6 +652,23 @@ impl State {
         }
     }
 
+    /// What was to undo a step has failed, and its policy had it undone: it is tried again like any undo.
+    fn undo_undone(
+        &self,
+        root: &Graph,
+        step: StepIx,
+        ix: ScopeIx,
+        now: Timestamp,
+    ) -> Event<StepIx> {
+        let failed = match self.undone_by_itself(self.graph_of(root, ix), step, ix) {
+            Event::StepFailed { failure, .. } => *failure,
+            event => return event,
+        };
+        // Undoing again is always safe (rule U3).
+        let failed = AttemptResult::Failed(failed.retryable(true));
+        self.undo_ended(root, step, failed, Duration::ZERO, now)
+    }
+
     /// A sub-saga has undone itself: it is one failed step of the saga around it, with the mode of what
     /// failed in it (rule N1).
     fn undone_by_itself(&self, graph: &Graph, step: StepIx, ix: ScopeIx) -> Event<StepIx> {
@@ -547,10 +688,14 @@ impl State {
             )
             .causes(failure.causes.clone())
             .retryable(failure.retryable),
-            None => Failure::new(
-                FailureMode::StepLogic,
-                format!("`{}` was undone", graph.saga),
-            ),
+            None => {
+                let asked = decision.and_then(|decision| decision.why.first());
+                let mode = asked.map_or(FailureMode::StepLogic, |why| why.saw.mode.clone());
+                Failure::new(
+                    mode,
+                    format!("the time of `{}` was up, and it was undone", graph.saga),
+                )
+            }
         };
         self.composite_failed(step, failure.effect(FailedEffect::NotDone))
     }
@@ -561,6 +706,8 @@ enum Next {
     Start(NodeIx),
     Undo(NodeIx),
     Probe(NodeIx),
+    /// The same for a step further inside, by its number in the run.
+    ProbeInside(StepIx),
     Take(NodeIx),
     Expire(NodeIx),
     Append(Event<StepIx>),
@@ -580,6 +727,9 @@ impl Scope {
             .steps()
             .filter(|&step| self.seen(step).undo == UndoStatus::Failed)
             .map(|step| match &self.seen(step).undo_failure {
+                Some(failure) if !failure.step.is_empty() => {
+                    format!("`{}` ({})", failure.step, failure.message)
+                }
                 Some(failure) => format!("{} ({})", named(step), failure.message),
                 None => named(step),
             })

@@ -6,7 +6,7 @@ use crate::ids::Timestamp;
 use crate::journal::Event;
 use crate::machine::scope::{EffectNow, Phase, Scope, ScopeIx, Status, UndoStatus};
 use crate::machine::state::State;
-use crate::saga::{Gathering, Graph, NodeIx};
+use crate::saga::{Gathering, Graph, NodeIx, UNDO};
 use crate::step::{StepIx, Value};
 
 impl Scope {
@@ -45,7 +45,7 @@ impl Scope {
             self.to_probe.pop_front();
         }
         while let Some(&step) = self.answered.front()
-            && !matches!(self.seen(step).status, Status::Awaiting { .. })
+            && !self.is_awaiting(step)
         {
             self.answered.pop_front();
         }
@@ -85,12 +85,15 @@ impl State {
     pub(crate) fn effect_key(&self, graph: &Graph, step: StepIx) -> Arc<str> {
         let node = self.node(step);
         node.key.clone().unwrap_or_else(|| {
-            let uid = &self.header.uid;
-            Arc::from(format!(
-                "{uid}/{}/{}",
-                self.escaped(graph, step),
-                node.round
-            ))
+            // Made for each step of each run, and without the machinery of `format!`.
+            let mut key = String::with_capacity(64);
+            key.push_str(&self.header.uid);
+            key.push('/');
+            let (scope, step) = self.whereabouts(step);
+            self.push_escaped(graph, scope, step, &mut key);
+            key.push('/');
+            push_number(node.round, &mut key);
+            Arc::from(key)
         })
     }
 
@@ -144,7 +147,7 @@ impl State {
         let key = node
             .undo_key
             .clone()
-            .unwrap_or_else(|| Arc::from(format!("{}/undo", self.effect_key(graph, step))));
+            .unwrap_or_else(|| Arc::from([&*self.effect_key(graph, step), "/undo"].concat()));
         Event::UndoStarted {
             step,
             round: node.round,
@@ -153,23 +156,27 @@ impl State {
         }
     }
 
-    /// A step's path as it stands in keys.
-    fn escaped(&self, root: &Graph, step: StepIx) -> String {
-        let place = self.place(root, step);
-        self.escaped_at(root, place.scope, place.step)
-    }
-
-    fn escaped_at(&self, root: &Graph, ix: ScopeIx, step: NodeIx) -> String {
+    /// Adds a step's path as it stands in keys.
+    fn push_escaped(&self, root: &Graph, ix: ScopeIx, step: NodeIx, key: &mut String) {
         let graph = self.graph_of(root, ix);
         let name = &graph.step(step).escaped;
-        match self.scope(ix).inside {
-            None => name.clone(),
-            Some((around, outer)) => {
-                let around = self.escaped_at(root, around, outer);
-                match graph.gathers {
-                    Gathering::Each { .. } => format!("{around}[{}]", step.0),
-                    _ => format!("{around}/{name}"),
-                }
+        let Some((around, outer)) = self.scope(ix).inside else {
+            key.push_str(name);
+            return;
+        };
+        self.push_escaped(root, around, outer, key);
+        if self.scope(ix).undoes {
+            key.push_str(UNDO);
+        }
+        match graph.gathers {
+            Gathering::Each { .. } => {
+                key.push('[');
+                push_number(step.0, key);
+                key.push(']');
+            }
+            Gathering::Saga | Gathering::Fallback | Gathering::Race => {
+                key.push('/');
+                key.push_str(name);
             }
         }
     }
@@ -219,4 +226,11 @@ impl State {
     pub fn is_withheld(&self, step: StepIx) -> bool {
         self.node(step).withheld
     }
+}
+
+fn push_number(number: u32, text: &mut String) {
+    if number >= 10 {
+        push_number(number / 10, text);
+    }
+    text.extend(char::from_digit(number % 10, 10));
 }

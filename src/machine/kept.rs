@@ -99,6 +99,9 @@ pub enum Happened {
     Decided {
         /// What made it necessary.
         cause: Cause,
+        /// The step inside which it was decided, where it was not about the whole saga.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        scope: Option<String>,
         /// What is done.
         strategy: RecoveryStrategy,
         /// Whether the run ends `Stopped` once doubts are settled.
@@ -400,6 +403,7 @@ impl State {
 fn decided(decision: &Decision<StepIx>, name: impl Fn(StepIx) -> String) -> Happened {
     Happened::Decided {
         cause: decision.cause.clone(),
+        scope: decision.scope.map(&name),
         strategy: decision.strategy,
         stop: decision.stop,
         failed: decision.failed.iter().map(|&step| name(step)).collect(),
@@ -430,7 +434,7 @@ mod tests {
 
     fn one_step() -> (Graph, State) {
         let outline = Outline {
-            gathers: Default::default(),
+            gathers: crate::OutlineForm::default(),
             saga: "s".to_owned(),
             version: 1,
             fingerprint: String::new(),
@@ -444,6 +448,7 @@ mod tests {
                 conditional: false,
                 inside: None,
                 waits: None,
+                undone_by: None,
             }],
         };
         let started = serde_json::json!({

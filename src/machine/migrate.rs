@@ -43,6 +43,9 @@ fn settle_as(graph: &mut Graph, moved: &Move<'_>) {
             settle_as(Arc::make_mut(inside), &moved);
         }
         let now = moved.new.step(now);
+        if let Form::Wait { .. } = now.form {
+            step.form = now.form.clone();
+        }
         step.atomic = now.atomic;
         step.at_most_once = now.at_most_once;
         step.undo_rule = now.undo_rule;
@@ -162,12 +165,15 @@ impl<'a> Move<'a> {
     }
 }
 
-/// Whether both are calls, or hold steps that are the same to each other.
+/// Whether both are calls, or waits of one kind, or hold steps that are the same to each other.
 fn is_of_one_form(one: &GraphStep, other: &GraphStep) -> bool {
-    match (one.inside(), other.inside()) {
-        (None, None) => true,
-        (Some(one), Some(other)) => discriminant(&one.gathers) == discriminant(&other.gathers),
-        (Some(_), None) | (None, Some(_)) => false,
+    match (&one.form, &other.form) {
+        (Form::Call, Form::Call) => true,
+        (Form::Inside(one), Form::Inside(other)) => {
+            discriminant(&one.gathers) == discriminant(&other.gathers)
+        }
+        (Form::Wait { signal, .. }, Form::Wait { signal: other, .. }) => signal == other,
+        (Form::Call | Form::Inside(_) | Form::Wait { .. }, _) => false,
     }
 }
 
@@ -451,14 +457,14 @@ impl State {
         new: &Graph,
         moves: &StepMoves,
     ) -> Vec<String> {
-        let moved = Move::of_sagas(old, new, moves);
+        let between = Move::of_sagas(old, new, moves);
         let mut used = self.retired.clone();
-        self.retire(ScopeIx::ROOT, old, Some((&moved, "")), &mut used);
+        self.retire(ScopeIx::ROOT, old, Some((&between, "")), &mut used);
         let mut against = Vec::new();
         let mut judged = Judged {
             state: self,
             scope: self.root(),
-            moved: &moved,
+            moved: &between,
             now_path: "",
             against: &mut against,
         };
@@ -517,7 +523,7 @@ impl State {
             numbers: Vec::new(),
             whither: HashMap::new(),
         };
-        carried.carry(ScopeIx::ROOT, &moved, None, Arc::from(""));
+        carried.carry(ScopeIx::ROOT, &moved, None, &Arc::from(""));
         let Carried {
             scopes,
             numbers,
@@ -549,12 +555,13 @@ impl State {
         self.decided_last = decided_last.unwrap_or(ScopeIx::ROOT);
         self.alarms.clear();
         self.stirred.clear();
+        self.signals.rename(&migrated.steps);
         for ix in (0..self.scopes.len()).map(scope_ix) {
             let inside = self.graph_of(new, ix);
             self.pass_retired_rounds(inside, ix);
             self.scopes[ix.at()].line_up(inside);
+            self.line_up_answers(ix);
         }
-        self.rename_signals(|name| migrated.steps.new_name(name));
         for ix in (0..self.scopes.len()).map(scope_ix).rev() {
             self.after(new, ix);
         }
@@ -596,6 +603,16 @@ impl State {
         }
     }
 
+    /// Steps that wait, and whose signals have come already.
+    fn line_up_answers(&mut self, ix: ScopeIx) {
+        let scope = self.scope(ix);
+        let waits = |step: &NodeIx| matches!(scope.seen(*step).status, Status::Awaiting { .. });
+        let answered = scope.steps().filter(waits);
+        let answered = answered.filter(|&step| self.signal_for(scope.number(step)).is_some());
+        let answered = answered.collect();
+        self.scopes[ix.at()].answered = answered;
+    }
+
     /// A round that has not begun comes after all in which another step had its path (rule K2).
     pub(super) fn pass_retired_rounds(&mut self, inside: &Graph, ix: ScopeIx) {
         if self.retired.is_empty() {
@@ -628,7 +645,7 @@ impl Carried {
         was: ScopeIx,
         moved: &Move<'_>,
         inside: Option<(ScopeIx, NodeIx)>,
-        path: Arc<str>,
+        path: &Arc<str>,
     ) -> Option<ScopeIx> {
         let mut old = self.left.get_mut(was.at())?.take()?;
         let ix = scope_ix(self.scopes.len());
@@ -638,7 +655,7 @@ impl Carried {
         } else {
             moved.new.steps.len()
         };
-        let mut scope = Scope::begin(moved.new, count, inside, Arc::clone(&path));
+        let mut scope = Scope::begin(moved.new, count, inside, Arc::clone(path));
         // What is ready is lined up once all is there.
         scope.ready.clear();
         scope.phase = old.phase;
@@ -682,8 +699,8 @@ impl Carried {
             let Some((child, inside)) = child.zip(moved.inside(step, now)) else {
                 continue;
             };
-            let path = Arc::from(moved.new.path(&path, now));
-            let child = self.carry(child, &inside, Some((ix, now)), path);
+            let path = Arc::from(moved.new.path(path, now));
+            let child = self.carry(child, &inside, Some((ix, now)), &path);
             let scope = &mut self.scopes[ix.at()];
             let at = now.at();
             let node = if at < scope.nodes.len() {
@@ -724,12 +741,12 @@ impl Scope {
                     self.done += 1;
                 }
                 Status::Absorbed => self.absorbed += 1,
-                Status::Awaiting { until } => {
+                Status::Undone if unmet > 0 => {}
+                Status::Running if holds_steps => self.open += 1,
+                Status::Awaiting { until } if unmet == 0 => {
                     self.awaiting += 1;
                     self.timers.extend(until.map(|until| (until, step)));
                 }
-                Status::Undone if unmet > 0 => {}
-                Status::Running if holds_steps => self.open += 1,
                 _ if unmet > 0 => node.status = Status::Waiting,
                 Status::Waiting | Status::Ready => {
                     node.status = Status::Ready;
@@ -738,7 +755,9 @@ impl Scope {
                 Status::Sleeping { until } if forward => {
                     self.timers.insert((until, step));
                 }
-                Status::Running | Status::Sleeping { .. } => self.set_idle(step, Status::Dropped),
+                Status::Running | Status::Sleeping { .. } | Status::Awaiting { .. } => {
+                    self.set_idle(step, Status::Dropped);
+                }
                 status @ (Status::Dropped | Status::Failed | Status::Stopped | Status::Undone) => {
                     self.set_idle(step, status);
                 }

@@ -29,7 +29,8 @@ impl State {
             .iter()
             .map(|&step| policy.decide(&self.situation_of(graph, ix, step, now)))
             .collect();
-        let time_is_up = self.time_is_up && ix == ScopeIx::ROOT;
+        let of_the_run = self.time_is_up && ix == ScopeIx::ROOT;
+        let time_is_up = of_the_run || self.is_late(graph, ix, now);
         if time_is_up {
             let mode = FailureMode::SystemTimeout;
             let mut saw = self.situation(graph, ix, String::new(), mode, now);
@@ -44,7 +45,7 @@ impl State {
         let goes_on = simply_goes_on(&why, strictest);
         let unavailable = self
             .unavailable(root, ix, strictest, AskedBy::Policy)
-            .or_else(|| self.used_up(graph, strictest))
+            .or_else(|| self.used_up(graph, ix, strictest, now))
             .filter(|_| !goes_on);
         let strategy = match unavailable {
             None => strictest,
@@ -79,6 +80,17 @@ impl State {
         let scope = self.scope(ix);
         let failed = scope.failures.iter().map(|&step| scope.number(step));
         failed.collect()
+    }
+
+    /// The scope that a decision is about: what undoes a step, while that is under way, else what is inside it.
+    pub(super) fn scope_of(&self, decision: &Decision<StepIx>) -> ScopeIx {
+        let Some(step) = decision.scope else {
+            return ScopeIx::ROOT;
+        };
+        let node = self.node(step);
+        let is_active = |ix: &ScopeIx| self.scope(*ix).phase != Phase::Ended;
+        let undoer = node.undoer.filter(is_active);
+        undoer.or(node.child).unwrap_or(ScopeIx::ROOT)
     }
 
     /// The step that a scope is the inside of; nothing for the saga itself.
@@ -123,7 +135,7 @@ impl State {
         saw.past_pivot = scope.is_past_pivot(graph);
         saw.recoveries = self.recoveries;
         saw.max_recoveries = graph.policy.recoveries();
-        saw.time_used_up = self.time_is_up;
+        saw.time_used_up = self.time_is_up || self.is_late(graph, ix, now);
         saw.elapsed = self.elapsed(now);
         saw
     }
@@ -141,7 +153,13 @@ impl State {
 
     /// Why no policy may choose this any more: recoveries are bounded whatever its rules say (rule D6),
     /// else one without a rule for it would retry for ever. An operator may.
-    fn used_up(&self, graph: &Graph, strategy: RecoveryStrategy) -> Option<String> {
+    fn used_up(
+        &self,
+        graph: &Graph,
+        ix: ScopeIx,
+        strategy: RecoveryStrategy,
+        now: Timestamp,
+    ) -> Option<String> {
         match strategy {
             RecoveryStrategy::RetryFailed
             | RecoveryStrategy::RetryFromCheckpoint
@@ -152,6 +170,12 @@ impl State {
         if self.time_is_up {
             return Some(format!(
                 "{strategy} is not available: the run's time is used up"
+            ));
+        }
+        if self.is_late(graph, ix, now) {
+            let saga = &graph.saga;
+            return Some(format!(
+                "{strategy} is not available: the time of `{saga}` is used up"
             ));
         }
         (self.recoveries >= most)
@@ -231,10 +255,7 @@ impl State {
         at: Timestamp,
     ) -> ScopeIx {
         self.leave_parking(at);
-        let ix = match decision.scope {
-            None => ScopeIx::ROOT,
-            Some(step) => self.node(step).child.unwrap_or(ScopeIx::ROOT),
-        };
+        let ix = self.scope_of(decision);
         let graph = self.graph_of(root, ix);
         if let Cause::Operator { .. } = decision.cause {
             // An operator's word resets the count of recoveries (rule D6).
@@ -263,6 +284,11 @@ impl State {
             return ix;
         }
         self.decided_last = ix;
+        let about_time = decision.why.iter().any(|why| why.saw.step.is_empty());
+        if about_time {
+            // It was said once; an operator may let it go on.
+            self.scopes[ix.at()].deadline = None;
+        }
         self.scopes[ix.at()].last_decision = Some(Box::new(decision.clone()));
         if decision.strategy == RecoveryStrategy::Manual {
             let message = self.manual_message(root, ix, decision);
@@ -276,20 +302,22 @@ impl State {
         if ix == ScopeIx::ROOT {
             self.time_is_up = false;
         }
-        let goes_on_everywhere = ix == ScopeIx::ROOT
-            && (decision.stop || decision.strategy == RecoveryStrategy::RetryFailed);
+        let goes_on_inside = decision.stop || decision.strategy == RecoveryStrategy::RetryFailed;
         self.scopes[ix.at()].follow(graph, decision);
-        if goes_on_everywhere {
-            self.follow_inside(root, decision);
+        if goes_on_inside {
+            self.follow_inside(root, ix, decision);
         }
-        self.stir_all();
+        self.stir_inside(ix);
         ix
     }
 
-    /// A decision to go on, or to stop, reaches all that is under way inside steps.
-    fn follow_inside(&mut self, root: &Graph, decision: &Decision<StepIx>) {
+    /// A decision to go on, or to stop, reaches all that is under way inside the steps of its scope.
+    fn follow_inside(&mut self, root: &Graph, from: ScopeIx, decision: &Decision<StepIx>) {
         for index in 1..self.scopes.len() {
             let ix = ScopeIx(u32::try_from(index).unwrap_or(u32::MAX));
+            if !self.around(ix).any(|(around, _)| around == from) {
+                continue;
+            }
             let graph = self.graph_of(root, ix);
             let told = self.has_told_its_failure(ix);
             let scope = &mut self.scopes[index];
@@ -307,7 +335,9 @@ impl State {
                 (Phase::Unwinding, _) if matches!(decision.cause, Cause::Operator { .. }) => {
                     scope.retry_undos(graph);
                 }
-                (Phase::Forward { .. } | Phase::Unwinding | Phase::Ended | Phase::Parked, _) => {}
+                // Attempts are granted anew wherever the run goes on (rule D6).
+                (Phase::Forward { .. }, _) => scope.grant_anew(),
+                (Phase::Unwinding | Phase::Ended | Phase::Parked, _) => {}
             }
             self.after(root, ix);
         }
@@ -320,7 +350,9 @@ impl State {
             .iter()
             .map(|&step| format!("`{}`", scope.name(graph, step)))
             .collect();
-        let failed = if failed.is_empty() {
+        let failed = if failed.is_empty() && ix != ScopeIx::ROOT {
+            format!("the time of `{}` is up", scope.path)
+        } else if failed.is_empty() {
             "the run's time is up".to_owned()
         } else {
             what_happened(&failed, &decision.why, ", ")
@@ -387,14 +419,16 @@ impl Scope {
     pub(super) fn retry_failed(&mut self, graph: &Graph, hold: Option<Timestamp>) {
         self.failures.clear();
         self.grant_anew();
-        // Items that were to be done without are tried again, too: they failed together with the others.
-        if let Gathering::Each { .. } = graph.gathers {
+        // Items that were to be done without, and those who lost a race that nobody won, are tried again, too:
+        // they failed together with the others.
+        if let Gathering::Each { .. } | Gathering::Race = graph.gathers {
             for step in self.steps() {
                 if self.seen(step).status == Status::Absorbed {
                     self.absorbed -= 1;
                     self.set_idle(step, Status::Failed);
                 }
             }
+            self.idle.sort_unstable();
         }
         let region = |scope: &Scope, step: NodeIx| {
             let always = graph.step(step).undo_rule == UndoRule::Always;

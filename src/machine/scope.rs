@@ -31,6 +31,8 @@ impl ScopeIx {
 pub(crate) struct Scope {
     /// The step that this scope is the inside of; nothing for the saga itself.
     pub(crate) inside: Option<(ScopeIx, NodeIx)>,
+    /// Whether it undoes that step, instead of being what it does.
+    pub(crate) undoes: bool,
     /// The path of that step; empty for the saga itself.
     pub(crate) path: Arc<str>,
     /// The numbers of its steps in the run; empty for the saga itself, whose steps have the same number in both.
@@ -41,6 +43,8 @@ pub(crate) struct Scope {
     pub(crate) phase: Phase,
     /// The round of the step that it is the inside of: in another one it begins again.
     pub(super) round: u32,
+    /// When its time is up, where it is a saga inside another that has a limit of its own (rule N2).
+    pub(super) deadline: Option<Timestamp>,
     /// Steps that are done.
     pub(crate) done: u32,
     /// Steps that are done because their condition spared them.
@@ -72,6 +76,8 @@ pub(crate) struct Scope {
     pub(super) park_wanted: Option<Parking>,
     pub(crate) last_decision: Option<Box<Decision<StepIx>>>,
     pub(super) unwind: Unwind,
+    /// Steps with steps inside that were settled without an undo: what is inside them is over.
+    pub(super) left_inside: Vec<NodeIx>,
     pub(super) completions: u64,
     /// What was told to the scopes around it: calls under way in it and below, and scopes that have to
     /// settle something first.
@@ -91,6 +97,8 @@ pub(super) struct Told {
     pub(super) calls: u32,
     /// Scopes that have something to decide or to undo before anything around them is decided.
     pub(super) unsettled: u32,
+    /// Steps that wait for a signal or a time.
+    pub(super) awaiting: u32,
 }
 
 /// What a scope is doing.
@@ -167,12 +175,16 @@ pub(crate) struct NodeState {
     pub(super) unmet: u32,
     /// The scope of the steps inside it, once it has begun.
     pub(crate) child: Option<ScopeIx>,
+    /// The scope of what undoes it as a whole, once that has begun.
+    pub(crate) undoer: Option<ScopeIx>,
     /// Whether what happened inside it can't be taken back any more.
     pub(super) beyond: EffectNow,
     /// Whether it waited, and its time was up.
     pub(super) expired: bool,
     /// Whether its condition spared it: done, without having been called.
     pub(crate) passed_over: bool,
+    /// Whether it was let start: its condition, if it has one, holds for what feeds it now (rule K3).
+    pub(crate) let_start: bool,
     pub(crate) round: u32,
     /// Calls of `execute`, over the run's life.
     pub(crate) attempts: u32,
@@ -271,12 +283,14 @@ impl Scope {
             .collect();
         let mut scope = Scope {
             inside,
+            undoes: false,
             path,
             numbers: Vec::new(),
             nodes,
             spare: Vec::new(),
             phase: Phase::Forward { hold: None },
             round: 1,
+            deadline: None,
             done: 0,
             passed_over: 0,
             absorbed: 0,
@@ -300,6 +314,7 @@ impl Scope {
                 ready: VecDeque::new(),
                 latest: BinaryHeap::new(),
             },
+            left_inside: Vec::new(),
             completions: 0,
             told: Told::default(),
             below: Told::default(),
@@ -426,15 +441,23 @@ impl Scope {
 
     /// Whether no more steps may begin, of those that are bounded.
     pub(super) fn is_full(&self, graph: &Graph) -> bool {
-        let Gathering::Each {
-            parallel: Some(most),
-            ..
-        } = graph.gathers
-        else {
-            return false;
-        };
-        let sleeping = u32::try_from(self.undo_timers().count()).unwrap_or(u32::MAX);
-        self.in_flight + self.open + self.awaiting + sleeping >= most
+        graph.most_at_once().is_some_and(|most| {
+            let sleeping = u32::try_from(self.undo_timers().count()).unwrap_or(u32::MAX);
+            self.in_flight + self.open + self.awaiting + sleeping >= most
+        })
+    }
+
+    /// The same of undos. One that waits for its next attempt is under way.
+    pub(super) fn is_full_of_undos(&self, graph: &Graph) -> bool {
+        graph.most_at_once().is_some_and(|most| {
+            let sleeping = u32::try_from(self.undo_timers().count()).unwrap_or(u32::MAX);
+            self.unwind.running + self.probes + sleeping >= most
+        })
+    }
+
+    /// Whether it has undone the step that it belongs to.
+    pub(crate) fn has_undone(&self) -> bool {
+        self.undoes && self.phase == Phase::Ended
     }
 
     /// Whether it is being undone and nothing more can be done about it.
@@ -481,9 +504,11 @@ impl NodeState {
             effect: EffectNow::NotDone,
             unmet,
             child: None,
+            undoer: None,
             beyond: EffectNow::NotDone,
             expired: false,
             passed_over: false,
+            let_start: false,
             round: 1,
             attempts: 0,
             round_attempts: 0,

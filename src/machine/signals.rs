@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use crate::ids::Timestamp;
-use crate::journal::Event;
+use crate::journal::{Event, StepMoves};
 use crate::machine::command::{Asked, Refused};
 use crate::machine::kept::CallEnded;
 use crate::machine::scope::{Phase, Scope, ScopeIx, Status};
@@ -26,13 +26,13 @@ pub enum SignalTold {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Signals {
     all: Vec<Signal>,
+    tokens: HashMap<Arc<str>, usize>,
     /// Those that no wait has taken yet, by name.
     queues: HashMap<Arc<str>, VecDeque<usize>>,
 }
 
 #[derive(Clone, Debug)]
 struct Signal {
-    token: Option<Arc<str>>,
     name: Arc<str>,
     /// What the sender sent, before the wait made something of it.
     sent: Value,
@@ -42,8 +42,7 @@ struct Signal {
 
 impl Signals {
     fn with_token(&self, token: &str) -> Option<&Signal> {
-        let mut all = self.all.iter();
-        all.find(|signal| signal.token.as_deref() == Some(token))
+        self.all.get(*self.tokens.get(token)?)
     }
 
     pub(super) fn knows(&self, token: &str) -> bool {
@@ -52,6 +51,14 @@ impl Signals {
 
     fn next(&self, name: &str) -> Option<&Signal> {
         self.all.get(*self.queues.get(name)?.front()?)
+    }
+
+    /// What no wait has taken yet is for the steps under their new names. Who sent what is kept as it was said.
+    pub(super) fn rename(&mut self, moves: &StepMoves) {
+        let queues = std::mem::take(&mut self.queues).into_iter();
+        self.queues = queues
+            .filter_map(|(name, queue)| Some((Arc::from(moves.new_name(&name)?), queue)))
+            .collect();
     }
 
     fn take(&mut self, name: &str) {
@@ -87,7 +94,7 @@ impl State {
             return Err(Refused::BadSignal { name, why });
         }
         let step = self.step_named(graph, name);
-        let late = step.is_some_and(|step| self.is_late(step, asked.at));
+        let late = step.is_some_and(|step| self.comes_late(step, asked.at));
         let (by, reason) = (asked.by.to_owned(), asked.reason.to_owned());
         Ok(Event::Signalled {
             name: Arc::from(name),
@@ -142,8 +149,9 @@ impl State {
         late: bool,
     ) -> ScopeIx {
         let place = self.signals.all.len();
+        let token = token.map(|token| (Arc::clone(token), place));
+        self.signals.tokens.extend(token);
         self.signals.all.push(Signal {
-            token: token.cloned(),
             name: Arc::clone(name),
             sent: sent.clone(),
             kept: kept.clone(),
@@ -185,6 +193,7 @@ impl State {
         let node = scope.node(step);
         node.round = round;
         node.status = Status::Awaiting { until };
+        node.let_start = true;
         node.withheld = false;
         node.attempts += 1;
         node.round_attempts += 1;
@@ -224,22 +233,11 @@ impl State {
 
     /// Whether some step waits for a signal or a time.
     pub(crate) fn is_awaiting(&self) -> bool {
-        self.scopes.iter().any(|scope| scope.awaiting > 0)
-    }
-
-    /// The next waiting step of a scope that has got its signal.
-    pub(super) fn next_answered(&self, ix: ScopeIx) -> Option<NodeIx> {
-        let scope = self.scope(ix);
-        let mut answered = scope.answered.iter().copied();
-        // An entry may be of an earlier round, whose signal was taken.
-        answered.find(|&step| {
-            let waits = matches!(scope.seen(step).status, Status::Awaiting { .. });
-            waits && self.signal_for(scope.number(step)).is_some()
-        })
+        self.root().awaiting + self.root().below.awaiting > 0
     }
 
     /// Whether a signal that was accepted at this instant comes after the wait of its name.
-    fn is_late(&self, step: StepIx, at: Timestamp) -> bool {
+    fn comes_late(&self, step: StepIx, at: Timestamp) -> bool {
         let (ix, step) = self.whereabouts(step);
         let scope = self.scope(ix);
         let node = scope.seen(step);
@@ -264,20 +262,16 @@ impl State {
             (begun && item >= items).then(|| format!("`{path}` has {items} items, from 0"))
         })
     }
+}
 
-    /// What a migration to another definition means for signals that wait: they wait under the new names.
-    pub(super) fn rename_signals(&mut self, now: impl Fn(&str) -> Option<String>) {
-        let queues = std::mem::take(&mut self.signals.queues).into_iter();
-        let named = queues.filter_map(|(name, queue)| Some((Arc::from(now(&name)?), queue)));
-        self.signals.queues = named.collect();
-        for index in 0..self.scopes.len() {
-            let ix = ScopeIx(u32::try_from(index).unwrap_or(u32::MAX));
-            let answered: VecDeque<NodeIx> = self.scopes[index]
-                .steps()
-                .filter(|&step| self.signal_for(self.scope(ix).number(step)).is_some())
-                .collect();
-            self.scopes[index].answered = answered;
-        }
+impl State {
+    /// The next waiting step of a scope that has got its signal. One that waits anew may still be queued from
+    /// the time before.
+    pub(super) fn next_answered(&self, ix: ScopeIx) -> Option<NodeIx> {
+        let scope = self.scope(ix);
+        let mut answered = scope.answered.iter().copied();
+        answered
+            .find(|&step| scope.is_awaiting(step) && self.signal_for(scope.number(step)).is_some())
     }
 }
 
@@ -303,5 +297,9 @@ impl Scope {
             self.awaiting -= 1;
             self.node(step).status = Status::Dropped;
         }
+    }
+
+    pub(super) fn is_awaiting(&self, step: NodeIx) -> bool {
+        matches!(self.seen(step).status, Status::Awaiting { .. })
     }
 }

@@ -10,7 +10,7 @@ use crate::journal::{CancelTold, Decision, End, Parking, RunStarted, Standing};
 use crate::machine::kept::Moment;
 use crate::machine::scope::{EffectNow, NodeState, Phase, Scope, ScopeIx};
 use crate::machine::signals::Signals;
-use crate::saga::{Feed, Gathering, Graph, NodeIx};
+use crate::saga::{Feed, Gathering, Graph, NodeIx, UNDO, undo_path};
 use crate::step::{StepIx, StepTable, Value};
 
 /// The state of one run.
@@ -180,34 +180,92 @@ impl State {
     pub(crate) fn graph_of<'a>(&self, root: &'a Graph, scope: ScopeIx) -> &'a Graph {
         match self.scope(scope).inside {
             None => root,
-            Some((around, step)) => {
-                let around = self.graph_of(root, around);
-                around.step(step).inside().unwrap_or(around)
-            }
+            Some((around, step)) => self.graph_inside(root, scope, around, step),
         }
+    }
+
+    /// Apart from the above, so that a flat saga pays for no call.
+    fn graph_inside<'a>(
+        &self,
+        root: &'a Graph,
+        scope: ScopeIx,
+        around: ScopeIx,
+        step: NodeIx,
+    ) -> &'a Graph {
+        let around = self.graph_of(root, around);
+        let step = around.step(step);
+        let own = if self.scope(scope).undoes {
+            step.undone_by()
+        } else {
+            step.inside()
+        };
+        own.unwrap_or(around)
     }
 
     /// The step with this path, if the run has it by now.
     pub(crate) fn step_named(&self, root: &Graph, path: &str) -> Option<StepIx> {
         let mut ix = ScopeIx::ROOT;
         let mut found = None;
+        let mut undo = false;
         for part in path.split('/') {
             if let Some(step) = found {
-                ix = self.scope(ix).seen(step).child?;
+                let node = self.scope(ix).seen(step);
+                ix = if undo { node.undoer? } else { node.child? };
             }
+            let (part, undoes) = match part.strip_suffix(UNDO) {
+                Some(part) => (part, true),
+                None => (part, false),
+            };
+            undo = undoes;
             let (name, item) = match part.strip_suffix(']').and_then(|part| part.split_once('[')) {
                 Some((name, item)) => (name, Some(item.parse::<u32>().ok()?)),
                 None => (part, None),
             };
+            let of_items = |ix| matches!(self.graph_of(root, ix).gathers, Gathering::Each { .. });
+            // Items have no names.
+            (!of_items(ix)).then_some(())?;
             let mut step = self.graph_of(root, ix).step_named(name)?;
             if let Some(item) = item {
                 ix = self.scope(ix).seen(step).child?;
+                of_items(ix).then_some(())?;
                 step = NodeIx(item);
             }
             (step.at() < self.scope(ix).nodes.len()).then_some(())?;
             found = Some(step);
         }
-        found.map(|step| self.scope(ix).number(step))
+        found
+            .filter(|_| !undo)
+            .map(|step| self.scope(ix).number(step))
+    }
+
+    /// What undoes a step as a whole begins, begins again, or goes on.
+    pub(super) fn open_undo(&mut self, root: &Graph, place: Place<'_>, undo: &Graph) {
+        let node = self.scope(place.scope).seen(place.step);
+        let (undoer, round) = (node.undoer, node.round);
+        let ix = match undoer {
+            None => {
+                let ix = ScopeIx(u32::try_from(self.scopes.len()).unwrap_or(u32::MAX));
+                let around = self.scope(place.scope);
+                let path = Arc::from(undo_path(&place.graph.path(&around.path, place.step)));
+                let around = Some((place.scope, place.step));
+                let mut scope = Scope::begin(undo, undo.steps.len(), around, path);
+                scope.undoes = true;
+                self.scopes.push(scope);
+                self.scopes[place.scope.at()].nodes[place.step.at()].undoer = Some(ix);
+                ix
+            }
+            Some(ix) if self.scope(ix).round == round && self.scope(ix).phase != Phase::Ended => {
+                self.scopes[ix.at()].retry_failed(undo, None);
+                ix
+            }
+            Some(ix) => {
+                self.scopes[ix.at()].begin_again(undo, undo.steps.len());
+                ix
+            }
+        };
+        self.scopes[ix.at()].round = round;
+        self.number(undo, ix);
+        self.after(root, ix);
     }
 
     /// The steps inside a step begin, begin again, or go on.
@@ -217,6 +275,7 @@ impl State {
         place: Place<'_>,
         inside: &Graph,
         items: Option<u32>,
+        at: Timestamp,
     ) {
         let steps = match (inside.gathers, items) {
             (Gathering::Each { .. }, Some(items)) => items as usize,
@@ -246,6 +305,7 @@ impl State {
             }
         };
         self.scopes[ix.at()].round = round;
+        self.scopes[ix.at()].deadline = inside.deadline.map(|limit| at.after(limit));
         self.number(inside, ix);
         self.pass_retired_rounds(inside, ix);
         self.after(root, ix);
@@ -283,16 +343,29 @@ impl State {
                 .get(step.at())
                 .map_or(0, |place| *place as usize),
         };
-        match self.scope(ix).inside {
-            None => place,
-            Some((around, outer)) => self.definition_place(root, around, outer) + 1 + place,
-        }
+        let Some((around, outer)) = self.scope(ix).inside else {
+            return place;
+        };
+        let before = if self.scope(ix).undoes {
+            let inside = self.graph_of(root, around).step(outer).inside();
+            inside.map_or(0, |inside| inside.size() as usize)
+        } else {
+            0
+        };
+        self.definition_place(root, around, outer) + 1 + before + place
     }
 
     /// One step's part of the state.
     pub(crate) fn node(&self, step: StepIx) -> &NodeState {
         let (scope, step) = self.whereabouts(step);
         self.scope(scope).seen(step)
+    }
+
+    /// The step that this one is inside of.
+    pub(crate) fn step_around(&self, step: StepIx) -> Option<StepIx> {
+        let (scope, _) = self.whereabouts(step);
+        let (around, outer) = self.scope(scope).inside?;
+        Some(self.scope(around).number(outer))
     }
 
     /// The scopes around this one, from the inside out; itself not among them.
@@ -364,9 +437,12 @@ impl State {
             Phase::Ended => true,
             Phase::Draining | Phase::Unwinding | Phase::Parked => false,
         };
+        if self.has_in_flight() || !self.is_awaiting() {
+            return None;
+        }
         let mut all =
             (0..self.scopes.len()).map(|ix| ScopeIx(u32::try_from(ix).unwrap_or(u32::MAX)));
-        if self.has_in_flight() || !self.is_awaiting() || !all.all(rests) {
+        if !all.all(rests) {
             return None;
         }
         let timers = self.scopes.iter().filter_map(|scope| scope.timers.first());

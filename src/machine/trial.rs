@@ -4,7 +4,6 @@ use std::fmt;
 
 use crate::ids::Timestamp;
 use crate::journal::{Cause, Decision, Event, Journal};
-use crate::machine::scope::ScopeIx;
 use crate::machine::{ReplayError, State};
 use crate::policy::{Explanation, PolicySet, RecoveryStrategy};
 use crate::saga::{Graph, Outline};
@@ -153,10 +152,7 @@ impl Trial {
             Some(elapsed) => state.started_at.after(elapsed + state.stood),
             None => at,
         };
-        let ix = match decision.scope {
-            None => ScopeIx::ROOT,
-            Some(step) => state.node(step).child.unwrap_or(ScopeIx::ROOT),
-        };
+        let ix = state.scope_of(decision);
         let would = state.ask_policy(graph, ix, asked_at);
         let names = decision.failed.iter().map(|&step| state.table.name(step));
         self.decisions.push(Tried {

@@ -25,6 +25,7 @@ impl NodeState {
         self.key = None;
         self.undo_key = None;
         self.mapped.clear();
+        self.let_start = false;
         self.edited = None;
         self.skipped = false;
         self.output = None;
@@ -136,6 +137,9 @@ impl Scope {
                 node.effect = EffectNow::NotDone;
                 node.assumed_absent = true;
             }
+            if self.seen(step).child.is_some() {
+                self.left_inside.push(step);
+            }
             self.settled(graph, step, &mut free);
         }
     }
@@ -196,7 +200,8 @@ impl Scope {
                 .filter(|_| !busy)
                 .map(|(_, step)| *step);
         }
-        self.unwind.ready.front().copied()
+        let next = self.unwind.ready.front().copied();
+        next.filter(|_| !self.is_full_of_undos(graph))
     }
 
     /// The coordinator has taken the step out of the queue, to undo or to probe it.
@@ -220,6 +225,10 @@ impl Scope {
     pub(super) fn undo_started(&mut self, step: NodeIx, inside: bool, at: Timestamp) {
         self.undo_taken(step);
         let node = self.node(step);
+        if inside {
+            // What was under way in it is over.
+            node.call_ends(CallEnded::Interrupted, 0, at);
+        }
         node.undo = UndoStatus::Running;
         node.undo_begun = true;
         node.undo_attempts += 1;
@@ -493,6 +502,19 @@ impl Scope {
         self.go_forward(graph, None);
     }
 
+    /// The step's effect was undone by something else.
+    pub(super) fn is_undone(&mut self, step: NodeIx) {
+        if self.seen(step).effect == EffectNow::NotDone {
+            return;
+        }
+        self.leaves(step);
+        let node = self.node(step);
+        node.status = Status::Undone;
+        node.effect = EffectNow::NotDone;
+        node.beyond = EffectNow::NotDone;
+        node.next_round();
+    }
+
     /// The step is not any more what it was, as far as it was counted.
     fn leaves(&mut self, step: NodeIx) {
         match self.seen(step).status {
@@ -516,8 +538,10 @@ impl Scope {
         }
         let node = self.node(step);
         node.in_region = false;
-        // What feeds it may have been undone: a `map` is asked again, and it is not underway any more.
+        // What feeds it may have been undone: a `map` is asked again, its condition, too, and it is not
+        // underway any more.
         node.mapped.clear();
+        node.let_start = false;
         node.progress = None;
         // A skip holds until the run begins anew.
         node.skipped = false;
@@ -548,7 +572,7 @@ impl State {
             Direction::Forward { .. } if cancelled && !scope.is_pivot_done(graph) => {}
             Direction::Forward { hold } => {
                 scope.begin_region_anew(graph, hold);
-                self.stir_all();
+                self.stir_inside(ix);
             }
             Direction::Without => scope.go_on_without(graph),
             Direction::Compensated | Direction::Stopped => {}

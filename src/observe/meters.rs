@@ -104,7 +104,7 @@ impl Meters {
             steps: graph
                 .all_steps()
                 .iter()
-                .map(|(path, _)| StepMeters::new(saga, path))
+                .map(|(path, step)| step.is_called().then(|| StepMeters::new(saga, path)))
                 .collect(),
         }))
     }
@@ -219,7 +219,8 @@ impl StepMeters {
 
 struct Definition {
     saga: Arc<SagaMeters>,
-    steps: Vec<StepMeters>,
+    /// Nothing for those that call nothing, but have steps inside, or wait.
+    steps: Vec<Option<StepMeters>>,
 }
 
 /// The handles of one definition.
@@ -311,6 +312,8 @@ impl RunCounts {
                 };
                 compensated(step, end, took_us)
             }
+            // What is decided inside a step is that step's affair.
+            Event::Decided(decision) if decision.scope.is_some() => return,
             Event::Decided(decision) => Noted::Decided {
                 strategy: decision.strategy,
                 cause: match decision.cause {
@@ -344,7 +347,7 @@ impl RunCounts {
                     took_us,
                     retried,
                 } => {
-                    let Some(step) = steps.get(step) else {
+                    let Some(Some(step)) = steps.get(step) else {
                         continue;
                     };
                     step.execute[outcome].increment(1);
@@ -354,7 +357,7 @@ impl RunCounts {
                     }
                 }
                 Noted::Compensated { step, end, took_us } => {
-                    let Some(step) = steps.get(step) else {
+                    let Some(Some(step)) = steps.get(step) else {
                         continue;
                     };
                     let outcome = usize::from(end != UndoEnd::Done);

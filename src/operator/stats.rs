@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::journal::{Event, Journal, Standing};
 use crate::operator::Operator;
-use crate::step::StepIx;
+use crate::step::{StepIx, items_as_one};
 use crate::store::{Counts, LoadError, RunEntry, RunFilter, StoreError};
 
 /// So many runs are read in one go.
@@ -37,7 +37,7 @@ pub struct JournalStats {
     pub recoveries: u64,
     /// From start to end, of the runs that have ended.
     pub runs_took: Durations,
-    /// Each step, by saga and name.
+    /// Each step, by saga and path, in which all items of a fan-out are one: `reserve[]`.
     pub steps: BTreeMap<(String, String), StepStats>,
 }
 
@@ -203,7 +203,10 @@ impl JournalStats {
         if let Some(ended_at) = entry.ended_at {
             self.runs_took.add(ended_at.since(entry.started_at));
         }
-        let name = |step: &StepIx| (entry.saga.clone(), journal.steps.name(*step).to_string());
+        let name = |step: &StepIx| {
+            let path = items_as_one(&journal.steps.name(*step)).into_owned();
+            (entry.saga.clone(), path)
+        };
         for event in journal.records.iter().flat_map(|record| &record.events) {
             match event {
                 Event::StepStarted { step, attempt, .. } => {

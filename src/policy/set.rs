@@ -166,20 +166,31 @@ impl PolicySet {
     }
 
     /// Names of steps, without a `*`, that none of these steps has. A pattern may match none: a set may
-    /// serve several sagas.
-    pub(crate) fn unknown_steps(&self, known: &dyn Fn(&str) -> bool) -> Vec<String> {
+    /// serve several sagas. The rules of a policy see the steps of its own saga only.
+    pub(crate) fn unknown_steps(
+        &self,
+        own: &dyn Fn(&str) -> bool,
+        known: &dyn Fn(&str) -> bool,
+    ) -> Vec<String> {
         let mut unknown = Vec::new();
         let rules = self.recovery.iter().flat_map(RecoveryPolicy::rules);
         for rule in rules {
             for condition in rule.conditions() {
                 if let Condition::Step(pattern) = condition
                     && is_exact(pattern)
-                    && !known(pattern)
+                    && !own(pattern)
                 {
                     let rule = rule.name();
-                    unknown.push(format!(
-                        "rule `{rule}`: the saga has no step `{pattern}`, so that it never matches"
-                    ));
+                    unknown.push(if known(pattern) {
+                        format!(
+                            "rule `{rule}`: `{pattern}` is inside another step, so that it never matches: \
+                             a policy sees the steps of its own saga"
+                        )
+                    } else {
+                        format!(
+                            "rule `{rule}`: the saga has no step `{pattern}`, so that it never matches"
+                        )
+                    });
                 }
             }
         }

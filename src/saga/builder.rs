@@ -86,8 +86,9 @@ pub(crate) struct StepBodies {
     /// What it waits for, where it calls nothing.
     pub(crate) wait: Option<Arc<dyn WaitBody>>,
     pub(crate) condition: Option<Wired>,
+    pub(crate) undone_by: Option<UndoneBy>,
     /// Makes the output of what is inside one that may not be there.
-    pub(crate) maybe: Option<fn(&Value) -> Result<Value, PayloadError>>,
+    pub(crate) maybe: Option<Maybe>,
 }
 
 impl Definition {
@@ -99,6 +100,17 @@ impl Definition {
         }
     }
 }
+
+/// The saga that undoes a step as a whole.
+#[derive(Clone)]
+pub(crate) struct UndoneBy {
+    pub(crate) definition: Arc<Definition>,
+    /// Makes its input of the step's input and output.
+    pub(crate) input: fn(&Value, &Value) -> Result<Value, PayloadError>,
+}
+
+/// Makes of an output that is there one that may not be.
+pub(crate) type Maybe = fn(&Value) -> Result<Value, PayloadError>;
 
 /// A wiring and what reads it.
 pub(crate) struct Wired {
@@ -190,6 +202,7 @@ impl Draft {
                 input,
                 inside: spec.inside,
                 condition: spec.condition,
+                undone_by: spec.undone_by,
                 maybe: spec.maybe,
             },
         }
@@ -219,6 +232,11 @@ impl Draft {
             name: self.name.as_str().into(),
             form,
             conditional: self.bodies.condition.is_some(),
+            undone_by: self
+                .bodies
+                .undone_by
+                .as_ref()
+                .map(|undo| Arc::clone(&undo.definition.graph)),
             escaped: escape(&self.name),
             kind: self.kind,
             dependencies,
@@ -396,6 +414,9 @@ impl<I: Payload> SagaBuilder<I> {
 
     /// How long the forward part of a run may take; no limit by default. It stands still while the run
     /// is parked, never touches compensation, and past the pivot it is only reported (rule I4).
+    ///
+    /// As a step of another saga it has so long from its start, if the run's own deadline does not come
+    /// first: then its policy is asked, as about any failure. Past its pivot its time does not count.
     #[must_use]
     pub fn deadline(mut self, limit: Duration) -> Self {
         self.deadline = Some(limit);
@@ -550,6 +571,7 @@ impl<I: Payload> SagaBuilder<I> {
             undo_order: self.undo_order,
             on_stop: self.on_stop,
             policy: self.policy,
+            deadline: self.deadline,
             gathers: Gathering::Saga,
         };
         let bodies = self.drafts.into_iter().map(|draft| draft.bodies).collect();
@@ -698,6 +720,12 @@ impl Draft {
             meaningless("within", "no signal can come within 0 s", true);
         }
         let Some(inside) = &self.bodies.inside else {
+            let undone = self.bodies.undone_by.is_some();
+            meaningless(
+                "compensate_with",
+                "only a sub-saga is undone by one",
+                undone,
+            );
             return;
         };
         let why = "it is not called itself: say it of the steps inside";
@@ -713,6 +741,9 @@ impl Draft {
         meaningless("at_most_once", why, settings.at_most_once);
         meaningless("max_in_flight", why, settings.max_in_flight.is_some());
         meaningless("probe", why, self.bodies.probe.is_some());
+        let why = "only a sub-saga is undone by one";
+        let undone = self.bodies.undone_by.is_some();
+        meaningless("compensate_with", why, undone && !inside.graph.is_saga());
         let one = inside.graph.is_saga();
         let why = "the pivot is one step, or a sub-saga";
         meaningless("pivot", why, settings.pivot && !one);

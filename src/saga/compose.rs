@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::failure::Failure;
 use crate::policy::RecoveryPolicy;
 use crate::saga::body::{InsideBody, MaybeBody, MaybeProbe};
-use crate::saga::builder::{Definition, Draft, Output, Saga, Wired, draft_graph};
+use crate::saga::builder::{Definition, Draft, Output, Saga, UndoneBy, Wired, draft_graph};
 use crate::saga::graph::GraphParts;
 use crate::saga::part::{AsStep, sealed};
 use crate::saga::wiring::{supply, supply_input};
@@ -91,6 +91,59 @@ impl<I: Payload, O: Payload> StepSpec<I, O> {
         }
     }
 
+    /// Has a sub-saga undone by another saga, once it is done, instead of by the undos of its steps: it is
+    /// given what the sub-saga was given, and what it gave. So even what went past a pivot of its own can be
+    /// undone (rule P1). Its steps run as `NAME[undo]/..`, under its own policy; if it fails, it undoes itself
+    /// and is tried again, as a failed undo is.
+    ///
+    /// A sub-saga that is undone before it is done is undone by its own steps.
+    ///
+    /// ```
+    /// use amends::store::MemoryStore;
+    /// use amends::{Coordinator, Saga, StepContext, StepError, irreversible_fn, step, step_fn};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut transfer = Saga::builder::<u64>("transfer");
+    /// let amount = transfer.input();
+    /// let wire = irreversible_fn("wire", async |_: &StepContext, n: &u64| Ok(format!("wire of {n}")));
+    /// let wired = transfer.add(wire.pivot(), amount);
+    /// let transfer = transfer.returns(wired)?;
+    ///
+    /// let mut back = Saga::builder::<(u64, String)>("send-back");
+    /// let what = back.input();
+    /// let send = async |_: &StepContext, (n, _): &(u64, String)| Ok(*n);
+    /// back.add(step_fn("wire-back", send, async |_, _, _| Ok(())), what);
+    /// let back: Saga<(u64, String), ()> = back.returns(())?;
+    ///
+    /// let mut deal = Saga::builder::<u64>("deal");
+    /// let amount = deal.input();
+    /// let paid = deal.add(step("pay", &transfer).compensate_with(&back), amount);
+    /// let fail = async |_: &StepContext, _: &String| Err::<u64, _>(StepError::rejected("no"));
+    /// deal.add(step_fn("deliver", fail, async |_, _, _| Ok(())), paid);
+    /// let deal: Saga<u64, ()> = deal.returns(())?;
+    ///
+    /// let coordinator = Coordinator::builder(MemoryStore::new()).register(&deal).build().await?;
+    /// let outcome = coordinator.start(&deal, "deal-1", 100).await?.outcome().await?;
+    /// assert_eq!(outcome.word(), "compensated");
+    /// assert_eq!(outcome.partial().step("pay[undo]/wire-back").unwrap().attempts, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn compensate_with<R: Payload>(mut self, undo: &Saga<(I, O), R>) -> Self {
+        self.undone_by = Some(UndoneBy {
+            definition: Arc::clone(&undo.definition),
+            input: |input, output| {
+                let input = Arc::unwrap_or_clone(input.get::<I>()?);
+                let output = Arc::unwrap_or_clone(output.get::<O>()?);
+                Ok(Value::typed(Arc::new((input, output))))
+            },
+        });
+        self.kind = StepKind::Compensatable;
+        self
+    }
+
     /// Starts it only if the condition holds when all before it is done; its node then carries `Some`.
     /// Otherwise it is passed over: it counts as neither done nor remaining, and its node carries `None`.
     ///
@@ -130,6 +183,7 @@ impl<I: Payload, O: Payload> StepSpec<I, O> {
             .probe
             .map(|probe| Arc::new(MaybeProbe::<O>::new(probe)) as _);
         spec.inside = self.inside;
+        spec.undone_by = self.undone_by;
         spec.wait = self.wait;
         let called = spec.inside.is_none() && spec.wait.is_none();
         spec.maybe = (!called).then_some(some_of::<O>);
@@ -497,6 +551,7 @@ fn definition(
         undo_order: UndoOrder::default(),
         on_stop: OnStop::default(),
         policy: RecoveryPolicy::default(),
+        deadline: None,
         gathers,
     };
     draft_graph(parts, drafts, output)

@@ -35,10 +35,14 @@ pub(super) fn fingerprint(saga: &str, steps: &[GraphStep], returned: &[String]) 
             Form::Wait { signal: false, .. } => " delay".to_owned(),
             Form::Call => String::new(),
         };
+        let undo = match step.undone_by() {
+            Some(undo) => format!(" undone_by={}", undo.fingerprint),
+            None => String::new(),
+        };
         let condition = if step.conditional { " conditional" } else { "" };
         let _ = writeln!(
             text,
-            "step {} {kind} pivot={} checkpoint={} input={} after={}{form}{condition}",
+            "step {} {kind} pivot={} checkpoint={} input={} after={}{form}{undo}{condition}",
             counted(&step.name),
             step.pivot,
             step.checkpoint,

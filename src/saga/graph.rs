@@ -152,6 +152,14 @@ pub(crate) enum Form {
     },
 }
 
+/// What comes after a step's path in the path of what undoes it as a whole. No step has such a name.
+pub(crate) const UNDO: &str = "[undo]";
+
+/// The path of what undoes a step as a whole.
+pub(crate) fn undo_path(path: &str) -> String {
+    format!("{path}{UNDO}")
+}
+
 /// What a graph is made of besides its steps.
 pub(super) struct GraphParts {
     pub(super) saga: Arc<str>,
@@ -161,6 +169,7 @@ pub(super) struct GraphParts {
     pub(super) undo_order: UndoOrder,
     pub(super) on_stop: OnStop,
     pub(super) policy: RecoveryPolicy,
+    pub(super) deadline: Option<Duration>,
     pub(super) gathers: Gathering,
 }
 
@@ -169,6 +178,8 @@ pub(super) struct GraphParts {
 pub struct GraphStep {
     pub(crate) name: Arc<str>,
     pub(crate) form: Form,
+    /// What undoes it as a whole, once it is done, instead of the undos of the steps inside it.
+    pub(crate) undone_by: Option<Arc<Graph>>,
     /// Whether it starts only if a condition holds.
     pub(crate) conditional: bool,
     /// The name as it stands in keys: printable ASCII, without `/`.
@@ -228,6 +239,29 @@ impl GraphStep {
         }
     }
 
+    /// Whether it is one that code is called for.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn is_called(&self) -> bool {
+        matches!(self.form, Form::Call)
+    }
+
+    /// How many steps it is, with those inside it and those that undo it.
+    fn size(&self) -> u32 {
+        let undo = self.undone_by.as_deref().map_or(0, Graph::size);
+        1 + self.inside().map_or(0, Graph::size) + undo
+    }
+
+    /// The saga that undoes it as a whole, where there is one.
+    #[must_use]
+    pub fn undone_by(&self) -> Option<&Graph> {
+        self.undone_by.as_deref()
+    }
+
+    /// Whether it calls nothing, and waits for a signal or a time.
+    pub(crate) fn waits(&self) -> bool {
+        matches!(self.form, Form::Wait { .. })
+    }
+
     /// Whether it waits for a signal.
     #[must_use]
     pub fn waits_for_signal(&self) -> bool {
@@ -264,6 +298,8 @@ pub struct Graph {
     pub(crate) undo_order: UndoOrder,
     pub(crate) on_stop: OnStop,
     pub(crate) policy: RecoveryPolicy,
+    /// How long its forward part may take where it is a step of another saga; the run has a deadline of its own.
+    pub(crate) deadline: Option<Duration>,
     pub(crate) gathers: Gathering,
     /// The place of each step among all steps of this definition, those inside steps among them.
     pub(crate) places: Vec<u32>,
@@ -286,7 +322,7 @@ impl Graph {
         let mut next = 0;
         let places = steps.iter().map(|step| {
             let place = next;
-            next += 1 + step.inside().map_or(0, Graph::size);
+            next += step.size();
             place
         });
         Graph {
@@ -303,6 +339,7 @@ impl Graph {
             undo_order: parts.undo_order,
             on_stop: parts.on_stop,
             policy: parts.policy,
+            deadline: parts.deadline,
             gathers: parts.gathers,
         }
     }
@@ -350,9 +387,7 @@ impl Graph {
     /// How many steps there are, those inside steps among them.
     pub(crate) fn size(&self) -> u32 {
         let last = self.steps.last().zip(self.places.last());
-        last.map_or(0, |(step, place)| {
-            place + 1 + step.inside().map_or(0, Graph::size)
-        })
+        last.map_or(0, |(step, place)| place + step.size())
     }
 
     /// All steps, those inside steps right after them, in the order of their places: with their paths, in
@@ -374,6 +409,9 @@ impl Graph {
             all.push((path.clone(), step));
             if let Some(inside) = inside {
                 inside.add_steps(&path, all);
+            }
+            if let Some(undo) = &step.undone_by {
+                undo.add_steps(&undo_path(&path), all);
             }
         }
     }
@@ -413,6 +451,14 @@ impl Graph {
         match self.gathers {
             Gathering::Each { .. } => &self.steps[0],
             Gathering::Saga | Gathering::Fallback | Gathering::Race => &self.steps[step.at()],
+        }
+    }
+
+    /// How many of its steps may be under way at once, where that is bounded.
+    pub(crate) fn most_at_once(&self) -> Option<u32> {
+        match self.gathers {
+            Gathering::Each { parallel, .. } => parallel,
+            Gathering::Saga | Gathering::Fallback | Gathering::Race => None,
         }
     }
 
@@ -467,6 +513,9 @@ impl Graph {
             }
             if let Form::Inside(inside) = &mut step.form {
                 Arc::make_mut(inside).retry_under(policies, &path);
+            }
+            if let Some(undo) = &mut step.undone_by {
+                Arc::make_mut(undo).retry_under(policies, &undo_path(&path));
             }
         }
     }

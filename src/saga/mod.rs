@@ -23,7 +23,7 @@ pub use closures::{CompensateFn, ExecuteFn, irreversible_fn, read_only_fn, step_
 pub use compose::{Choice, ForEach, first_of};
 pub use faults::{Fault, SagaError};
 pub(crate) use fingerprint::hex;
-pub(crate) use graph::{Form, Gathering, Tolerance};
+pub(crate) use graph::{Form, Gathering, Tolerance, UNDO, undo_path};
 pub use graph::{Graph, GraphStep, NodeIx, OnStop, Siblings, StepKind, UndoOrder, UndoRule};
 pub use outline::{Outline, OutlineForm, OutlineStep, OutlineWait};
 pub use part::{AsStep, Part, StepSpec, irreversible, read_only, step};

@@ -113,6 +113,9 @@ pub struct OutlineStep {
     /// What it waits for, where it calls nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits: Option<OutlineWait>,
+    /// What undoes it as a whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undone_by: Option<Box<Outline>>,
 }
 
 /// What a step waits for that calls nothing.
@@ -153,6 +156,7 @@ impl Outline {
             conditional: step.conditional,
             inside: step.inside().map(|inside| Box::new(Outline::of(inside))),
             waits: OutlineWait::of(&step.form),
+            undone_by: step.undone_by().map(|undo| Box::new(Outline::of(undo))),
         });
         Outline {
             gathers: OutlineForm::of(graph.gathers),
@@ -191,6 +195,10 @@ impl Outline {
                     },
                 },
                 conditional: step.conditional,
+                undone_by: step
+                    .undone_by
+                    .as_ref()
+                    .map(|undo| Arc::new(undo.to_graph())),
                 escaped: step.name.clone(),
                 kind: step.kind,
                 dependencies: step
@@ -223,6 +231,7 @@ impl Outline {
             undo_order: UndoOrder::default(),
             on_stop: OnStop::default(),
             policy: RecoveryPolicy::default(),
+            deadline: None,
             gathers: self.gathers.to_gathering(),
         };
         Graph::of(parts, steps)
@@ -275,6 +284,15 @@ impl Outline {
                     sorted(step).join(", "),
                     sorted(new).join(", ")
                 ));
+            }
+            match (&step.undone_by, &new.undone_by) {
+                (Some(was), Some(is)) => {
+                    let inside = was.differences(is).into_iter();
+                    lines.extend(inside.map(|line| format!("in what undoes `{name}`: {line}")));
+                }
+                (None, None) => {}
+                (Some(_), None) => lines.push(format!("`{name}` was undone by a saga and is not")),
+                (None, Some(_)) => lines.push(format!("`{name}` was not undone by a saga and is")),
             }
             if step.waits != new.waits {
                 let word = |waits: Option<OutlineWait>| match waits {

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use crate::policy::Retry;
 use crate::saga::body::{ActionBody, Body, ProbeBody, ProbeOf, StepBody};
-use crate::saga::builder::{Definition, Wired};
+use crate::saga::builder::{Definition, Maybe, UndoneBy, Wired};
 use crate::saga::waits::WaitSpec;
 use crate::saga::{SomeNode, StepKind, UndoRule};
-use crate::step::{Action, Payload, PayloadError, Probe, Step, Value};
+use crate::step::{Action, Payload, Probe, Step};
 
 /// What [`SagaBuilder::add`](crate::SagaBuilder::add) takes.
 ///
@@ -45,8 +45,10 @@ pub struct StepSpec<I, O> {
     /// What it waits for, where it calls nothing.
     pub(super) wait: Option<WaitSpec>,
     pub(super) condition: Option<Wired>,
+    /// What undoes what is inside it, as a whole.
+    pub(super) undone_by: Option<UndoneBy>,
     /// Makes the output of what is inside one that may not be there.
-    pub(super) maybe: Option<fn(&Value) -> Result<Value, PayloadError>>,
+    pub(super) maybe: Option<Maybe>,
     /// Whether it was given a second condition.
     pub(super) twice: bool,
     pub(super) after: Vec<SomeNode>,
@@ -176,6 +178,7 @@ impl<I: Payload, O: Payload> StepSpec<I, O> {
             inside: None,
             wait: None,
             condition: None,
+            undone_by: None,
             maybe: None,
             twice: false,
             after: Vec::new(),

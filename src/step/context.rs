@@ -11,7 +11,7 @@ use crate::step::{Pulse, Value};
 use crate::trace_context::{self, RunTrace};
 
 /// What is called.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum CallKind {
     Execute,
     Compensate,

@@ -8,6 +8,7 @@
 mod context;
 mod effect;
 mod error;
+mod path;
 mod payload;
 mod pulse;
 mod table;
@@ -17,6 +18,7 @@ pub use context::{Keys, StepContext};
 pub use effect::{Effect, Probed};
 pub(crate) use error::ErrorKind;
 pub use error::{ResultExt, StepError};
+pub(crate) use path::items_as_one;
 pub(crate) use payload::panic_message;
 pub use payload::{Payload, PayloadError, Value};
 pub(crate) use pulse::{Pulse, Reports};

@@ -1,13 +1,12 @@
 //! Reading what a key says.
 
-/// The step, and the run's uid, that a key speaks of.
+/// The path of the step, and the run's uid, that a key speaks of. The round comes last.
 pub(super) fn step_of(key: &str) -> (String, String) {
-    let mut parts = key.splitn(3, '/');
-    let (run, step) = (parts.next(), parts.next());
-    match step {
-        Some(step) => (unescape(step), run.unwrap_or_default().to_owned()),
-        None => (key.to_owned(), String::new()),
-    }
+    let Some((run, rest)) = key.split_once('/') else {
+        return (key.to_owned(), String::new());
+    };
+    let path = rest.rsplit_once('/').map_or(rest, |(path, _)| path);
+    (unescape(path), run.to_owned())
 }
 
 /// The name behind its percent-encoded form in keys.
@@ -43,5 +42,14 @@ mod tests {
         assert_eq!((step.as_str(), run.as_str()), ("charge card/%", "00ff"));
         assert_eq!(step_of("100%/z%C3%A4hl%/1").0, "zähl%");
         assert_eq!(step_of("no key").0, "no key");
+    }
+
+    #[test]
+    fn a_key_gives_the_path_of_a_step_inside_others() {
+        let (step, run) = step_of("00ff/ship%20it[2]/items[0]/3");
+        assert_eq!(
+            (step.as_str(), run.as_str()),
+            ("ship it[2]/items[0]", "00ff")
+        );
     }
 }

@@ -14,7 +14,8 @@ use amends::policy::Jitter;
 use amends::store::{Append, RunFilter, SqliteStore, Store, TroubleChange};
 use amends::{
     Coordinator, FailureMode, RecoveryPolicy, RecoveryStrategy, Retry, RunId, Saga, StartOptions,
-    StepContext, StepError, Timestamp, irreversible_fn, step_fn,
+    StepContext, StepError, StepSpec, StepStatus, Timestamp, irreversible_fn, step, step_fn,
+    wait_for,
 };
 
 /// What no output may hold unless payloads are asked for.
@@ -121,6 +122,73 @@ pub fn book_trip() -> Saga<String, (String, String, String)> {
     saga.returns((flight, hotel, car)).unwrap()
 }
 
+fn done(name: &str) -> StepSpec<String, String> {
+    step_fn(
+        name,
+        async |cx: &StepContext, order: &String| {
+            let bad = order.starts_with("unsendable") && cx.step() == "ship/label";
+            if bad || order == "torn" || (cx.step() == "pay/primary" && !order.is_empty()) {
+                return Err(StepError::rejected("not with us"));
+            }
+            Ok(format!("{order}, {}", cx.step()))
+        },
+        async |_, _, _| Ok(()),
+    )
+}
+
+/// A saga of each form: some items may fail, the card is always refused, and costly orders wait for a word.
+pub fn shop() -> Saga<String, String> {
+    let mut child = Saga::builder::<String>("parcel");
+    let line = child.input();
+    let packed = child.add(done("pack"), line);
+    let labelled = child.add(done("label"), packed);
+    let child = child.returns(labelled).unwrap();
+
+    let mut saga = Saga::builder::<String>("shop")
+        .policy(RecoveryPolicy::new("eyes", RecoveryStrategy::Manual));
+    let order = saga.input();
+    let lines = |order: &String| vec![order.clone(), "torn".to_owned(), "cup".to_owned()];
+    let reserve = done("reserve").for_each().parallel(1).tolerate(1);
+    let reserved = saga.add(reserve, order.map(lines));
+    let insure = done("insure").only_if(order.map(|_| false)).after(reserved);
+    let insured = saga.add(insure, order);
+    let pay = done("pay").fallback(done("invoice")).after(insured);
+    let paid = saga.add(pay, order);
+    let costly = order.map(|order| order.starts_with("costly"));
+    let approved = wait_for::<String>("approved").after(paid).only_if(costly);
+    let approved = saga.add(approved, ());
+    let sent = saga.add(step("ship", &child).after(approved), order);
+    saga.returns(sent).unwrap()
+}
+
+/// Many items, of which some fail.
+pub fn crowd() -> Saga<u64, ()> {
+    let mut saga = Saga::builder::<u64>("crowd");
+    let n = saga.input();
+    let greet = step_fn(
+        "greet",
+        async |_: &StepContext, n: &u64| match n {
+            3 | 9 => Err(StepError::rejected("nobody is at home")),
+            n => Ok(*n),
+        },
+        async |_, _, _| Ok(()),
+    );
+    let greet = greet.for_each().parallel(1).tolerate(2);
+    saga.add(greet, n.map(|n| (0..*n).collect::<Vec<u64>>()));
+    saga.returns(()).unwrap()
+}
+
+async fn waits_at(coordinator: &Coordinator, run: &RunId, step: &str) {
+    for _ in 0..2_000 {
+        let partial = coordinator.get(run).await.unwrap().unwrap();
+        if partial.step(step).unwrap().status == StepStatus::Waiting {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("{run} does not wait at {step}");
+}
+
 /// A store in a folder that goes with it.
 pub struct Runs {
     pub dir: tempfile::TempDir,
@@ -171,6 +239,35 @@ impl Runs {
 
         let path = dir.path().join("sagas.db");
         settle(&made, &path, &[order.outline(), trip.outline()]).await;
+        Runs { dir, path }
+    }
+
+    /// Runs of steps that have steps inside, one after another, so that their order is the same each time.
+    pub async fn nested() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let made = dir.path().join("made.db");
+        let (shop, crowd) = (shop(), crowd());
+        let coordinator = Coordinator::builder(SqliteStore::open(&made).unwrap())
+            .register(&shop)
+            .register(&crowd)
+            .worker("shop-1")
+            .build()
+            .await
+            .unwrap();
+        let input = |order: &str| format!("{order} {SECRET}");
+        for (id, order) in [("shop-1", "plain"), ("shop-2", "unsendable")] {
+            let run = coordinator.start(&shop, id, input(order)).await.unwrap();
+            run.outcome().await.unwrap();
+        }
+        let run = coordinator.start(&shop, "shop-3", input("costly")).await;
+        let run = run.unwrap();
+        waits_at(&coordinator, run.id(), "approved").await;
+        let run = coordinator.start(&crowd, "crowd-1", 14).await.unwrap();
+        run.outcome().await.unwrap();
+        coordinator.shutdown().await;
+
+        let path = dir.path().join("sagas.db");
+        settle(&made, &path, &[shop.outline(), crowd.outline()]).await;
         Runs { dir, path }
     }
 
@@ -291,6 +388,9 @@ async fn settle(from: &Path, to: &Path, outlines: &[amends::Outline]) {
         let start = BEGAN + i64::try_from(entry.number).unwrap() * MINUTE / 2;
         settle_journal(&mut journal, entry.number, start);
         let shift = |at: Timestamp| {
+            if at == Timestamp::NEVER {
+                return at;
+            }
             let later = at.as_micros() - began.as_micros();
             Timestamp::from_micros(start + (later + MINUTE / 2) / MINUTE * MINUTE)
         };

@@ -15,7 +15,7 @@ use amends::journal::{
     CancelTold, Command, Event, InputEdit, ResolvedEffect, SkippedEffect, Verb, VerbName,
 };
 use amends::step::Value;
-use amends::{CommandError, Coordinator, Payload, RecoveryStrategy};
+use amends::{CommandError, Coordinator, Payload, RecoveryStrategy, Told};
 
 use crate::common::{World, brief};
 
@@ -25,7 +25,11 @@ pub async fn say(
     verb: Verb,
 ) -> Result<Option<CancelTold>, CommandError> {
     let command = Command::new("r", verb).by("ann").reason("because");
-    coordinator.command(&command).await
+    let told = coordinator.command(&command).await?;
+    Ok(match told {
+        Told::Cancel(told) => Some(told),
+        _ => None,
+    })
 }
 
 /// Run `r` takes it.

@@ -17,7 +17,7 @@ pub(crate) struct RunForm<'a> {
     pub(crate) started_at: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) ended_at: Option<String>,
-    /// When a waiting run goes on.
+    /// When a waiting run goes on; nothing where only a signal lets it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) until: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -40,7 +40,7 @@ impl<'a> RunForm<'a> {
             started_at: entry.started_at.to_string(),
             ended_at: entry.ended_at.as_ref().map(Timestamp::to_string),
             until: match entry.standing {
-                Standing::Waiting { until } => Some(until.to_string()),
+                Standing::Waiting { until } if until != Timestamp::NEVER => Some(until.to_string()),
                 _ => None,
             },
             step: trouble.map(|trouble| trouble.step.as_str()),

@@ -44,6 +44,8 @@ pub(crate) fn of_step(status: StepStatus) -> Look {
         StepStatus::Undone => look('↶', "undone", Hue::Magenta),
         StepStatus::UndoFailed => look('⊘', "undo failed", Hue::Red),
         StepStatus::Skipped => look('»', "skipped", Hue::Green),
+        StepStatus::Waiting => look('◷', "waits", Hue::Cyan),
+        StepStatus::PassedOver => look('»', "passed over", Hue::Dim),
         _ => look('?', "unknown to this build", Hue::Plain),
     }
 }

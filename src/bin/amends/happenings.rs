@@ -36,12 +36,18 @@ pub(crate) fn told(event: &Event<String>, payloads: bool) -> (Hue, String) {
             round,
             attempt,
             mapped,
+            items,
             ..
         } => {
             let mapped: String = mapped.iter().map(told).collect();
+            let items = match items {
+                None => String::new(),
+                Some(1) => ", 1 item".to_owned(),
+                Some(items) => format!(", {items} items"),
+            };
             (
                 Hue::Cyan,
-                format!("▶ {step} starts{}{mapped}", call(*round, *attempt)),
+                format!("▶ {step} starts{}{items}{mapped}", call(*round, *attempt)),
             )
         }
         Event::StepDone {
@@ -88,6 +94,54 @@ pub(crate) fn told(event: &Event<String>, payloads: bool) -> (Hue, String) {
         ),
         Event::Progress { step, value } => (Hue::Dim, format!("… {step} comes on{}", told(value))),
         Event::StepNotStarted { step } => (Hue::Dim, format!("· {step} was not called")),
+        Event::WaitBegan { step, until, .. } => {
+            let until = until.map_or(String::new(), |at| format!(" until {}", to_the_second(at)));
+            (Hue::Cyan, format!("◷ {step} waits{until}"))
+        }
+        Event::WaitOver {
+            step,
+            expired,
+            output,
+            failure,
+        } => {
+            let why = if *expired {
+                "its time is up"
+            } else {
+                "its signal is there"
+            };
+            match failure {
+                Some(failure) => (
+                    Hue::Red,
+                    format!("✗ {step} has waited, {why}: {}", failed(failure)),
+                ),
+                None => {
+                    let output: String = output.iter().map(told).collect();
+                    (Hue::Green, format!("✓ {step} has waited, {why}{output}"))
+                }
+            }
+        }
+        Event::Signalled {
+            name,
+            sent,
+            late,
+            by,
+            reason,
+            ..
+        } => {
+            let late = if *late {
+                ", after its wait was over"
+            } else {
+                ""
+            };
+            (
+                Hue::Yellow,
+                format!("signal {name}{}{late}{}", asked(by, reason), told(sent)),
+            )
+        }
+        Event::PassedOver { step } => (
+            Hue::Dim,
+            format!("» {step} is passed over: its condition does not hold"),
+        ),
         Event::Probed {
             step,
             answer,
@@ -252,6 +306,17 @@ fn ended(end: &End, told: &impl Fn(&Value) -> String) -> (Hue, String) {
 
 /// One decision in a line.
 pub(crate) fn decided(decision: &Decision<String>) -> String {
+    let inside = decision
+        .scope
+        .as_ref()
+        .map_or(String::new(), |scope| format!(" inside {scope}"));
+    if decision.cause == Cause::Absorbed {
+        let without = match decision.failed.as_slice() {
+            [] => "what isn't needed".to_owned(),
+            failed => failed.join(", "),
+        };
+        return format!("decided{inside} to go on without {without}");
+    }
     let cause = cause(decision);
     let what = if decision.stop {
         "keep what is done"
@@ -265,7 +330,7 @@ pub(crate) fn decided(decision: &Decision<String>) -> String {
     let then = decision.resume_at.map_or(String::new(), |at| {
         format!(", goes on at {}", to_the_second(at))
     });
-    format!("decided {what}{which}, because {cause}{then}")
+    format!("decided{inside} {what}{which}, because {cause}{then}")
 }
 
 fn cause(decision: &Decision<String>) -> String {

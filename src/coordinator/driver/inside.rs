@@ -3,7 +3,6 @@
 //! The state knows no values but those of the journal. What is derived from them (the input of a sub-saga,
 //! the items of a list) is made when it is first needed, and kept as long as the run is driven.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::Driver;
@@ -12,9 +11,9 @@ use crate::machine::{ScopeIx, State, Status};
 use crate::saga::{Definition, NodeIx, Output, StepBodies, WaitBody};
 use crate::step::{PayloadError, StepIx, Value};
 
-/// The inputs of scopes.
+/// The inputs of scopes, by their numbers.
 #[derive(Default)]
-pub(super) struct Inputs(HashMap<ScopeIx, Known>);
+pub(super) struct Inputs(Vec<Option<Known>>);
 
 struct Known {
     /// The round of the step that the scope is the inside of.
@@ -37,9 +36,17 @@ impl Inputs {
             return Ok(state.header.input.clone());
         };
         let round = state.scope(around).seen(outer).round;
-        let known = self.0.get(&ix).filter(|known| known.round == round);
-        if known.is_none() {
-            let input = self.of_step(definition, state, around, outer)?;
+        let known = self.0.get(ix.at()).and_then(Option::as_ref);
+        if known.is_none_or(|known| known.round != round) {
+            let mut input = self.of_step(definition, state, around, outer)?;
+            if state.scope(ix).undoes {
+                let null = Value::null();
+                let output = state.scope(around).seen(outer).output.as_ref();
+                let bodies = definition_of(definition, state, around).bodies(outer);
+                if let Some(undo) = &bodies.undone_by {
+                    input = (undo.input)(&input, output.unwrap_or(&null))?;
+                }
+            }
             let inside = definition_of(definition, state, ix);
             let items = match &inside.output {
                 Output::Each(gather) => Some(gather.split(&input)?),
@@ -50,12 +57,20 @@ impl Inputs {
                 input,
                 items,
             };
-            self.0.insert(ix, known);
+            if self.0.len() <= ix.at() {
+                self.0.resize_with(ix.at() + 1, || None);
+            }
+            self.0[ix.at()] = Some(known);
         }
-        let known = &self.0[&ix];
-        Ok(match &known.items {
-            Some(items) => items.get(step.at()).cloned().unwrap_or_else(Value::null),
-            None => known.input.clone(),
+        let known = self.0.get(ix.at()).and_then(Option::as_ref);
+        Ok(match known {
+            Some(Known {
+                items: None, input, ..
+            }) => input.clone(),
+            Some(Known {
+                items: Some(items), ..
+            }) => items.get(step.at()).cloned().unwrap_or_else(Value::null),
+            None => Value::null(),
         })
     }
 
@@ -87,11 +102,26 @@ pub(super) fn definition_of<'a>(
 ) -> &'a Arc<Definition> {
     match state.scope(ix).inside {
         None => root,
-        Some((around, step)) => {
-            let around = definition_of(root, state, around);
-            around.bodies(step).inside.as_ref().unwrap_or(around)
-        }
+        Some((around, step)) => definition_inside(root, state, ix, around, step),
     }
+}
+
+/// Apart from the above, so that a flat saga pays for no call.
+fn definition_inside<'a>(
+    root: &'a Arc<Definition>,
+    state: &State,
+    ix: ScopeIx,
+    around: ScopeIx,
+    step: NodeIx,
+) -> &'a Arc<Definition> {
+    let around = definition_of(root, state, around);
+    let bodies = around.bodies(step);
+    let own = if state.scope(ix).undoes {
+        bodies.undone_by.as_ref().map(|undo| &undo.definition)
+    } else {
+        bodies.inside.as_ref()
+    };
+    own.unwrap_or(around)
 }
 
 /// The code of a step.

@@ -138,7 +138,7 @@ impl Driver {
             atomic: definition.atomic,
             encodes: !self.shared.store.keeps_values(),
         };
-        let span = self.spans.call(&cx, step, &self.graph);
+        let span = self.spans.call(&cx, step, &self.state, &self.graph);
         (call, cx, span)
     }
 
@@ -148,7 +148,11 @@ impl Driver {
             return Arc::clone(&self.stop);
         }
         let own: Arc<StopSignal> = Arc::default();
-        self.racing.push((step, Arc::clone(&own)));
+        if self.state.is_in_vain(&self.graph, step) {
+            // Another way has won since this one was announced.
+            own.set();
+        }
+        self.racing.insert(step, Arc::clone(&own));
         own
     }
 }

@@ -11,6 +11,7 @@ mod progress;
 mod rest;
 mod turn;
 
+use std::collections::HashMap;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -65,7 +66,7 @@ pub(super) struct Driver {
     unwritten: Unwritten,
     stop: Arc<StopSignal>,
     /// The calls of ways that race: they are told to stop once another way has won.
-    racing: Vec<(StepIx, Arc<StopSignal>)>,
+    racing: HashMap<StepIx, Arc<StopSignal>>,
     /// When attempts that were told to stop are dropped.
     drop_at: Option<Instant>,
     until: Option<Timestamp>,
@@ -147,7 +148,7 @@ impl Driver {
             granted: Vec::new(),
             unwritten: Unwritten::default(),
             stop: Arc::default(),
-            racing: Vec::new(),
+            racing: HashMap::new(),
             drop_at: None,
             until: None,
             looked_at: None,
@@ -247,7 +248,19 @@ impl Driver {
         self.state.apply(&self.graph, &event, at);
         let place = |step| self.state.place_in_definition(&self.graph, step);
         self.counts.note(&event, place);
-        self.spans.told(&event, &self.slot.run, &self.graph);
+        self.spans
+            .told(&event, &self.slot.run, &self.state, &self.graph);
+        if let Event::StepDone { step, .. }
+        | Event::WaitOver { step, .. }
+        | Event::Probed { step, .. } = &event
+            && !self.racing.is_empty()
+        {
+            for loser in self.state.losers(&self.graph, *step) {
+                if let Some(stop) = self.racing.get(&loser) {
+                    stop.set();
+                }
+            }
+        }
         self.batch.push(event);
     }
 
@@ -413,7 +426,7 @@ impl Driver {
         self.take_up_policies();
         let now = self.shared.clock.now();
         for end in std::mem::take(&mut self.over) {
-            self.racing.retain(|(step, _)| *step != end.step);
+            self.racing.remove(&end.step);
             if let Some(progress) = end.progress {
                 self.note_progress(end.step, progress, now);
             }

@@ -133,7 +133,7 @@ impl Driver {
     /// Whether a step's condition lets it start: asked once per round (rule K3). Where it can't be asked, the
     /// step fails like one whose input can't be made.
     fn is_wanted(&mut self, step: StepIx, now: Timestamp) -> bool {
-        if self.state.node(step).round_attempts > 0 {
+        if self.state.node(step).let_start {
             return true;
         }
         let registered = Arc::clone(&self.registered);
@@ -367,10 +367,8 @@ impl Driver {
 
     /// Attempts in flight learn that the run is to end; in a saga that says so, they are dropped later.
     fn tell_siblings(&mut self) {
-        for (step, stop) in &self.racing {
-            if self.state.is_unwanted() || self.state.is_in_vain(&self.graph, *step) {
-                stop.set();
-            }
+        if self.state.is_unwanted() {
+            self.racing.drain().for_each(|(_, stop)| stop.set());
         }
         let grace = self.state.stops_siblings(&self.graph);
         if (grace.is_some() || self.state.is_unwanted()) && !self.stop.is_set() {

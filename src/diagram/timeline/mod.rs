@@ -11,8 +11,9 @@ pub use text::{timeline_text, timeline_text_within};
 use std::fmt::Write;
 
 use crate::diagram::page::{cut, wrapped};
-use crate::diagram::{columns, look, readable};
+use crate::diagram::{columns, look, readable, rows};
 use crate::ids::Timestamp;
+use crate::journal::Cause;
 use crate::machine::{Happened, Moment};
 use crate::partial::{CallEnd, CallKind, CallReport, PartialResult, StepReport, StepStatus};
 
@@ -24,11 +25,72 @@ struct Story<'a> {
     end: i64,
 }
 
+/// So many items of a fan-out have a row of their own.
+const ITEMS: usize = 12;
+
 struct Row<'a> {
-    step: &'a StepReport,
+    name: String,
+    /// How many steps it is inside of.
+    depth: usize,
+    /// Whether there are steps inside it: then its bars are not calls, but reach over theirs.
+    spans: bool,
+    /// Nothing for items that have no rows of their own.
+    step: Option<&'a StepReport>,
+    /// How the items stand that have no rows of their own.
+    more: String,
     bars: Vec<Bar<'a>>,
     /// Waits before another attempt.
     waits: Vec<Wait>,
+}
+
+impl<'a> Row<'a> {
+    fn of(row: &rows::Row<'a>, since: impl Fn(Timestamp) -> i64, end: i64) -> Self {
+        let (step, depth, spans) = match row {
+            rows::Row::Step {
+                depth,
+                step,
+                inside,
+            } => (*step, *depth, inside.is_some()),
+            rows::Row::More { depth, items } => {
+                return Row {
+                    name: format!("{} more", items.total()),
+                    depth: *depth,
+                    spans: false,
+                    step: None,
+                    more: items.each(),
+                    bars: Vec::new(),
+                    waits: Vec::new(),
+                };
+            }
+        };
+        let bar = |call: &'a CallReport| {
+            let from = since(call.started_at);
+            let to = call.ended_at.map_or(end, &since).max(from);
+            Bar { call, from, to }
+        };
+        let name = if depth > 0 {
+            step.own_name()
+        } else {
+            step.name.as_str()
+        };
+        Row {
+            name: readable(name),
+            depth,
+            spans,
+            bars: step.calls.iter().map(bar).collect(),
+            waits: waits(step, &since),
+            step: Some(step),
+            more: String::new(),
+        }
+    }
+
+    /// The sign and the word for how it stands.
+    fn stands(&self) -> String {
+        self.step.map_or_else(String::new, |step| {
+            let sign = look::of_step(step.status).sign;
+            format!("{sign} {}", look::step_word(step.status))
+        })
+    }
 }
 
 struct Bar<'a> {
@@ -65,22 +127,8 @@ impl<'a> Story<'a> {
             .chain(marks.iter().map(|mark| mark.at))
             .max()
             .unwrap_or(0);
-        let rows = partial
-            .steps
-            .iter()
-            .map(|step| {
-                let bar = |call: &'a CallReport| {
-                    let from = since(call.started_at);
-                    let to = call.ended_at.map_or(end, since).max(from);
-                    Bar { call, from, to }
-                };
-                Row {
-                    bars: step.calls.iter().map(bar).collect(),
-                    waits: waits(step, since),
-                    step,
-                }
-            })
-            .collect();
+        let rows = rows::rows(partial, ITEMS);
+        let rows = rows.iter().map(|row| Row::of(row, since, end)).collect();
         Story { rows, marks, end }
     }
 
@@ -200,6 +248,7 @@ fn told(moment: &Moment) -> (&'static str, String) {
         ),
         Happened::Decided {
             cause,
+            scope,
             strategy,
             failed,
             recovery,
@@ -207,13 +256,19 @@ fn told(moment: &Moment) -> (&'static str, String) {
         } => {
             let mut detail = cause_words(cause);
             // Writing to a String can't fail.
+            if let Some(scope) = scope {
+                let _ = write!(detail, "; inside {scope}");
+            }
             if !failed.is_empty() {
                 let _ = write!(detail, "; failed: {}", failed.join(", "));
             }
             if *recovery > 0 {
                 let _ = write!(detail, "; recovery {recovery}");
             }
-            (strategy.as_str(), detail)
+            match cause {
+                Cause::Absorbed => ("goes on", detail),
+                _ => (strategy.as_str(), detail),
+            }
         }
         Happened::CancelRequested { by, reason, told } => (
             "cancel",
@@ -270,11 +325,10 @@ fn told(moment: &Moment) -> (&'static str, String) {
     }
 }
 
-fn cause_words(cause: &crate::journal::Cause) -> String {
-    use crate::journal::Cause;
+fn cause_words(cause: &Cause) -> String {
     match cause {
         Cause::Failures => "by the policy".to_owned(),
-        Cause::Absorbed => "it goes on without".to_owned(),
+        Cause::Absorbed => "without what failed or lost".to_owned(),
         Cause::Cancel => "for the cancel".to_owned(),
         Cause::Stop { reason } => format!("a step asked to end: {reason}"),
         Cause::Operator { by, reason } => format!("by {by}: {reason}"),

@@ -10,7 +10,7 @@ use crate::diagram::readable;
 use crate::diagram::svg::{Head, icon};
 use crate::diagram::timeline::scale::{Cut, Room, Scale};
 use crate::diagram::timeline::{Bar, Mark, Row, Story, end_word};
-use crate::partial::{CallEnd, CallKind, PartialResult};
+use crate::partial::{CallEnd, CallKind, PartialResult, StepReport};
 
 const CHART: i64 = 760;
 const NAME: usize = 28;
@@ -22,6 +22,8 @@ const SIGN: i64 = 9;
 const LEAST: i64 = 3;
 /// A row of bars with its room.
 const LINE: i64 = 18;
+/// How far a row is set in by what it is inside of.
+const INDENT: i64 = 14;
 /// A row of flags.
 const LANE: i64 = 20;
 const LANES: usize = 8;
@@ -46,6 +48,9 @@ const ROOM: Room = Room {
 ///
 /// Time is true to scale. Where bars would be too short to be seen, long stretches in which nothing
 /// begins or ends are cut out; a torn band shows where, and for how long. Payloads are never shown.
+///
+/// The bar of a step with steps inside is pale, and reaches over theirs. Of long fan-outs only those items
+/// have a row that failed or are under way.
 ///
 /// All of it is in the partial result, which keeps the latest 1,000 calls of each step; one that was
 /// written before calls were kept gives a picture without bars.
@@ -73,18 +78,19 @@ const ROOM: Room = Room {
 pub fn timeline_svg(partial: &PartialResult) -> String {
     let story = Story::of(partial);
     let scale = Scale::new(&story.instants(), &story.lengths(), &ROOM);
-    let names: Vec<String> = story
-        .rows
+    let names: Vec<String> = story.rows.iter().map(|row| cut(&row.name, NAME)).collect();
+    let name_width = names
         .iter()
-        .map(|row| cut(&readable(&row.step.name), NAME))
-        .collect();
-    let name_width = names.iter().map(|name| mono_width(name, 13)).max();
+        .zip(&story.rows)
+        .map(|(name, row)| mono_width(name, 13) + pixels(row.depth, INDENT))
+        .max();
     let name_width = name_width.unwrap_or(0).max(60);
     let chart = MARGIN + name_width + 44;
     let status = story
         .rows
         .iter()
-        .map(|row| bold_width(&look::status_line(row.step), 12))
+        .filter_map(|row| row.step)
+        .map(|step| bold_width(&look::status_line(step), 12))
         .max()
         .unwrap_or(0);
     let inner = name_width + 44 + CHART + 36 + status;
@@ -274,11 +280,24 @@ fn draw_row(out: &mut String, row: &Row, name: &str, scale: &Scale, chart: i64, 
     let middle = top + 5 + LINE / 2;
     let _ = writeln!(
         out,
-        r#"<g><title>{}</title><text x="{MARGIN}" y="{}" font-size="13" font-family="{MONO}" fill="{INK}">{}</text></g>"#,
-        escaped(&readable(&row.step.name)),
+        r#"<g><title>{}</title><text x="{}" y="{}" font-size="13" font-family="{MONO}" fill="{INK}">{}</text></g>"#,
+        escaped(
+            &row.step
+                .map_or_else(|| row.name.clone(), |step| readable(&step.name))
+        ),
+        MARGIN + pixels(row.depth, INDENT),
         middle + 4,
         escaped(name),
     );
+    let Some(step) = row.step else {
+        let _ = writeln!(
+            out,
+            r#"<text x="{chart}" y="{}" font-size="12" fill="{GREY}">{}</text>"#,
+            middle + 4,
+            row.more,
+        );
+        return;
+    };
     if has_undos(row) {
         let _ = writeln!(
             out,
@@ -304,12 +323,14 @@ fn draw_row(out: &mut String, row: &Row, name: &str, scale: &Scale, chart: i64, 
             0 => String::new(),
             more => format!("; and {more} more like it right after"),
         };
-        let title = format!("{}{more}", told(row, bar));
-        let _ = writeln!(out, "<g><title>{}</title>", escaped(&title));
+        let title = format!("{}{more}", told(step, bar));
+        // What reaches over the calls inside is not a call of its own.
+        let faint = if row.spans { r#" opacity="0.4""# } else { "" };
+        let _ = writeln!(out, "<g{faint}><title>{}</title>", escaped(&title));
         draw_bar(out, bar.call.end, undo, chart + from, y, width);
         out.push_str("</g>\n");
     }
-    let stands = look::of_step(row.step.status);
+    let stands = look::of_step(step.status);
     icon(out, stands, chart + CHART + 16, middle - 7);
     let _ = writeln!(
         out,
@@ -317,7 +338,7 @@ fn draw_row(out: &mut String, row: &Row, name: &str, scale: &Scale, chart: i64, 
         chart + CHART + 36,
         middle + 4,
         stands.line,
-        look::status_line(row.step),
+        look::status_line(step),
     );
 }
 
@@ -344,7 +365,7 @@ fn seen<'a, 'b>(row: &'b Row<'a>, scale: &Scale) -> Vec<(&'b Bar<'a>, usize)> {
     seen
 }
 
-fn told(row: &Row, bar: &Bar) -> String {
+fn told(step: &StepReport, bar: &Bar) -> String {
     let call = bar.call;
     let kind = match call.call {
         CallKind::Execute => "execute",
@@ -356,7 +377,7 @@ fn told(row: &Row, bar: &Bar) -> String {
         .map_or_else(String::new, |failure| format!(" ({})", failure.mode));
     format!(
         "{}: {kind}, attempt {} of round {}: {}{mode}, from {} for {}",
-        readable(&row.step.name),
+        readable(&step.name),
         call.attempt,
         call.round,
         end_word(call.end),

@@ -17,7 +17,7 @@ const NAME: usize = 24;
 ///
 /// `█` is a call that was done, `▒` one that wasn't, and what follows says how it ended: `✗` failed,
 /// `‖` interrupted, `?` lost with its process, `■` asked to stop, `▶` under way. Dots are a wait
-/// before another attempt, `╱` stands where a stretch without any event is cut out. The numbers over the
+/// before another attempt, `━` reaches over the steps inside a step, `╱` stands where a stretch without any event is cut out. The numbers over the
 /// rows are told below.
 ///
 /// ```
@@ -68,17 +68,17 @@ pub fn timeline_text_within(partial: &PartialResult, columns_at_most: usize) -> 
     let names: Vec<String> = story
         .rows
         .iter()
-        .map(|row| cut(&readable(&row.step.name), NAME))
+        .map(|row| cut(&format!("{:1$}{2}", "", 2 * row.depth, row.name), NAME))
         .collect();
     let name = names.iter().map(|name| columns(name)).max().unwrap_or(0);
     let status = story
         .rows
         .iter()
-        .map(|row| columns(look::step_word(row.step.status)))
+        .map(|row| columns(&row.stands()))
         .max()
-        .unwrap_or(0);
-    // Between name and chart, and between chart and status, are two columns; before its word, its sign.
-    let chart = width.saturating_sub(name + status + 6).max(20);
+        .unwrap_or(2);
+    // Between name and chart, and between chart and status, are two columns.
+    let chart = width.saturating_sub(name + status + 4).max(20);
     let scale = Scale::new(
         &story.instants(),
         &story.lengths(),
@@ -98,10 +98,12 @@ pub fn timeline_text_within(partial: &PartialResult, columns_at_most: usize) -> 
     let _ = writeln!(out, "{:name$}  {}", "", axis(&scale, chart).trim_end());
     for (row, label) in story.rows.iter().zip(&names) {
         let pad = name - columns(label);
-        let stands = look::of_step(row.step.status).sign;
-        let word = look::step_word(row.step.status);
-        let bars = line(row, CallKind::Execute, &scale, chart);
-        let _ = writeln!(out, "{label}{:pad$}  {bars}  {stands} {word}", "");
+        if row.step.is_none() {
+            let _ = writeln!(out, "{label}{:pad$}  {}", "", cut(&row.more, chart));
+            continue;
+        }
+        let (bars, stands) = (line(row, CallKind::Execute, &scale, chart), row.stands());
+        let _ = writeln!(out, "{label}{:pad$}  {bars}  {stands}", "");
         if row
             .bars
             .iter()
@@ -207,10 +209,10 @@ fn line(row: &Row, kind: CallKind, scale: &Scale, chart: usize) -> String {
     let bars = || row.bars.iter().filter(|bar| bar.call.call == kind);
     for bar in bars() {
         let (from, to) = (place(scale, bar.from, chart), place(scale, bar.to, chart));
-        let fill = if bar.call.end == CallEnd::Done {
-            '█'
-        } else {
-            '▒'
+        let fill = match (bar.call.end, row.spans) {
+            (_, true) => '━',
+            (CallEnd::Done, false) => '█',
+            (_, false) => '▒',
         };
         line[from..=to].fill(fill);
     }

@@ -17,13 +17,14 @@ fn outline(saga: &str, version: u32, fingerprint: &str) -> Outline {
         conditional: false,
         inside: None,
         waits: None,
+        undone_by: None,
     };
     Outline {
         saga: saga.to_owned(),
         version,
         fingerprint: fingerprint.to_owned(),
         steps: vec![step("first", &[]), step("second", &["first"])],
-        gathers: Default::default(),
+        gathers: crate::OutlineForm::default(),
     }
 }
 

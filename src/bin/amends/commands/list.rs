@@ -111,7 +111,9 @@ pub(crate) fn table(out: &Output, page: &[RunEntry], now: Timestamp) -> Table {
     for entry in page {
         let look = glyphs::of_run(entry.standing);
         let mut status = format!("{} {}", look.sign, look.word);
-        if let Standing::Waiting { until } = entry.standing {
+        if let Standing::Waiting { until } = entry.standing
+            && until != Timestamp::NEVER
+        {
             status = format!("{status} {}", largest(until.since(now)));
         }
         let mut cells = vec![

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use amends::diagram;
+use amends::diagram::{self, Row};
 use amends::journal::{CancelTold, Standing};
 use amends::machine::Stage;
 use amends::operator::RunView;
-use amends::{EffectReport, PartialResult, StepReport, StepStatus, Value};
+use amends::{EffectReport, PartialResult, StepReport, StepStatus, Timestamp, Value};
+use comfy_table::Cell;
 use serde::Serialize;
 
 use crate::error::{CliError, Exit};
@@ -30,7 +31,15 @@ pub(crate) struct Args {
     /// Show payloads: inputs and outputs may hold what not everybody may see
     #[arg(long)]
     payloads: bool,
+    /// List all there is: else, of more than 12 items of a fan-out, those that failed or are under way
+    #[arg(long)]
+    all: bool,
 }
+
+/// So many items of a fan-out are listed where not all are asked for.
+const ITEMS: usize = 12;
+/// So many lines of a list below the steps.
+const LINES: usize = 40;
 
 /// The JSON form: the run's entry in the list, and the library's own form of what it has achieved.
 #[derive(Serialize)]
@@ -66,13 +75,14 @@ pub(crate) async fn run(args: &Args, session: &Session) -> Result<Exit, CliError
     }
     heading(out, &view)?;
     about(out, &partial)?;
-    steps(out, &partial)?;
+    steps(out, &partial, if args.all { usize::MAX } else { ITEMS })?;
     parts(out, &partial)?;
     payloads(out, "Outputs", &partial, |step| step.output.as_ref())?;
     payloads(out, "Progress", &partial, |step| step.progress.as_ref())?;
-    failures(out, &partial)?;
-    compensations(out, &partial)?;
-    outstanding(out, view.stage(), &partial)?;
+    let most = if args.all { usize::MAX } else { LINES };
+    failures(out, &partial, most)?;
+    compensations(out, &partial, most)?;
+    outstanding(out, view.stage(), &partial, most)?;
     if args.timeline {
         timeline(out, &partial)?;
     }
@@ -93,6 +103,7 @@ pub(crate) fn heading(out: &Output, view: &RunView) -> Result<(), CliError> {
     let (now, dot) = (now(), out.paint(Hue::Dim, "·"));
     let status = out.paint(look.hue, format!("{} {}", look.sign, look.word));
     let until = match standing {
+        Standing::Waiting { until } if until == Timestamp::NEVER => " for a signal".to_owned(),
         Standing::Waiting { until } => format!(", goes on {}", from_now(until, now)),
         _ => String::new(),
     };
@@ -176,44 +187,115 @@ pub(crate) fn title(out: &Output, text: &str) -> Result<(), CliError> {
     out.line(format!("\n{}", out.paint(Hue::Bold, text)))
 }
 
-fn steps(out: &Output, partial: &PartialResult) -> Result<(), CliError> {
+fn steps(out: &Output, partial: &PartialResult, most_items: usize) -> Result<(), CliError> {
     let (done, total) = (partial.completed, partial.total);
     title(out, &format!("Steps: {done} of {total} done"))?;
     // What is the same for every step tells nothing.
-    // An undo opens the next round, in which nothing has happened yet.
-    let rounds = partial
-        .steps
-        .iter()
-        .any(|step| step.round > 1 && step.status != StepStatus::Undone);
+    let rounds = partial.steps.iter().any(|step| told_round(step) > 1);
+    let rows = diagram::rows(partial, most_items);
+    let nested = rows.iter().any(|row| {
+        matches!(
+            row,
+            Row::Step {
+                inside: Some(_),
+                ..
+            }
+        )
+    });
     let mut headings = vec!["STEP", "STATUS", "EFFECT", "ATTEMPTS", "TOOK"];
     if rounds {
         headings.push("ROUND");
     }
+    if nested {
+        headings.push("INSIDE");
+    }
     let mut table = out.table(&headings);
-    for step in &partial.steps {
-        let look = glyphs::of_step(step.status);
-        let (attempts, took) = if step.attempts == 0 {
-            (String::new(), String::new())
-        } else {
-            (step.attempts.to_string(), duration(step))
+    for row in &rows {
+        let mut cells = match row {
+            Row::Step {
+                depth,
+                step,
+                inside,
+            } => step_cells(out, *depth, step, inside.is_some()),
+            Row::More { depth, items } => {
+                let name = format!("{:1$}{2} more", "", 2 * depth, items.total());
+                let mut cells = vec![out.cell(Hue::Dim, name)];
+                cells.resize_with(5, || out.cell(Hue::Plain, ""));
+                cells
+            }
+            _ => continue,
         };
-        let mut cells = vec![
-            out.cell(Hue::Plain, &step.name),
-            out.cell(look.hue, format!("{} {}", look.sign, look.word)),
-            out.cell(
-                glyphs::effect_hue(step.effect),
-                glyphs::effect_word(step.effect),
+        let (round, inside) = match row {
+            Row::Step { step, inside, .. } => (
+                step.round.to_string(),
+                match inside {
+                    Some(counts) if counts.with(step.status) < counts.total() => counts.to_string(),
+                    // Where all stand as it does there is nothing to tell.
+                    _ => String::new(),
+                },
             ),
-            out.cell(Hue::Plain, attempts),
-            out.cell(Hue::Plain, took),
-        ];
+            Row::More { items, .. } => (String::new(), items.each()),
+            _ => continue,
+        };
         if rounds {
-            cells.push(out.cell(Hue::Plain, step.round));
+            cells.push(out.cell(Hue::Plain, round));
+        }
+        if nested {
+            cells.push(out.cell(Hue::Plain, inside));
         }
         out.row(&mut table, cells);
     }
     keep_whole(&mut table, &[1, 2, 3, 4]);
+    let longest = rows.iter().filter_map(|row| match row {
+        Row::Step { depth, step, .. } => Some(2 * depth + step.own_name().len()),
+        _ => None,
+    });
+    // What has to be cut is how steps inside stand, which their own lines say, and not their names.
+    if nested && longest.max().is_some_and(|longest| longest <= 30) {
+        keep_whole(&mut table, &[0]);
+    }
     out.show(&table)
+}
+
+/// The round that a step is in. What undoes it opens the next one, in which nothing has happened yet; that of
+/// a sub-saga that undid itself is not told before it begins.
+fn told_round(step: &StepReport) -> u32 {
+    let begun = step
+        .calls
+        .last()
+        .is_none_or(|call| call.round == step.round);
+    match step.status {
+        StepStatus::Undone => 1,
+        StepStatus::Failed if !begun => 1,
+        _ => step.round,
+    }
+}
+
+/// What is told of each step. Of one with steps inside, these tell what is in doubt, and its attempt is theirs.
+fn step_cells(out: &Output, depth: usize, step: &StepReport, has_inside: bool) -> Vec<Cell> {
+    let look = glyphs::of_step(step.status);
+    let (mut attempts, mut took) = (String::new(), String::new());
+    if step.attempts > 0 {
+        took = duration(step);
+    }
+    if step.attempts > 0 && !has_inside {
+        attempts = step.attempts.to_string();
+    }
+    let name = match depth {
+        0 => step.name.clone(),
+        depth => format!("{:1$}{2}", "", 2 * depth, step.own_name()),
+    };
+    let effect = match (has_inside, step.effect) {
+        (true, EffectReport::InDoubt) => out.cell(Hue::Plain, ""),
+        (_, effect) => out.cell(glyphs::effect_hue(effect), glyphs::effect_word(effect)),
+    };
+    vec![
+        out.cell(Hue::Plain, name),
+        out.cell(look.hue, format!("{} {}", look.sign, look.word)),
+        effect,
+        out.cell(Hue::Plain, attempts),
+        out.cell(Hue::Plain, took),
+    ]
 }
 
 /// Of an attempt that has not ended there is no duration.
@@ -267,7 +349,15 @@ fn payloads(
     Ok(())
 }
 
-fn failures(out: &Output, partial: &PartialResult) -> Result<(), CliError> {
+/// How many lines more a list has.
+fn and_more(out: &Output, all: usize, most: usize) -> Result<(), CliError> {
+    match all.saturating_sub(most) {
+        0 => Ok(()),
+        more => out.line(out.paint(Hue::Dim, format!("and {more} more: `--all` lists them"))),
+    }
+}
+
+fn failures(out: &Output, partial: &PartialResult, most: usize) -> Result<(), CliError> {
     let failed_steps: Vec<&StepReport> = partial
         .steps
         .iter()
@@ -277,7 +367,7 @@ fn failures(out: &Output, partial: &PartialResult) -> Result<(), CliError> {
         return Ok(());
     }
     title(out, "Last failures")?;
-    for step in failed_steps {
+    for &step in failed_steps.iter().take(most) {
         let Some(failure) = &step.failure else {
             continue;
         };
@@ -288,15 +378,15 @@ fn failures(out: &Output, partial: &PartialResult) -> Result<(), CliError> {
         };
         out.line(wrapped(out, 0, &format!("{what}: {}", failed(failure))))?;
     }
-    Ok(())
+    and_more(out, failed_steps.len(), most)
 }
 
-fn compensations(out: &Output, partial: &PartialResult) -> Result<(), CliError> {
+fn compensations(out: &Output, partial: &PartialResult, most: usize) -> Result<(), CliError> {
     if partial.compensations.is_empty() {
         return Ok(());
     }
     title(out, "Undos, in this order")?;
-    for (number, done) in partial.compensations.iter().enumerate() {
+    for (number, done) in partial.compensations.iter().enumerate().take(most) {
         let look = match (&done.failure, &done.by_hand) {
             (Some(_), _) => glyphs::of_step(StepStatus::UndoFailed),
             (None, _) => glyphs::of_step(StepStatus::Undone),
@@ -319,10 +409,15 @@ fn compensations(out: &Output, partial: &PartialResult) -> Result<(), CliError> 
         let step = one_line(&done.step);
         out.line(format!("{number}. {step}  {word}, {how}{round}"))?;
     }
-    Ok(())
+    and_more(out, partial.compensations.len(), most)
 }
 
-fn outstanding(out: &Output, stage: Stage, partial: &PartialResult) -> Result<(), CliError> {
+fn outstanding(
+    out: &Output,
+    stage: Stage,
+    partial: &PartialResult,
+    most: usize,
+) -> Result<(), CliError> {
     // While a run goes forward, what it has done so far is its work and no worry, unless in doubt.
     let at_work = matches!(stage, Stage::Forward | Stage::Paused)
         && partial
@@ -334,7 +429,7 @@ fn outstanding(out: &Output, stage: Stage, partial: &PartialResult) -> Result<()
     }
     title(out, "Standing in the world")?;
     let mut table = out.table(&["STEP", "EFFECT", "KEY"]);
-    for standing in &partial.outstanding {
+    for standing in partial.outstanding.iter().take(most) {
         let (hue, word) = (
             glyphs::effect_hue(standing.effect),
             glyphs::effect_word(standing.effect),
@@ -348,7 +443,8 @@ fn outstanding(out: &Output, stage: Stage, partial: &PartialResult) -> Result<()
     }
     // A key that is cut can't be looked for.
     keep_whole(&mut table, &[1, 2]);
-    out.show(&table)
+    out.show(&table)?;
+    and_more(out, partial.outstanding.len(), most)
 }
 
 /// The picture without its first lines, which say what is said above already.

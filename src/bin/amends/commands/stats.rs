@@ -12,7 +12,7 @@ use crate::error::{CliError, Exit};
 use crate::forms::RunForm;
 use crate::glyphs;
 use crate::instants;
-use crate::output::Hue;
+use crate::output::{Hue, keep_whole};
 use crate::progress::bar;
 use crate::session::Session;
 use crate::span;
@@ -249,7 +249,7 @@ fn people(stats: &Stats, session: &Session) -> Result<(), CliError> {
 
 fn oldest(what: &str, entry: Option<&RunEntry>, session: &Session) -> Result<(), CliError> {
     let Some(entry) = entry else { return Ok(()) };
-    let ago = instants::from_now(entry.started_at, Timestamp::now());
+    let ago = instants::from_now(entry.started_at, instants::now());
     let run = crate::output::readable(entry.run.as_str());
     session
         .out
@@ -270,7 +270,7 @@ fn people_journals(journals: &JournalStats, session: &Session) -> Result<(), Cli
         }
     ))?;
     let headings = [
-        "saga", "step", "attempts", "retries", "failures", "undos", "p50", "p95", "p99", "longest",
+        "step", "calls", "again", "failed", "undos", "p50", "p95", "p99", "longest",
     ];
     let mut table = out.table(&headings);
     let times = |took: &Durations| {
@@ -282,17 +282,23 @@ fn people_journals(journals: &JournalStats, session: &Session) -> Result<(), Cli
         ];
         spans.map(|took| out.cell(Hue::Plain, took.map_or("-".to_owned(), span::format)))
     };
+    let mut last = None;
     for ((saga, step), of) in &journals.steps {
-        let mut row = vec![out.cell(Hue::Plain, saga), out.cell(Hue::Plain, step)];
+        if last != Some(saga) {
+            out.row(&mut table, vec![out.cell(Hue::Bold, saga)]);
+            last = Some(saga);
+        }
+        let mut row = vec![out.cell(Hue::Plain, format!("  {step}"))];
         for count in [of.attempts, of.retries, of.failures, of.undos] {
             row.push(out.cell(if count == 0 { Hue::Dim } else { Hue::Plain }, count));
         }
         row.extend(times(&of.took));
-        table.add_row(row);
+        out.row(&mut table, row);
     }
     let mut row = vec![out.cell(Hue::Bold, "runs that ended"); 1];
-    row.extend((0..5).map(|_| out.cell(Hue::Plain, "")));
+    row.extend((0..4).map(|_| out.cell(Hue::Plain, "")));
     row.extend(times(&journals.runs_took));
-    table.add_row(row);
+    out.row(&mut table, row);
+    keep_whole(&mut table, &[1, 2, 3, 4, 5, 6, 7, 8]);
     out.show(&table)
 }

@@ -92,7 +92,7 @@ fn places() -> Vec<Place> {
             standing: Standing::Running,
             leads_to: &[
                 (Cancel, "compensated: "),
-                (Signal, "??"),
+                (Signal, "completed: reserve pack charge ship"),
                 (Pause, "paused: reserve pack charge"),
                 (Abandon, "abandoned: reserve pack charge"),
             ],
@@ -106,7 +106,7 @@ fn places() -> Vec<Place> {
             standing: Standing::Running,
             leads_to: &[
                 (Cancel, "compensated: "),
-                (Signal, "??"),
+                (Signal, "completed: reserve pack charge ship"),
                 (Pause, "paused: reserve pack"),
                 (Abandon, "abandoned: reserve pack"),
             ],
@@ -122,9 +122,9 @@ fn places() -> Vec<Place> {
             },
             leads_to: &[
                 (Cancel, "compensated: "),
-                (Signal, "completed: reserve pack charge ship"),
-                (Pause, "paused: reserve pack charge ship"),
-                (Abandon, "abandoned: reserve pack charge ship"),
+                (Signal, "completed: reserve charge pack ship"),
+                (Pause, "paused: reserve charge pack ship"),
+                (Abandon, "abandoned: reserve charge pack ship"),
             ],
         },
         Place {
@@ -140,7 +140,7 @@ fn places() -> Vec<Place> {
             standing: Standing::Running,
             leads_to: &[
                 (Cancel, "compensated: "),
-                (Signal, "??"),
+                (Signal, "parked: reserve charge"),
                 (Pause, "parked: reserve charge"),
                 (Abandon, "abandoned: reserve charge"),
             ],
@@ -161,7 +161,7 @@ fn places() -> Vec<Place> {
             leads_to: &[
                 (Retry, "compensated: "),
                 (Cancel, "compensated: "),
-                (Signal, "??"),
+                (Signal, "compensated: "),
                 (Pause, "paused: reserve"),
                 (Abandon, "abandoned: reserve"),
             ],
@@ -180,7 +180,7 @@ fn places() -> Vec<Place> {
             leads_to: &[
                 (Retry, "compensated: "),
                 (Cancel, "compensated: "),
-                (Signal, "??"),
+                (Signal, "compensated: "),
                 (Pause, "paused: reserve charge"),
                 (Abandon, "abandoned: reserve charge"),
             ],
@@ -194,7 +194,7 @@ fn places() -> Vec<Place> {
             standing: Standing::Paused,
             leads_to: &[
                 (Cancel, "paused: reserve pack"),
-                (Signal, "??"),
+                (Signal, "paused: reserve pack"),
                 (Resume, "completed: reserve pack charge ship"),
                 (Abandon, "abandoned: reserve pack"),
             ],
@@ -212,7 +212,7 @@ fn places() -> Vec<Place> {
             standing: Standing::Running,
             leads_to: &[
                 (Cancel, "paused: reserve charge"),
-                (Signal, "??"),
+                (Signal, "paused: reserve charge"),
                 (Resume, "compensated: "),
                 (Abandon, "abandoned: reserve charge"),
             ],
@@ -232,7 +232,7 @@ fn places() -> Vec<Place> {
             standing: Standing::Running,
             leads_to: &[
                 (Cancel, "paused: reserve"),
-                (Signal, "??"),
+                (Signal, "paused: reserve"),
                 (Resume, "compensated: "),
                 (Abandon, "abandoned: reserve"),
             ],
@@ -265,7 +265,7 @@ fn places() -> Vec<Place> {
                 (Skip, "parked: reserve charge"),
                 (MarkCompensated, "parked: reserve charge"),
                 (Resolve, "parked: reserve charge"),
-                (Signal, "??"),
+                (Signal, "parked: reserve charge"),
                 (Abandon, "abandoned: reserve charge"),
             ],
         },
@@ -287,7 +287,7 @@ fn places() -> Vec<Place> {
                 (Cancel, "compensated: "),
                 (MarkCompensated, "parked: reserve charge"),
                 (Resolve, "parked: reserve charge"),
-                (Signal, "??"),
+                (Signal, "parked: reserve charge"),
                 (Abandon, "abandoned: reserve charge"),
             ],
         },
@@ -593,7 +593,16 @@ async fn what_a_paused_run_was_told_it_does_once_it_is_resumed() {
                 .await
                 .unwrap();
             let undone = *verb == VerbName::Cancel || place.policy == RecoveryStrategy::Compensate;
-            let end = if undone {
+            let resumed = place
+                .leads_to
+                .iter()
+                .find(|(verb, _)| *verb == VerbName::Resume);
+            let end = if let (VerbName::Signal, Some((_, end))) = (verb, resumed) {
+                // Nothing waits for it, so the run does what it would have done without.
+                (*end).to_owned()
+            } else if let Standing::Waiting { .. } = place.standing {
+                leads_to.replace("paused", "waiting")
+            } else if undone {
                 "compensated: ".to_owned()
             } else {
                 let ship = leads_to.replace("paused", "completed");

@@ -161,7 +161,10 @@ fn a_step_that_becomes_another_kind_of_step_is_told_in_words() {
     };
     assert_eq!(told(0, 1), "`x` was a plain step and is a sub-saga");
     assert_eq!(told(1, 2), "`x` was a sub-saga and is a fan-out");
-    assert_eq!(told(2, 3), "`x` was a fan-out and is a step with a fallback");
+    assert_eq!(
+        told(2, 3),
+        "`x` was a fan-out and is a step with a fallback"
+    );
     assert_eq!(told(3, 4), "`x` was a step with a fallback and is a race");
     assert_eq!(told(5, 6), "`x` was a wait for a signal and is a delay");
     assert_eq!(told(0, 7), "step `x` was not on a condition and is");

@@ -570,7 +570,6 @@ impl State {
             self.scopes[ix.at()].line_up(inside);
             self.line_up_answers(ix);
         }
-        self.rename_signals(|name| migrated.steps.new_name(name));
         for ix in (0..self.scopes.len()).map(scope_ix).rev() {
             self.after(new, ix);
         }

@@ -138,7 +138,8 @@ impl State {
         }
     }
 
-    /// Whether a step that the scope is inside of, however deep, is going to be undone.
+    /// Whether a step that the scope is inside of, however deep, is going to be undone. What undoes a step is not
+    /// a part of what is undone.
     fn is_to_be_undone(&self, ix: ScopeIx) -> bool {
         self.around_in_step(ix).any(|(around, step)| {
             let around = self.scope(around);

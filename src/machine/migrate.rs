@@ -568,7 +568,6 @@ impl State {
             self.pass_retired_rounds(inside, ix);
             self.scopes[ix.at()].line_up(inside);
         }
-        self.rename_signals(|name| migrated.steps.new_name(name));
         for ix in (0..self.scopes.len()).map(scope_ix).rev() {
             self.after(new, ix);
         }

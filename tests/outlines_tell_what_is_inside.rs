@@ -72,16 +72,16 @@ async fn every_store_keeps_and_recalls_all_of_it() {
         assert_eq!(kept, saga);
         assert!(pictured.contains("inside"));
     }
-    let shop = shop(&cast()).outline();
+    let outline = shop(&cast()).outline();
     let form = |name: &str| {
-        let step = shop.steps.iter().find(|step| step.name == name).unwrap();
+        let step = outline.steps.iter().find(|step| step.name == name).unwrap();
         step.inside.as_ref().map(|inside| inside.gathers)
     };
     assert_eq!(form("carrier"), Some(OutlineForm::FirstOf));
     assert_eq!(form("reserve"), Some(OutlineForm::Each));
     assert_eq!(form("pay"), Some(OutlineForm::Fallback));
     assert_eq!(form("insure"), None);
-    let waits = shop.steps.iter().filter_map(|step| step.waits);
+    let waits = outline.steps.iter().filter_map(|step| step.waits);
     assert_eq!(
         waits.collect::<Vec<_>>(),
         [OutlineWait::Signal, OutlineWait::Time]
@@ -94,7 +94,11 @@ async fn every_store_keeps_and_recalls_all_of_it() {
         .collect();
     assert_eq!(conditional, ["insure"]);
     // Three deep: the label of a parcel of all that are shipped.
-    let ship = shop.steps.iter().find(|step| step.name == "ship").unwrap();
+    let ship = outline
+        .steps
+        .iter()
+        .find(|step| step.name == "ship")
+        .unwrap();
     let parcel = ship.inside.as_ref().unwrap().steps[0]
         .inside
         .as_ref()
@@ -161,7 +165,10 @@ fn a_step_that_becomes_another_kind_of_step_is_told_in_words() {
     };
     assert_eq!(told(0, 1), "`x` was a plain step and is a sub-saga");
     assert_eq!(told(1, 2), "`x` was a sub-saga and is a fan-out");
-    assert_eq!(told(2, 3), "`x` was a fan-out and is a step with a fallback");
+    assert_eq!(
+        told(2, 3),
+        "`x` was a fan-out and is a step with a fallback"
+    );
     assert_eq!(told(3, 4), "`x` was a step with a fallback and is a race");
     assert_eq!(told(5, 6), "`x` was a wait for a signal and is a delay");
     assert_eq!(told(0, 7), "step `x` was not on a condition and is");

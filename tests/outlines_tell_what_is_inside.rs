@@ -86,7 +86,7 @@ async fn every_store_keeps_and_recalls_all_of_it() {
         waits.collect::<Vec<_>>(),
         [OutlineWait::Signal, OutlineWait::Time]
     );
-    let conditional: Vec<&str> = shop
+    let conditional: Vec<&str> = outline
         .steps
         .iter()
         .filter(|step| step.conditional)

@@ -94,7 +94,7 @@ impl State {
             return Err(Refused::BadSignal { name, why });
         }
         let step = self.step_named(graph, name);
-        let late = step.is_some_and(|step| self.comes_too_late(step, asked.at));
+        let late = step.is_some_and(|step| self.comes_late(step, asked.at));
         let (by, reason) = (asked.by.to_owned(), asked.reason.to_owned());
         Ok(Event::Signalled {
             name: Arc::from(name),
@@ -237,7 +237,7 @@ impl State {
     }
 
     /// Whether a signal that was accepted at this instant comes after the wait of its name.
-    fn comes_too_late(&self, step: StepIx, at: Timestamp) -> bool {
+    fn comes_late(&self, step: StepIx, at: Timestamp) -> bool {
         let (ix, step) = self.whereabouts(step);
         let scope = self.scope(ix);
         let node = scope.seen(step);
@@ -261,21 +261,6 @@ impl State {
             let begun = matches!(node.status, Status::Running | Status::Done);
             (begun && item >= items).then(|| format!("`{path}` has {items} items, from 0"))
         })
-    }
-
-    /// What a migration to another definition means for signals that wait: they wait under the new names.
-    pub(super) fn rename_signals(&mut self, now: impl Fn(&str) -> Option<String>) {
-        let queues = std::mem::take(&mut self.signals.queues).into_iter();
-        let named = queues.filter_map(|(name, queue)| Some((Arc::from(now(&name)?), queue)));
-        self.signals.queues = named.collect();
-        for index in 0..self.scopes.len() {
-            let ix = ScopeIx(u32::try_from(index).unwrap_or(u32::MAX));
-            let answered: VecDeque<NodeIx> = self.scopes[index]
-                .steps()
-                .filter(|&step| self.signal_for(self.scope(ix).number(step)).is_some())
-                .collect();
-            self.scopes[index].answered = answered;
-        }
     }
 }
 

@@ -375,6 +375,16 @@ impl State {
         })
     }
 
+    /// The same as far as the scope goes forward or back with them: what undoes a step goes its own way,
+    /// whatever the scopes around it do.
+    pub(super) fn around_in_step(&self, scope: ScopeIx) -> impl Iterator<Item = (ScopeIx, NodeIx)> {
+        let inside = |ix: ScopeIx| {
+            let scope = self.scope(ix);
+            scope.inside.filter(|_| !scope.undoes)
+        };
+        std::iter::successors(inside(scope), move |(around, _)| inside(*around))
+    }
+
     /// Whether the pivot is done or in doubt (rule D4).
     #[must_use]
     pub fn is_past_pivot(&self, graph: &Graph) -> bool {
@@ -437,9 +447,12 @@ impl State {
             Phase::Ended => true,
             Phase::Draining | Phase::Unwinding | Phase::Parked => false,
         };
+        if self.has_in_flight() || !self.is_awaiting() {
+            return None;
+        }
         let mut all =
             (0..self.scopes.len()).map(|ix| ScopeIx(u32::try_from(ix).unwrap_or(u32::MAX)));
-        if self.has_in_flight() || !self.is_awaiting() || !all.all(rests) {
+        if !all.all(rests) {
             return None;
         }
         let timers = self.scopes.iter().filter_map(|scope| scope.timers.first());

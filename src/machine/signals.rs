@@ -217,9 +217,6 @@ impl State {
 
     /// Whether a wait for a signal is over at `now`, unless one has come that isn't known yet.
     pub(crate) fn has_due_wait(&self, root: &Graph, now: Timestamp) -> bool {
-        if !self.is_awaiting() {
-            return false;
-        }
         // Any other scope was asked since its last event, and has nothing due.
         let rung = self.alarms.iter().take_while(|(at, _)| *at <= now);
         let rung = rung.map(|(_, ix)| *ix);
@@ -241,6 +238,9 @@ impl State {
     /// the time before.
     pub(super) fn next_answered(&self, ix: ScopeIx) -> Option<NodeIx> {
         let scope = self.scope(ix);
+        if scope.answered.is_empty() {
+            return None;
+        }
         let mut answered = scope.answered.iter().copied();
         answered
             .find(|&step| scope.is_awaiting(step) && self.signal_for(scope.number(step)).is_some())

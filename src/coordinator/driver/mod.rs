@@ -297,10 +297,11 @@ impl Driver {
     /// A wait is not over while a signal that came in time lies in the store (rule I5): the time at which the
     /// store accepted it decides, not when somebody came to read it.
     async fn take_signals_in_time(&mut self) {
-        if !self
-            .state
-            .has_due_wait(&self.graph, self.shared.clock.now())
-        {
+        if !self.state.is_awaiting() {
+            return;
+        }
+        let now = self.shared.clock.now();
+        if !self.state.has_due_wait(&self.graph, now) {
             return;
         }
         let run = self.slot.run.clone();
@@ -423,7 +424,10 @@ impl Driver {
         self.take_up_policies();
         let now = self.shared.clock.now();
         for end in std::mem::take(&mut self.over) {
-            self.racing.remove(&end.step);
+            // An empty map would make a hash all the same.
+            if !self.racing.is_empty() {
+                self.racing.remove(&end.step);
+            }
             if let Some(progress) = end.progress {
                 self.note_progress(end.step, progress, now);
             }

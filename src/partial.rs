@@ -554,7 +554,7 @@ impl PartialResult {
             saga: graph.saga().to_owned(),
             version: graph.version(),
             trace_id: state.header.trace_id.clone(),
-            standing: state.standing(state.rests_until()),
+            standing: state.standing(state.rests_until(graph)),
             total,
             completed,
             remaining,

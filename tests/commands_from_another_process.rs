@@ -110,7 +110,10 @@ async fn a_retry_handed_in_from_outside_is_picked_up_by_the_owner_and_answered()
         Err(SubmitError::NoSuchRun { .. })
     ));
     // The same token again, to whoever drives the run: nothing happens.
-    assert_eq!(coordinator.command(&retry).await.unwrap(), None);
+    assert_eq!(
+        coordinator.command(&retry).await.unwrap(),
+        amends::Told::Done
+    );
     coordinator.shutdown().await;
 }
 

@@ -427,6 +427,25 @@ fn shapes() -> Vec<Shape> {
                 ],
             )
             .long(),
+        Shape::new("list asked by a probe while it is undone")
+            .faults(
+                |world| {
+                    let each = call(world, "each").probe(world.asked());
+                    let mut saga = Saga::builder::<u64>("probed").policy(undoes());
+                    let n = saga.input();
+                    saga.add(each.for_each(), n.map(three));
+                    saga.returns(()).unwrap()
+                },
+                &[(
+                    |world| {
+                        world
+                            .fail_calls("each[2]", .., Fault::PanicAfterEffect)
+                            .fail_undo_calls("each[2]", ..=2, Fault::LostReply)
+                    },
+                    EITHER,
+                )],
+            )
+            .long(),
         Shape::new("tolerated item that can't be undone")
             .faults(
                 |world| {

@@ -54,6 +54,10 @@ fn each_picture_is_drawn_as_it_is_kept() {
     for (name, drawn) in &gallery {
         snapshot::is(&format!("{FOLDER}/{name}"), drawn);
     }
+    // The pictures of `docs/diagrams.md`.
+    for name in ["shop.svg", "shop-compensated.run.svg"] {
+        snapshot::is(&format!("docs/img/{name}"), &gallery[name]);
+    }
     let folder = format!("{}/{FOLDER}", env!("CARGO_MANIFEST_DIR"));
     let kept = fs::read_dir(folder).unwrap().count();
     assert_eq!(kept, gallery.len(), "what isn't drawn isn't kept");

@@ -9,6 +9,7 @@ use amends::step::Value;
 use amends::store::MemoryStore;
 use amends::{
     CommandError, Coordinator, Migration, RecoveryStrategy, Resolution, RunId, Saga, SagaBuilder,
+    step,
 };
 use evolving::{Code, Disk, Then, order, parked_by, refused, until};
 use std::sync::Arc;
@@ -484,4 +485,40 @@ async fn what_an_operator_took_as_done_keeps_the_key_of_its_old_name() {
         );
         binary.shutdown().await;
     }
+}
+
+#[tokio::test]
+async fn a_step_that_a_saga_of_its_own_is_undoing() {
+    let (code, disk) = (Code::default(), disk());
+    let by_a_saga = |version: u32, undo: Then| {
+        let mut back = Saga::builder::<(String, String)>("refund");
+        let what = back
+            .input()
+            .map(|(input, _): &(String, String)| input.clone());
+        let given = back.add(code.step("give-back", "give-back", undo), what);
+        let back = back.returns(given).unwrap();
+        let mut child = Saga::builder::<String>("payment");
+        let input = child.input();
+        let taken = child.add(code.step("take", "take", Then::Done), input);
+        let child = child.returns(taken).unwrap();
+        let mut saga = order(version);
+        let order = saga.input();
+        let charge = step("charge", &child).compensate_with(&back);
+        let paid = saga.add(charge, order);
+        let sent = saga.add(code.step("ship", "ship", Then::Refused), paid);
+        saga.returns(sent).unwrap()
+    };
+    let one = by_a_saga(1, Then::Hangs);
+    let first = disk.binary().register(&one).build().await.unwrap();
+    first.start(&one, "order-1", "a".to_owned()).await.unwrap();
+    until(&first, "order-1", Standing::Parked).await;
+    let id = run();
+    let back = first.retry(&id, RecoveryStrategy::Compensate, "ann", "");
+    back.await.unwrap();
+    assert_eq!(evolving::called(&code.calls, 3).await.len(), 3);
+    first.shutdown().await;
+    let two = by_a_saga(2, Then::Done);
+    let reasons = refused(&binary(&disk, &two, Migration::from_version(1).to(&two)).await).await;
+    let why = "`charge` is, or has been, undone by a saga of its own, whose rounds would be lost";
+    assert_eq!(reasons, [why]);
 }

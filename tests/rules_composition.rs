@@ -522,3 +522,73 @@ fn i2_the_fingerprint_covers_forms_and_what_is_inside_them() {
         ]
     );
 }
+
+#[cfg(feature = "sqlite")]
+#[test]
+fn o2_steps_inside_are_helped_by_their_paths_on_a_file_too() {
+    use amends::store::SqliteStore;
+
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("runs.db");
+    let world = World::new();
+    let saga = order(&world, always(Manual), always(Manual));
+    world.plan("do fulfil/pack", [Act::lost()]);
+    world.plan("do reserve[2]", [Act::rejected()]);
+    // One process parks the run twice; each word comes from another one.
+    let life =
+        |body: &dyn Fn(&Coordinator) -> futures_util::future::LocalBoxFuture<'static, ()>| {
+            let runtime = tokio::runtime::Builder::new_current_thread();
+            let runtime = { runtime }.enable_all().build().unwrap();
+            runtime.block_on(async {
+                let store = SqliteStore::open(&path).unwrap();
+                let builder = Coordinator::builder(store).register(&saga);
+                let coordinator = builder.build().await.unwrap();
+                body(&coordinator).await;
+                let run = coordinator.attach(&saga, &"r".into()).await.unwrap();
+                let outcome = run.unwrap().outcome().await.unwrap();
+                coordinator.shutdown().await;
+                outcome
+            })
+        };
+    let started = saga.clone();
+    let first = life(&move |coordinator| {
+        let (coordinator, saga) = (coordinator.clone(), started.clone());
+        Box::pin(async move { drop(coordinator.start(&saga, "r", 1).await.unwrap()) })
+    });
+    assert_eq!(first.partial().failing_step.as_deref(), Some("fulfil/pack"));
+    let second = life(&|coordinator| {
+        let coordinator = coordinator.clone();
+        Box::pin(async move {
+            ok(&coordinator, resolve_done("fulfil/pack", 40_u64)).await;
+            ok(&coordinator, plain_retry()).await;
+        })
+    });
+    assert_eq!(second.word(), "parked");
+    assert_eq!(second.partial().failing_step.as_deref(), Some("reserve[2]"));
+    let last = life(&|coordinator| {
+        let coordinator = coordinator.clone();
+        Box::pin(async move {
+            ok(&coordinator, edited([("reserve[2]", 9_u64)])).await;
+        })
+    });
+    assert_eq!(last.word(), "completed");
+    let calls: Vec<_> = world
+        .calls()
+        .into_iter()
+        .map(|call| (call.step, call.input))
+        .collect();
+    let call = |step: &str, input: &str| (step.to_owned(), input.to_owned());
+    assert_eq!(
+        calls,
+        [
+            call("pay", "1"),
+            call("fulfil/pick", "1"),
+            call("fulfil/pack", "1"),
+            call("reserve[0]", "40"),
+            call("reserve[1]", "41"),
+            call("reserve[2]", "42"),
+            call("reserve[2]", "9"),
+            call("mail", "40")
+        ]
+    );
+}

@@ -18,11 +18,14 @@ use amends::store::{MemoryStore, Store};
 use amends::testkit::{Fault, VirtualClock, World};
 use amends::{
     CommandError, Coordinator, Migration, PartialResult, RecoveryPolicy, RecoveryStrategy, Retry,
-    RunId, Saga,
+    RunId, Saga, Timestamp, wait_for,
 };
 
 /// Longer than anything that a test waits for before it asks.
 const LONG: Duration = Duration::from_secs(1_000);
+
+/// The input of a run that waits for `paid` in the end; others have no use for the signal.
+const WAITS: u64 = 2;
 
 /// A run held somewhere.
 struct Place {
@@ -39,7 +42,7 @@ struct Place {
     leads_to: &'static [(VerbName, &'static str)],
 }
 
-/// `reserve`; then `charge` and `pack` side by side; then `ship`.
+/// `reserve`; then `charge` and `pack` side by side; then `ship`; then perhaps a wait for `paid`.
 fn order(world: &World, policy: RecoveryStrategy) -> Saga<u64, String> {
     version(world, policy, 1, "ship")
 }
@@ -67,12 +70,14 @@ fn version(world: &World, policy: RecoveryStrategy, version: u32, ship: &str) ->
     let pack = saga.add(world.step::<String>("pack").retry(Retry::none()), reserve);
     let ship = world.step::<(String, String)>(ship).retry(Retry::none());
     let ship = saga.add(ship, (charge, pack));
+    let waits = n.map(|n| *n == WAITS);
+    saga.add(wait_for::<u64>("paid").after(ship).only_if(waits), ());
     saga.returns(ship).unwrap()
 }
 
 fn places() -> Vec<Place> {
     use VerbName::{
-        Abandon, Cancel, Compensate, MarkCompensated, Pause, Resolve, Resume, Retry, Skip,
+        Abandon, Cancel, Compensate, MarkCompensated, Pause, Resolve, Resume, Retry, Signal, Skip,
     };
 
     let manual = RecoveryStrategy::Manual;
@@ -87,6 +92,7 @@ fn places() -> Vec<Place> {
             standing: Standing::Running,
             leads_to: &[
                 (Cancel, "compensated: "),
+                (Signal, "completed: reserve pack charge ship"),
                 (Pause, "paused: reserve pack charge"),
                 (Abandon, "abandoned: reserve pack charge"),
             ],
@@ -100,8 +106,25 @@ fn places() -> Vec<Place> {
             standing: Standing::Running,
             leads_to: &[
                 (Cancel, "compensated: "),
+                (Signal, "completed: reserve pack charge ship"),
                 (Pause, "paused: reserve pack"),
                 (Abandon, "abandoned: reserve pack"),
+            ],
+        },
+        Place {
+            name: "forward, it waits for the signal",
+            stage: Stage::Forward,
+            faults: |world| world,
+            policy: manual,
+            said: &[],
+            standing: Standing::Waiting {
+                until: Timestamp::NEVER,
+            },
+            leads_to: &[
+                (Cancel, "compensated: "),
+                (Signal, "completed: reserve charge pack ship"),
+                (Pause, "paused: reserve charge pack ship"),
+                (Abandon, "abandoned: reserve charge pack ship"),
             ],
         },
         Place {
@@ -117,6 +140,7 @@ fn places() -> Vec<Place> {
             standing: Standing::Running,
             leads_to: &[
                 (Cancel, "compensated: "),
+                (Signal, "parked: reserve charge"),
                 (Pause, "parked: reserve charge"),
                 (Abandon, "abandoned: reserve charge"),
             ],
@@ -137,6 +161,7 @@ fn places() -> Vec<Place> {
             leads_to: &[
                 (Retry, "compensated: "),
                 (Cancel, "compensated: "),
+                (Signal, "compensated: "),
                 (Pause, "paused: reserve"),
                 (Abandon, "abandoned: reserve"),
             ],
@@ -155,6 +180,7 @@ fn places() -> Vec<Place> {
             leads_to: &[
                 (Retry, "compensated: "),
                 (Cancel, "compensated: "),
+                (Signal, "compensated: "),
                 (Pause, "paused: reserve charge"),
                 (Abandon, "abandoned: reserve charge"),
             ],
@@ -168,6 +194,7 @@ fn places() -> Vec<Place> {
             standing: Standing::Paused,
             leads_to: &[
                 (Cancel, "paused: reserve pack"),
+                (Signal, "paused: reserve pack"),
                 (Resume, "completed: reserve pack charge ship"),
                 (Abandon, "abandoned: reserve pack"),
             ],
@@ -185,6 +212,7 @@ fn places() -> Vec<Place> {
             standing: Standing::Running,
             leads_to: &[
                 (Cancel, "paused: reserve charge"),
+                (Signal, "paused: reserve charge"),
                 (Resume, "compensated: "),
                 (Abandon, "abandoned: reserve charge"),
             ],
@@ -204,6 +232,7 @@ fn places() -> Vec<Place> {
             standing: Standing::Running,
             leads_to: &[
                 (Cancel, "paused: reserve"),
+                (Signal, "paused: reserve"),
                 (Resume, "compensated: "),
                 (Abandon, "abandoned: reserve"),
             ],
@@ -236,6 +265,7 @@ fn places() -> Vec<Place> {
                 (Skip, "parked: reserve charge"),
                 (MarkCompensated, "parked: reserve charge"),
                 (Resolve, "parked: reserve charge"),
+                (Signal, "parked: reserve charge"),
                 (Abandon, "abandoned: reserve charge"),
             ],
         },
@@ -257,6 +287,7 @@ fn places() -> Vec<Place> {
                 (Cancel, "compensated: "),
                 (MarkCompensated, "parked: reserve charge"),
                 (Resolve, "parked: reserve charge"),
+                (Signal, "parked: reserve charge"),
                 (Abandon, "abandoned: reserve charge"),
             ],
         },
@@ -353,7 +384,9 @@ impl Held {
             .await
             .unwrap();
         let run = RunId::new("order-1");
-        coordinator.start(&saga, run.clone(), 1).await.unwrap();
+        let waits = matches!(place.standing, Standing::Waiting { .. });
+        let input = if waits { WAITS } else { 1 };
+        coordinator.start(&saga, run.clone(), input).await.unwrap();
         tokio::time::sleep(LONG / 10).await;
         let held = Held {
             world,
@@ -560,7 +593,16 @@ async fn what_a_paused_run_was_told_it_does_once_it_is_resumed() {
                 .await
                 .unwrap();
             let undone = *verb == VerbName::Cancel || place.policy == RecoveryStrategy::Compensate;
-            let end = if undone {
+            let resumed = place
+                .leads_to
+                .iter()
+                .find(|(verb, _)| *verb == VerbName::Resume);
+            let end = if let (VerbName::Signal, Some((_, end))) = (verb, resumed) {
+                // Nothing waits for it, so the run does what it would have done without.
+                (*end).to_owned()
+            } else if let Standing::Waiting { .. } = place.standing {
+                leads_to.replace("paused", "waiting")
+            } else if undone {
                 "compensated: ".to_owned()
             } else {
                 let ship = leads_to.replace("paused", "completed");

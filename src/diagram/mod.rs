@@ -9,7 +9,8 @@
 //!
 //! All show steps in layers, each below all that it waits for; which can be undone; checkpoints, and the
 //! point of no return. Pictures of a definition show what each step is made of, those of a run how it
-//! stands. Nothing is told by colour alone, payloads are never shown, and the same input always gives the
+//! stands. Steps inside a step are drawn in it; of a long fan-out those items are that failed or are under
+//! way, and the others are counted. Nothing is told by colour alone, payloads are never shown, and the same input always gives the
 //! same picture, byte for byte, so that one can be kept in a repository and compared.
 //!
 //! ```

@@ -516,7 +516,6 @@ impl<S> Event<S> {
             | Event::StepDone {
                 partial: Some(_), ..
             }
-            | Event::Migrated(_)
             | Event::PassedOver { .. }
             | Event::Progress { .. }
             | Event::WaitBegan { .. }

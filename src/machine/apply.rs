@@ -85,7 +85,7 @@ impl State {
                 if let Some(part) = partial {
                     scope.did_part(graph, step, part, *asks);
                 }
-                self.close(ix, step);
+                self.close_all(root, ix, step);
             }
             Event::StepFailed {
                 failure,
@@ -103,7 +103,7 @@ impl State {
                 {
                     // It has undone itself, and is one failed step (rule N1).
                     self.scopes[ix.at()].undone_inside(step);
-                    self.close(ix, step);
+                    self.close_all(root, ix, step);
                 }
                 self.scopes[ix.at()].step_failed(graph, step, failure, *retry_at, at);
             }
@@ -181,7 +181,7 @@ impl State {
                 }
                 let record = self.scopes[ix.at()].undone(graph, step, took, at);
                 self.compensations.push(record);
-                self.close(ix, step);
+                self.close_all(root, ix, step);
             }
             Event::UndoFailed {
                 failure,
@@ -285,6 +285,7 @@ impl State {
             Event::Ended(end) => {
                 self.end = Some(end.clone());
                 self.ended_at = Some(at);
+                self.drop_all_waits(graph);
                 self.root_mut().phase = Phase::Ended;
                 self.leave_what_is_open(at);
             }
@@ -322,8 +323,8 @@ impl State {
         if self.scope(ix).phase == Phase::Unwinding && self.scope(ix).unwind.remaining == 0 {
             self.after_unwinding(graph, ix);
         }
+        self.scopes[ix.at()].skip_stale();
         if ix == ScopeIx::ROOT {
-            self.root_mut().skip_stale();
             return self.stir(ix);
         }
         if let Some(parking) = self.scopes[ix.at()].park_wanted.take() {
@@ -333,7 +334,6 @@ impl State {
             self.want_parked(root, parking);
         }
         self.tell_beyond(root, ix);
-        self.scopes[ix.at()].skip_stale();
         self.account(root, ix);
         self.stir_with_those_around(ix);
     }
@@ -468,13 +468,20 @@ impl State {
 
     /// The scope inside a step has come to an end.
     fn close(&mut self, around: ScopeIx, step: NodeIx) {
-        if let Some(child) = self.scope(around).seen(step).child {
-            self.scopes[child.at()].phase = Phase::Ended;
-            self.scopes[child.at()].timers.clear();
+        let Some(child) = self.scope(around).seen(step).child else {
+            return;
+        };
+        let scope = &mut self.scopes[child.at()];
+        if scope.phase == Phase::Ended {
+            return;
         }
+        scope.drop_waits();
+        scope.phase = Phase::Ended;
+        scope.timers.clear();
     }
 
-    /// What is inside a step that changes nothing is over, as deep as it goes: no undo comes that would say so.
+    /// What is inside a step is over, as deep as it goes: what changes nothing was left as it was when something
+    /// else was faster, and no undo says that it is over.
     fn close_all(&mut self, root: &Graph, around: ScopeIx, step: NodeIx) {
         let Some(child) = self.scope(around).seen(step).child else {
             return;
@@ -484,6 +491,17 @@ impl State {
         }
         self.close(around, step);
         self.account(root, child);
+    }
+
+    /// Nothing waits any more in a run that has ended.
+    fn drop_all_waits(&mut self, root: &Graph) {
+        if !self.is_awaiting() {
+            return;
+        }
+        for index in (0..self.scopes.len()).rev() {
+            self.scopes[index].drop_waits();
+            self.account(root, ScopeIx(u32::try_from(index).unwrap_or(u32::MAX)));
+        }
     }
 
     /// All that was in flight is interrupted: the process that drove it is gone (rule F3).
@@ -690,6 +708,8 @@ impl Scope {
                 self.timers.remove(&(until, step));
             }
             Status::Absorbed => self.absorbed -= 1,
+            // An operator had the run go on without what it waited for.
+            Status::Awaiting { .. } => self.stop_waiting(step),
             _ => {}
         }
         let node = self.node(step);

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::journal::{Event, Journal, Record, StepMoves};
-use crate::saga::{Graph, UndoOrder};
+use crate::saga::{Graph, UNDO, UndoOrder};
 use crate::step::StepIx;
 
 /// Says what is wrong, if something is.
@@ -76,11 +76,14 @@ fn inside<'a>(root: &'a Graph, path: &str) -> Option<&'a Graph> {
     let parts = path.split('/').filter(|part| !part.is_empty());
     parts.into_iter().try_fold(root, |graph, part| {
         let (name, items) = part.split_at(part.find('[').unwrap_or(part.len()));
-        let mut graph = graph.steps.get(graph.step_named(name)?.at())?.inside()?;
-        for _ in items.split('[').skip(1) {
-            graph = graph.steps.first()?.inside()?;
+        let mut step = graph.steps.get(graph.step_named(name)?.at())?;
+        for item in items.split_inclusive(']') {
+            if item == UNDO {
+                return step.undone_by();
+            }
+            step = step.inside()?.steps.first()?;
         }
-        Some(graph)
+        step.inside()
     })
 }
 

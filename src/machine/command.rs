@@ -55,8 +55,8 @@ pub enum Refused {
         /// What it says.
         why: String,
     },
-    /// Another signal had this token.
-    #[error("token `{0}` is that of another signal: take another one, or send the same again")]
+    /// Another signal, or another command, had this token.
+    #[error("token `{0}` is taken by something else: take another one, or send the same again")]
     TokenTaken(String),
     /// Only an effect in doubt can be resolved.
     #[error("`{0}` is not in doubt")]
@@ -176,8 +176,17 @@ impl State {
         asked: Asked<'_>,
         token: Option<&str>,
     ) -> Result<Vec<Event<StepIx>>, Refused> {
-        if token.is_some_and(|token| self.knows(token)) && verb.name() != VerbName::Signal {
-            return Ok(Vec::new());
+        if let Some(token) = token {
+            let known = match verb {
+                Verb::Signal { name, payload } => self.has_signal(name, payload, token)?,
+                _ if self.signals.knows(token) => {
+                    return Err(Refused::TokenTaken(token.to_owned()));
+                }
+                _ => self.knows(token),
+            };
+            if known {
+                return Ok(Vec::new());
+            }
         }
         let stage = self.stage(graph);
         match verdict(verb.name(), stage) {
@@ -255,8 +264,9 @@ impl State {
             }
             Verb::Abandon => events.push(Event::Ended(End::Abandoned { by, reason })),
             Verb::Signal { name, payload } => {
+                // It carries its token itself.
                 events.clear();
-                events.extend(self.signal_event(graph, name, payload, asked, token)?);
+                events.push(self.signal_event(graph, name, payload, asked, token)?);
             }
             // Whoever has no code for the run carries it out, without asking the machine of one definition.
             Verb::Migrate { .. } => {

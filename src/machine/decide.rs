@@ -141,9 +141,10 @@ impl State {
         }
     }
 
-    /// Whether a step that the scope is inside of, however deep, is going to be undone.
+    /// Whether a step that the scope is inside of, however deep, is going to be undone. What undoes a step is not
+    /// a part of what is undone.
     fn is_to_be_undone(&self, ix: ScopeIx) -> bool {
-        self.around(ix).any(|(around, step)| {
+        self.around_in_step(ix).any(|(around, step)| {
             let around = self.scope(around);
             around.phase == Phase::Unwinding && around.seen(step).in_region
         })
@@ -152,11 +153,7 @@ impl State {
     /// Since when a scope may start something, as far as those around it are asked; never if it may not.
     fn allowed_from(&self, root: &Graph, ix: ScopeIx, now: Timestamp) -> Option<Timestamp> {
         let mut from = None;
-        if self.scope(ix).undoes {
-            // It is an undo, whatever the scopes around it do.
-            return None;
-        }
-        for (around, step) in self.around(ix) {
+        for (around, step) in self.around_in_step(ix) {
             let Phase::Forward { hold } = self.scope(around).phase else {
                 return Some(Timestamp::NEVER);
             };

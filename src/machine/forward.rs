@@ -49,6 +49,24 @@ impl Scope {
         {
             self.answered.pop_front();
         }
+        // A probe that was asked before an undo is not in the journal, so a fold takes undos out of turn.
+        let is_ready = |step: NodeIx| self.nodes[step.at()].undo == UndoStatus::Ready;
+        while self
+            .unwind
+            .ready
+            .front()
+            .is_some_and(|&step| !is_ready(step))
+        {
+            self.unwind.ready.pop_front();
+        }
+        while self
+            .unwind
+            .latest
+            .peek()
+            .is_some_and(|&(_, step)| !is_ready(step))
+        {
+            self.unwind.latest.pop();
+        }
     }
 
     fn may_start(&self, step: NodeIx) -> bool {

@@ -246,6 +246,14 @@ impl Judged<'_, '_> {
             let passed_over = self.was_passed_over(step, now);
             self.against.extend(passed_over);
         }
+        for step in self.scope.steps() {
+            if self.scope.seen(step).undoer.is_some() {
+                self.against.push(format!(
+                    "`{}` is, or has been, undone by a saga of its own, whose rounds would be lost",
+                    self.was(step)
+                ));
+            }
+        }
         if self.moved.old.is_saga() {
             let pivot = self.moves_the_pivot();
             self.against.extend(pivot);
@@ -683,6 +691,8 @@ impl Carried {
                 node.next_round();
             }
             inner.push((step, now, node.child.take()));
+            // No run with one is migrated, and what a journal says otherwise must not lead astray.
+            node.undoer = None;
             self.numbers.push((number(step), (ix, now)));
             scope.nodes[now.at()] = node;
         }

@@ -442,8 +442,8 @@ impl Scope {
     /// Whether no more steps may begin, of those that are bounded.
     pub(super) fn is_full(&self, graph: &Graph) -> bool {
         graph.most_at_once().is_some_and(|most| {
-            let sleeping = u32::try_from(self.timers.len()).unwrap_or(u32::MAX);
-            self.in_flight + self.open + sleeping >= most
+            let sleeping = u32::try_from(self.undo_timers().count()).unwrap_or(u32::MAX);
+            self.in_flight + self.open + self.awaiting + sleeping >= most
         })
     }
 

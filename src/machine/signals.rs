@@ -45,6 +45,10 @@ impl Signals {
         self.all.get(*self.tokens.get(token)?)
     }
 
+    pub(super) fn knows(&self, token: &str) -> bool {
+        self.with_token(token).is_some()
+    }
+
     fn next(&self, name: &str) -> Option<&Signal> {
         self.all.get(*self.queues.get(name)?.front()?)
     }
@@ -68,7 +72,7 @@ impl Signals {
 }
 
 impl State {
-    /// The event that a signal becomes; nothing where it is known.
+    /// The event that a signal becomes.
     ///
     /// `kept` is what the wait makes of it: see [`Event::Signalled`].
     pub(super) fn signal_event(
@@ -78,30 +82,21 @@ impl State {
         sent: &Value,
         asked: Asked<'_>,
         token: Option<&str>,
-    ) -> Result<Option<Event<StepIx>>, Refused> {
-        let known = token.and_then(|token| self.signals.with_token(token));
-        if let Some(known) = known {
-            return if *known.name == *name && known.sent == *sent {
-                Ok(None)
-            } else {
-                Err(Refused::TokenTaken(token.unwrap_or_default().to_owned()))
-            };
-        }
+    ) -> Result<Event<StepIx>, Refused> {
         if !graph.waits_for(name) {
             return Err(Refused::NoSuchSignal {
                 name: name.to_owned(),
                 known: graph.signals(),
             });
         }
-        let late = self.step_named(graph, name).is_some_and(|step| {
-            let node = self.node(step);
-            match node.status {
-                Status::Awaiting { until } => until.is_some_and(|until| until < asked.at),
-                _ => node.expired,
-            }
-        });
+        if let Some(why) = self.no_such_item(graph, name) {
+            let name = name.to_owned();
+            return Err(Refused::BadSignal { name, why });
+        }
+        let step = self.step_named(graph, name);
+        let late = step.is_some_and(|step| self.comes_late(step, asked.at));
         let (by, reason) = (asked.by.to_owned(), asked.reason.to_owned());
-        Ok(Some(Event::Signalled {
+        Ok(Event::Signalled {
             name: Arc::from(name),
             token: token.map(Arc::from),
             sent: sent.clone(),
@@ -110,7 +105,27 @@ impl State {
             late,
             by,
             reason,
-        }))
+        })
+    }
+
+    /// Whether the journal has the signal with this token already: then nothing happens.
+    ///
+    /// # Errors
+    ///
+    /// Where it has another one, or another command, under this token.
+    pub(super) fn has_signal(
+        &self,
+        name: &str,
+        sent: &Value,
+        token: &str,
+    ) -> Result<bool, Refused> {
+        let taken = || Err(Refused::TokenTaken(token.to_owned()));
+        match self.signals.with_token(token) {
+            Some(known) if *known.name == *name && known.sent == *sent => Ok(true),
+            Some(_) => taken(),
+            None if self.knows(token) => taken(),
+            None => Ok(false),
+        }
     }
 
     /// What the sender of the signal with this token was told.
@@ -210,25 +225,41 @@ impl State {
         }
     }
 
+    /// Whether a step waits for a signal, and not for a time only.
+    pub(crate) fn waits_for_signal(&self, root: &Graph, step: StepIx) -> bool {
+        let place = self.place(root, step);
+        place.graph.step(place.step).waits_for_signal()
+    }
+
     /// Whether some step waits for a signal or a time.
     pub(crate) fn is_awaiting(&self) -> bool {
         self.root().awaiting + self.root().below.awaiting > 0
     }
 
-    /// Whether a wait for a signal is over at `now`, unless one has come that isn't known yet.
-    pub(crate) fn has_due_wait(&self, root: &Graph, now: Timestamp) -> bool {
-        // Any other scope was asked since its last event, and has nothing due.
-        let rung = self.alarms.iter().take_while(|(at, _)| *at <= now);
-        let rung = rung.map(|(_, ix)| *ix);
-        rung.chain(self.stirred.iter().copied()).any(|ix| {
-            let scope = self.scope(ix);
-            let due = scope.timers.iter().take_while(|(until, _)| *until <= now);
-            let forward = matches!(scope.phase, Phase::Forward { .. });
-            let mut due = due.filter(|_| forward && scope.awaiting > 0);
-            due.any(|(_, step)| {
-                let waits = matches!(scope.seen(*step).status, Status::Awaiting { .. });
-                waits && self.graph_of(root, ix).step(*step).waits_for_signal()
-            })
+    /// Whether a signal that was accepted at this instant comes after the wait of its name.
+    fn comes_late(&self, step: StepIx, at: Timestamp) -> bool {
+        let (ix, step) = self.whereabouts(step);
+        let scope = self.scope(ix);
+        let node = scope.seen(step);
+        match node.status {
+            Status::Awaiting { until } => until.is_some_and(|until| until < at),
+            // It took its signal; the next one is for the next round, if there is one.
+            Status::Done if !node.expired => false,
+            // Something else was faster, or all around it was undone, and nothing is left that could take it.
+            _ => node.expired || scope.phase == Phase::Ended,
+        }
+    }
+
+    /// Why no item of a fan-out that has begun will ever wait for a signal of this name.
+    fn no_such_item(&self, root: &Graph, name: &str) -> Option<String> {
+        let places = name.match_indices('[').map(|(place, _)| place);
+        places.into_iter().find_map(|place| {
+            let (path, item) = (&name[..place], &name[place + 1..]);
+            let item: usize = item.split(']').next()?.parse().ok()?;
+            let node = self.node(self.step_named(root, path)?);
+            let items = self.scope(node.child?).nodes.len();
+            let begun = matches!(node.status, Status::Running | Status::Done);
+            (begun && item >= items).then(|| format!("`{path}` has {items} items, from 0"))
         })
     }
 }
@@ -248,6 +279,18 @@ impl State {
 }
 
 impl Scope {
+    /// No step here waits any more: what is around it went on without.
+    pub(super) fn drop_waits(&mut self) {
+        if self.awaiting == 0 {
+            return;
+        }
+        for step in self.steps() {
+            if let Status::Awaiting { .. } = self.seen(step).status {
+                self.stop_waiting(step);
+            }
+        }
+    }
+
     /// The step doesn't wait any more, whatever came of it.
     pub(super) fn stop_waiting(&mut self, step: NodeIx) {
         if let Status::Awaiting { until } = self.seen(step).status {
@@ -255,6 +298,7 @@ impl Scope {
                 self.timers.remove(&(until, step));
             }
             self.awaiting -= 1;
+            self.node(step).status = Status::Dropped;
         }
     }
 

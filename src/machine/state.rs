@@ -375,6 +375,16 @@ impl State {
         })
     }
 
+    /// The same as far as the scope goes forward or back with them: what undoes a step goes its own way,
+    /// whatever the scopes around it do.
+    pub(super) fn around_in_step(&self, scope: ScopeIx) -> impl Iterator<Item = (ScopeIx, NodeIx)> {
+        let inside = |ix: ScopeIx| {
+            let scope = self.scope(ix);
+            scope.inside.filter(|_| !scope.undoes)
+        };
+        std::iter::successors(inside(scope), move |(around, _)| inside(*around))
+    }
+
     /// Whether the pivot is done or in doubt (rule D4).
     #[must_use]
     pub fn is_past_pivot(&self, graph: &Graph) -> bool {
@@ -427,11 +437,12 @@ impl State {
     }
 
     /// When a run goes on in which nothing is under way and nothing may start: it only waits.
-    pub(crate) fn rests_until(&self) -> Option<Timestamp> {
-        let rests = |(index, scope): (usize, &Scope)| match scope.phase {
+    pub(crate) fn rests_until(&self, root: &Graph) -> Option<Timestamp> {
+        let rests = |ix: ScopeIx| match self.scope(ix).phase {
             Phase::Forward { .. } => {
-                let ix = ScopeIx(u32::try_from(index).unwrap_or(u32::MAX));
-                scope.next_ready().is_none() && self.next_answered(ix).is_none()
+                let full = self.scope(ix).is_full(self.graph_of(root, ix));
+                let nothing = self.scope(ix).next_ready().is_none() || full;
+                nothing && self.next_answered(ix).is_none()
             }
             Phase::Ended => true,
             Phase::Draining | Phase::Unwinding | Phase::Parked => false,
@@ -439,7 +450,9 @@ impl State {
         if self.has_in_flight() || !self.is_awaiting() {
             return None;
         }
-        if !self.scopes.iter().enumerate().all(rests) {
+        let mut all =
+            (0..self.scopes.len()).map(|ix| ScopeIx(u32::try_from(ix).unwrap_or(u32::MAX)));
+        if !all.all(rests) {
             return None;
         }
         let timers = self.scopes.iter().filter_map(|scope| scope.timers.first());

@@ -77,9 +77,7 @@ impl Scope {
     fn unwind_steps(&mut self, graph: &Graph, steps: &[NodeIx], then: Direction) {
         self.phase = Phase::Unwinding;
         // An undo that slept when the run was parked begins afresh: its timer must not ring for it again.
-        let mut timers = std::mem::take(&mut self.timers);
-        timers.retain(|(_, step)| matches!(self.seen(*step).status, Status::Awaiting { .. }));
-        self.timers = timers;
+        self.keep_waits_only();
         for step in self.steps() {
             let under_way = self.is_undoing(graph, step);
             let node = self.node(step);
@@ -108,6 +106,13 @@ impl Scope {
             }
         }
         self.settle(graph, free);
+    }
+
+    /// Drops all timers but those of steps that wait, which go on whatever happens beside them.
+    fn keep_waits_only(&mut self) {
+        let mut timers = std::mem::take(&mut self.timers);
+        timers.retain(|(_, step)| matches!(self.seen(*step).status, Status::Awaiting { .. }));
+        self.timers = timers;
     }
 
     /// Whether the step's `compensate` is being called. A sub-saga may be undoing itself when what is around it
@@ -391,7 +396,7 @@ impl Scope {
         if self.phase != Phase::Parked || self.is_half_undone(graph) {
             return;
         }
-        self.timers.clear();
+        self.keep_waits_only();
         let region: Vec<(NodeIx, Status)> = (0..self.nodes.len())
             .map(NodeIx::new)
             .filter(|&step| self.seen(step).in_region)

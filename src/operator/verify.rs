@@ -303,7 +303,7 @@ pub(super) fn inspect(entry: &RunEntry, journal: &Journal, graph: Option<&Graph>
     match State::replay(graph, journal.clone()) {
         Err(error) => found.push(finding(entry, FindingKind::Broken, error.to_string())),
         Ok(state) => {
-            for what in listed_end(entry, &state, last) {
+            for what in listed_end(graph, entry, &state, last) {
                 found.push(finding(entry, FindingKind::List, what));
             }
         }
@@ -341,9 +341,14 @@ fn listed_start(entry: &RunEntry, journal: &Journal, started: &RunStarted) -> Ve
 }
 
 /// What the list says otherwise than the run's last records.
-fn listed_end(entry: &RunEntry, state: &State, last: Option<crate::Timestamp>) -> Vec<String> {
+fn listed_end(
+    graph: &Graph,
+    entry: &RunEntry,
+    state: &State,
+    last: Option<crate::Timestamp>,
+) -> Vec<String> {
     let mut differs = Vec::new();
-    let stands = state.standing(state.rests_until());
+    let stands = state.standing(state.rests_until(graph));
     let agrees = match entry.standing {
         // A run that waits is running as far as its journal goes; so is one that was paused while a probe
         // was under way, which no journal has. Whoever takes it up puts the list right.

@@ -75,6 +75,16 @@ impl OutlineForm {
         *self == OutlineForm::Saga
     }
 
+    /// What a step with such steps inside is called.
+    fn words(self) -> &'static str {
+        match self {
+            OutlineForm::Saga => "a sub-saga",
+            OutlineForm::Each => "a fan-out",
+            OutlineForm::Fallback => "a step with a fallback",
+            OutlineForm::FirstOf => "a race",
+        }
+    }
+
     /// The word for it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -308,8 +318,12 @@ impl Outline {
             }
             match (&step.inside, &new.inside) {
                 (Some(was), Some(is)) if was.gathers == is.gathers => {
-                    let inside = was.differences(is).into_iter();
-                    lines.extend(inside.map(|line| format!("in `{name}`: {line}")));
+                    let place = format!("in `{name}`: ");
+                    for line in was.differences(is) {
+                        // All items of a fan-out are called as it is.
+                        let line = line.strip_prefix(&place).unwrap_or(&line);
+                        lines.push(format!("{place}{line}"));
+                    }
                 }
                 (None, None) => {}
                 _ if step.waits.is_some() || new.waits.is_some() => {}
@@ -317,7 +331,7 @@ impl Outline {
                     let word = |inside: &Option<Box<Outline>>| {
                         inside
                             .as_ref()
-                            .map_or("a step", |inside| inside.gathers.as_str())
+                            .map_or("a plain step", |inside| inside.gathers.words())
                     };
                     lines.push(format!("`{name}` was {} and is {}", word(was), word(is)));
                 }

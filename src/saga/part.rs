@@ -106,7 +106,7 @@ pub fn step<S: AsStep>(name: impl Into<String>, step: S) -> StepSpec<S::Input, S
 ///
 /// Not to be implemented elsewhere.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is neither a `Step` nor a `Saga`",
+    message = "`{Self}` is neither a `Step` nor a reference to a `Saga`",
     label = "needs `impl Step for {Self}`",
     note = "implement `Step` with `async fn execute` and `async fn compensate`, or add it as `read_only(\"name\", ..)` (nothing to undo) or `irreversible(\"name\", ..)` (cannot be undone); a saga goes in by reference: `step(\"name\", &saga)`"
 )]

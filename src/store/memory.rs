@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use tokio::sync::Notify;
 
-use crate::ids::RunId;
+use crate::ids::{RunId, Timestamp};
 use crate::journal::{Command, CommandAnswer, Event, Journal, Record};
 use crate::saga::Outline;
 use crate::sharded::Sharded;
@@ -41,6 +41,7 @@ pub struct MemoryStore {
     arrived: Notify,
     kept: usize,
     next: AtomicU64,
+    time: Box<dyn Fn() -> Timestamp + Send + Sync>,
 }
 
 /// Commands in the order in which they came, found by their tokens.
@@ -149,7 +150,16 @@ impl MemoryStore {
             arrived: Notify::new(),
             kept: MemoryStore::KEPT,
             next: AtomicU64::new(1),
+            time: Box::new(Timestamp::now),
         }
+    }
+
+    /// Where it takes the time from at which commands are accepted: the system's clock, unless it is said. In a
+    /// test with a clock of its own it has to be that clock, else all signals come too early or too late.
+    #[must_use]
+    pub fn clock(mut self, now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
+        self.time = Box::new(now);
+        self
     }
 
     /// Keeps so many ended runs.
@@ -373,9 +383,10 @@ impl Store for MemoryStore {
             }
             let number = self.next.fetch_add(1, Ordering::Relaxed);
             commands.numbers.insert(command.token.clone(), number);
-            commands
-                .entries
-                .insert(number, CommandEntry::new(number, command.clone()));
+            let mut accepted = command.clone();
+            accepted.at = (self.time)();
+            let entry = CommandEntry::new(number, accepted);
+            commands.entries.insert(number, entry);
         }
         self.arrived.notify_one();
         Ok(())

@@ -162,7 +162,11 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// Once this is acknowledged it survives what an append survives. Its number is higher than those of all
     /// commands before it, the forgotten ones too.
     ///
-    /// The same command under the same token is acknowledged again, and kept once.
+    /// What it says about when it was made is replaced by when the store accepted it, by the store's own clock:
+    /// some instant between the call and its acknowledgement. That decides whether a signal came in time
+    /// (rule I5), so no sender can date one back.
+    ///
+    /// The same command under the same token is acknowledged again, and kept once, as of when it came first.
     async fn submit(&self, command: &Command) -> Result<(), SubmitError>;
 
     /// The next `limit` commands at most that have no answer, in the order in which they came, after the

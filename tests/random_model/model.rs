@@ -769,6 +769,7 @@ impl<'a> Model<'a> {
         let failed: Vec<usize> = decision.failed.iter().map(|step| step.0 as usize).collect();
         ensure!(failed == self.failed, "what failed is {:?}", self.failed);
         let strategy = match &decision.cause {
+            Cause::Absorbed => return Err("a saga of plain steps goes on without none".to_owned()),
             Cause::Cancel => {
                 ensure!(self.cancelling(), "nobody cancelled");
                 ensure!(!self.past_pivot(), "past the pivot (D4)");

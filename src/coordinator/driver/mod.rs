@@ -70,6 +70,8 @@ pub(super) struct Driver {
     /// When attempts that were told to stop are dropped.
     drop_at: Option<Instant>,
     until: Option<Timestamp>,
+    /// The instant as of which signals were looked for in the store.
+    looked_at: Option<Timestamp>,
     trace: RunTrace,
     spans: Spans,
     counts: RunCounts,
@@ -149,6 +151,7 @@ impl Driver {
             racing: HashMap::new(),
             drop_at: None,
             until: None,
+            looked_at: None,
             _permit: permit,
             _guard: Shared::driver_begins(shared),
             shared: Arc::clone(shared),
@@ -182,7 +185,8 @@ impl Driver {
     /// another, whose commands they are, and whose trace.
     async fn begin(&mut self) -> Result<(), Gone> {
         self.take_up_policies();
-        self.turn();
+        // Nothing has waited yet, so nothing is over.
+        self.turn(self.shared.clock.now());
         self.append().await
     }
 
@@ -204,8 +208,11 @@ impl Driver {
             if !std::mem::take(&mut announced) {
                 self.take_up_policies();
                 self.take_commands();
-                self.take_signals_in_time().await;
-                self.turn();
+                let now = self.shared.clock.now();
+                if !self.turn(now) {
+                    self.take_signals_in_time(now).await;
+                    self.turn(now);
+                }
                 self.note_news();
                 if !self.batch.is_empty()
                     && let Err(gone) = self.append().await
@@ -296,14 +303,7 @@ impl Driver {
 
     /// A wait is not over while a signal that came in time lies in the store (rule I5): the time at which the
     /// store accepted it decides, not when somebody came to read it.
-    async fn take_signals_in_time(&mut self) {
-        if !self.state.is_awaiting() {
-            return;
-        }
-        let now = self.shared.clock.now();
-        if !self.state.has_due_wait(&self.graph, now) {
-            return;
-        }
+    async fn take_signals_in_time(&mut self, now: Timestamp) {
         let run = self.slot.run.clone();
         let open = loop {
             match self.shared.store.open_commands_of(&run).await {
@@ -318,7 +318,7 @@ impl Driver {
                 }
             }
         };
-        let now = self.shared.clock.now();
+        self.looked_at = Some(now);
         for entry in open {
             let command = entry.command;
             if command.verb.name() != VerbName::Signal {
@@ -338,6 +338,8 @@ impl Driver {
                 self.note(event, now);
             }
         }
+        // Those that were sent here meanwhile came in time, too, if they say so.
+        self.take_commands();
     }
 
     fn events_of(&self, asking: &Asking) -> Result<Vec<Event<StepIx>>, Refused> {

@@ -20,9 +20,10 @@ use crate::step::{PayloadError, StepIx, Value};
 type Begins = (Vec<Value>, Option<Erased>, Option<u32>);
 
 impl Driver {
-    /// Asks the machine until it has nothing more to say.
-    pub(super) fn turn(&mut self) {
-        let now = self.shared.clock.now();
+    /// Asks the machine until it has nothing more to say, or until a wait for a signal is about to be over at
+    /// an instant as of which nobody has looked for signals yet: see
+    /// [`take_signals_in_time`](Self::take_signals_in_time). Says whether it has nothing more to say.
+    pub(super) fn turn(&mut self, now: Timestamp) -> bool {
         loop {
             match self.state.decide(&self.graph, now) {
                 Todo::Append(event) => self.note(event, now),
@@ -37,6 +38,12 @@ impl Driver {
                     self.note(event, now);
                 }
                 Todo::Take(step) => self.take_signal(step, now),
+                Todo::Expire(step)
+                    if self.looked_at != Some(now)
+                        && self.state.waits_for_signal(&self.graph, step) =>
+                {
+                    return false;
+                }
                 Todo::Expire(step) => self.expire(step, now),
                 // Nothing is called for what has steps inside: they take the permits.
                 Todo::Start(step) if self.has_inside(step) => {
@@ -63,6 +70,7 @@ impl Driver {
         // A permit that came when its step may not start any more is given back: an undo may wait for it.
         self.granted.clear();
         self.tell_siblings();
+        true
     }
 
     fn prepare_start(&mut self, step: StepIx, permits: Permits, now: Timestamp) {

@@ -26,7 +26,11 @@ impl<'a> Watched<'a> {
         Ok(())
     }
 
-    fn is_graph_whole(&mut self, scope: Option<usize>, graph: &'a Graph) -> Result<(), String> {
+    pub(super) fn is_graph_whole(
+        &mut self,
+        scope: Option<usize>,
+        graph: &'a Graph,
+    ) -> Result<(), String> {
         let items = scope.map_or(0, |at| self.steps[at].items);
         let (steps, wanted) = match graph.gathers {
             Gathering::Saga => (graph.steps.len(), graph.steps.len()),

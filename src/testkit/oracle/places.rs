@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::saga::{Gathering, Graph, GraphStep, NodeIx};
+use crate::saga::{Gathering, Graph, GraphStep, NodeIx, UNDO, undo_path};
 
 /// One part of a path: a graph, and the number of a step in it; of a fan-out, the number of an item.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +19,8 @@ pub(super) struct Place<'a> {
     pub(super) levels: Vec<Level<'a>>,
     /// The steps around it, from the outside in, by their numbers among all places.
     pub(super) around: Vec<usize>,
+    /// The step that this is what undoes it as a whole, and no step.
+    pub(super) undoes: Option<usize>,
 }
 
 impl<'a> Place<'a> {
@@ -40,11 +42,6 @@ impl<'a> Place<'a> {
     pub(super) fn scopes(&self) -> impl Iterator<Item = Option<usize>> {
         let around = self.around.iter().copied().map(Some);
         std::iter::once(None).chain(around)
-    }
-
-    /// Whether it is inside that step, however deep.
-    pub(super) fn is_inside(&self, step: usize) -> bool {
-        self.around.contains(&step)
     }
 }
 
@@ -83,8 +80,12 @@ impl<'a> Places<'a> {
             }
         }
         self.below.insert(std::ptr::from_ref(graph), below);
-        for inside in graph.steps.iter().filter_map(GraphStep::inside) {
-            self.learn(inside);
+        for step in &graph.steps {
+            let graphs = [step.inside(), step.undone_by()];
+            graphs
+                .into_iter()
+                .flatten()
+                .for_each(|graph| self.learn(graph));
         }
     }
 
@@ -102,15 +103,53 @@ impl<'a> Places<'a> {
 
     /// The numbers of all that is known to be inside a step, or in the saga.
     pub(super) fn inside(&self, scope: Option<usize>) -> impl Iterator<Item = usize> {
-        let wanted = move |number: &usize| scope.is_none_or(|at| self.known[*number].is_inside(at));
+        let wanted = move |number: &usize| scope.is_none_or(|at| self.is_inside(*number, at));
         (0..self.known.len()).filter(wanted)
+    }
+
+    /// Whether it is inside that step, however deep, or undoes it.
+    fn is_inside(&self, number: usize, step: usize) -> bool {
+        let place = &self.known[number];
+        let mut around = place.around.iter();
+        place.undoes == Some(step)
+            || around.any(|&at| at == step || self.known[at].undoes == Some(step))
+    }
+
+    /// How many of the steps around it are not what the innermost undo around it is about.
+    pub(super) fn outside_of_undo(&self, number: usize) -> usize {
+        let mut around = self.known[number].around.iter();
+        let undo = around.rposition(|&at| self.known[at].undoes.is_some());
+        undo.map_or(0, |undo| undo + 1)
+    }
+
+    /// The number of what undoes a step as a whole, where there is something.
+    pub(super) fn undo(&mut self, step: usize) -> Option<usize> {
+        self.known[step].step().undone_by()?;
+        let path = undo_path(self.path(step));
+        if let Some(&number) = self.numbers.get(&path) {
+            return Some(number);
+        }
+        let number = self.known.len();
+        self.numbers.insert(path.clone(), number);
+        self.known.push(Place {
+            path,
+            undoes: Some(step),
+            ..self.known[step].clone()
+        });
+        Some(number)
     }
 
     /// The graph inside a step, or that of the saga.
     pub(super) fn graph(&self, scope: Option<usize>) -> Option<&'a Graph> {
         match scope {
             None => Some(self.root),
-            Some(step) => self.known[step].step().inside(),
+            Some(at) => {
+                let (place, step) = (&self.known[at], self.known[at].step());
+                match place.undoes {
+                    Some(_) => step.undone_by(),
+                    None => step.inside(),
+                }
+            }
         }
     }
 
@@ -136,6 +175,7 @@ impl<'a> Places<'a> {
             path,
             levels,
             around: places,
+            undoes: None,
         });
         number
     }
@@ -157,6 +197,10 @@ impl<'a> Places<'a> {
             }
             found = Some(self.number(found, graph, step));
             for item in parts {
+                if UNDO.strip_prefix('[') == Some(item) {
+                    found = Some(self.undo(found?)?);
+                    continue;
+                }
                 let item: u32 = item.strip_suffix(']')?.parse().ok()?;
                 let graph = self.graph(found)?;
                 let Gathering::Each { .. } = graph.gathers else {
@@ -173,9 +217,11 @@ impl<'a> Places<'a> {
     /// of a race are independent, and a fallback's ways are tried in turn.
     pub(super) fn depends(&self, later: usize, earlier: usize) -> bool {
         let (later, earlier) = (&self.known[later].levels, &self.known[earlier].levels);
-        let apart = later.iter().zip(earlier).find(|(l, e)| l.step != e.step);
-        // Where none differs one is inside the other.
-        let Some((later, earlier)) = apart else {
+        let same = |one: &Graph, two: &Graph| std::ptr::eq(one, two);
+        let mut both = later.iter().zip(earlier);
+        let apart = both.find(|(l, e)| l.step != e.step || !same(l.graph, e.graph));
+        // Where none differs one is inside the other; where the graphs do, one undoes what the other did.
+        let Some((later, earlier)) = apart.filter(|(l, e)| same(l.graph, e.graph)) else {
             return false;
         };
         match later.graph.gathers {

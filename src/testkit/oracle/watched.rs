@@ -231,6 +231,9 @@ impl<'a> Watched<'a> {
                     Some(_) => self.steps[at].undoing = true,
                     None => self.steps[at].undos += 1,
                 }
+                if self.steps[at].done {
+                    self.undo_begins(at);
+                }
                 let scope = self.places.at(at).scope();
                 self.scope(scope).undoing.insert(at);
                 self.not_too_many(at)?;
@@ -244,6 +247,9 @@ impl<'a> Watched<'a> {
                 self.undo_ends(at);
             }
             Event::Undone { .. } => {
+                if let Some(undo) = self.undo_of(at).filter(|&undo| self.steps[undo].open) {
+                    self.is_undone_as_a_whole(at, undo)?;
+                }
                 self.was_undone(at);
                 self.nothing_inside(at, "what was undone is undone with all that is inside")?;
             }
@@ -359,6 +365,43 @@ impl<'a> Watched<'a> {
         self.steps[at].done = true;
     }
 
+    /// The number of what undoes a step as a whole, where there is something.
+    fn undo_of(&mut self, at: usize) -> Option<usize> {
+        let undo = self.places.undo(at);
+        self.make_room();
+        undo
+    }
+
+    /// What undoes a step as a whole begins, or goes on.
+    fn undo_begins(&mut self, at: usize) {
+        if let Some(undo) = self.undo_of(at) {
+            self.steps[undo].open = true;
+            let scopes: Vec<usize> = self.places.inside(Some(at)).collect();
+            for scope in scopes.into_iter().chain([undo]) {
+                let scope = self.scope(Some(scope));
+                scope.failed.clear();
+                scope.halted = None;
+            }
+        }
+    }
+
+    /// What a step has left is taken back by what was done to undo it, and both belong together.
+    fn is_undone_as_a_whole(&mut self, at: usize, undo: usize) -> Result<(), String> {
+        if let Some(graph) = self.places.graph(Some(undo)) {
+            self.is_graph_whole(Some(undo), graph)?;
+        }
+        self.steps[undo].open = false;
+        let inside: Vec<usize> = self.places.inside(Some(at)).collect();
+        for step in inside {
+            self.steps[step].standing.clear();
+            self.steps[step].doubts = 0;
+            if self.places.at(step).around.contains(&undo) {
+                self.steps[step].done = false;
+            }
+        }
+        Ok(())
+    }
+
     fn undo_ends(&mut self, at: usize) {
         let scope = self.places.at(at).scope();
         self.scope(scope).undoing.remove(&at);
@@ -412,7 +455,12 @@ impl<'a> Watched<'a> {
     fn decided(&mut self, decision: &Decision<StepIx>) -> Result<(), String> {
         let scope = match decision.scope {
             None => None,
-            Some(step) => Some(self.step(step)?),
+            Some(step) => {
+                let at = self.step(step)?;
+                // While a step is undone as a whole, what is decided is about that.
+                let undo = self.undo_of(at).filter(|&undo| self.steps[undo].open);
+                Some(undo.unwrap_or(at))
+            }
         };
         self.scope(scope).failed.clear();
         self.scope(scope).decided = true;
@@ -572,7 +620,9 @@ impl<'a> Watched<'a> {
     /// Whether all around the step lets it begin, and all before it is done.
     fn may_be_called(&mut self, at: usize, event: &WorldEvent) -> Result<(), String> {
         let place = self.places.at(at).clone();
-        for (level, scope) in place.levels.iter().zip(place.scopes()) {
+        // What undoes a step is no part of what goes on around it.
+        let outside = self.places.outside_of_undo(at);
+        for (level, scope) in place.levels.iter().zip(place.scopes()).skip(outside) {
             if let Some(around) = scope.filter(|&around| !self.steps[around].open) {
                 let around = self.places.path(around);
                 return Err(format!(
@@ -631,7 +681,8 @@ impl<'a> Watched<'a> {
     /// No way begins, and nothing inside one, once another is done.
     fn is_still_wanted(&mut self, at: usize) -> Result<(), String> {
         let place = self.places.at(at).clone();
-        for (level, scope) in place.levels.iter().zip(place.scopes()) {
+        let outside = self.places.outside_of_undo(at);
+        for (level, scope) in place.levels.iter().zip(place.scopes()).skip(outside) {
             let graph = level.graph;
             if !matches!(graph.gathers, Gathering::Fallback | Gathering::Race) {
                 continue;

@@ -86,8 +86,10 @@ async fn guard<T>(
     future: BoxFuture<Result<T, StepError>>,
     stop: Option<&StopSignal>,
 ) -> Guarded<T> {
-    // It was announced earlier, and may have waited since.
-    call.pulse.beat();
+    if call.heartbeat.is_some() {
+        // It was announced earlier, and may have waited since.
+        call.pulse.beat();
+    }
     let mut caught = AssertUnwindSafe(future).catch_unwind();
     let ended = tokio::select! {
         biased;

@@ -200,7 +200,7 @@ impl Spans {
             // Not by entering it: exporters take the last exit from a span for its end.
             tracing::warn!(parent: span, %run, saga = %graph.saga, "{failure}");
         }
-        if end.is_empty() {
+        if end.is_empty() || self.steps.is_empty() {
             return;
         }
         if let Some(span) = self.steps.remove(&(*step, way)) {

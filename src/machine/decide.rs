@@ -96,6 +96,9 @@ impl State {
     }
 
     fn wake_at(&mut self, ix: ScopeIx, until: Option<Timestamp>) {
+        if self.scopes[ix.at()].alarm == until {
+            return;
+        }
         self.silence(ix);
         self.scopes[ix.at()].alarm = until;
         self.alarms.extend(until.map(|until| (until, ix)));

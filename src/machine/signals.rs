@@ -261,6 +261,9 @@ impl State {
     /// the time before.
     pub(super) fn next_answered(&self, ix: ScopeIx) -> Option<NodeIx> {
         let scope = self.scope(ix);
+        if scope.answered.is_empty() {
+            return None;
+        }
         let mut answered = scope.answered.iter().copied();
         answered
             .find(|&step| scope.is_awaiting(step) && self.signal_for(scope.number(step)).is_some())

@@ -225,7 +225,8 @@ impl Pulse {
             if until <= Instant::now() {
                 return;
             }
-            tokio::time::sleep_until(until).await;
+            // In a box, since most calls have no limit, and each would carry it along.
+            Box::pin(tokio::time::sleep_until(until)).await;
         }
     }
 

@@ -41,7 +41,6 @@ impl Unwritten {
 
     /// The news whose time has come. Where a record is written anyway, that is sooner.
     fn take(&mut self, now: Instant, goes_along: bool) -> Vec<(StepIx, Value)> {
-        self.listen();
         let time = if goes_along { self.along } else { self.due };
         if time.is_none_or(|time| time > now) {
             return Vec::new();
@@ -76,6 +75,9 @@ impl Unwritten {
 impl Driver {
     /// Puts the progress whose time has come into the batch.
     pub(super) fn note_news(&mut self) {
+        if self.unwritten.listen().is_none() {
+            return;
+        }
         let news = self.unwritten.take(Instant::now(), !self.batch.is_empty());
         if !news.is_empty() {
             let now = self.shared.clock.now();

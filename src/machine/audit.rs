@@ -236,6 +236,7 @@ impl JournalFold {
             }
             Event::Undone { step, .. } => {
                 self.undo_over(scope, *step);
+                self.completed.remove(step);
                 let round = self.highest.get(step).copied().unwrap_or(1);
                 self.undone.insert(*step, round);
             }

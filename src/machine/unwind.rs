@@ -80,6 +80,10 @@ impl Scope {
         self.keep_waits_only();
         for step in self.steps() {
             let under_way = self.is_undoing(graph, step);
+            if !under_way && self.seen(step).undo == UndoStatus::Running {
+                // What is inside it is undone from its end once more.
+                self.undo_over(graph, step);
+            }
             let node = self.node(step);
             node.in_region = false;
             if !under_way {

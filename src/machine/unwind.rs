@@ -366,10 +366,11 @@ impl Scope {
         }
         for step in after.into_iter().chain([step]) {
             let unmet = self.unmet(graph, step);
-            let node = self.node(step);
-            node.unmet = unmet;
+            self.node(step).unmet = unmet;
             if unmet > 0 {
-                node.status = Status::Waiting;
+                // What waits begins to wait anew once that is done again.
+                self.stop_waiting(step);
+                self.node(step).status = Status::Waiting;
             }
         }
         if self.seen(step).unmet == 0 {

@@ -228,7 +228,7 @@ async fn a_run_that_waits_for_ever_is_shown_without_an_instant() {
         &["journal", "r", "--json"],
         &["graph", "r"],
         &["verify"],
-        &["export", "-"],
+        &["export"],
     ] {
         let said = amends(&file, arguments).await;
         assert_eq!(said.code, 0, "{arguments:?}: {}{}", said.out, said.err);

@@ -382,9 +382,13 @@ impl<'a, I: Payload, O: Payload> Path<'a, I, O> {
                 .records
                 .iter()
                 .flat_map(|record| &record.events);
-            let carried_out = events.filter(
-                |event| matches!(event, Event::Commanded { token } if **token == *command.token),
-            );
+            let carried_out = events.filter(|event| match event {
+                Event::Commanded { token }
+                | Event::Signalled {
+                    token: Some(token), ..
+                } => **token == *command.token,
+                _ => false,
+            });
             let (verb, times) = (command.verb.name(), carried_out.count());
             let wanted = usize::from(*taken == Some(true));
             if times != wanted {

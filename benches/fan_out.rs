@@ -5,6 +5,12 @@
 //! the ratio of the last to the first; and how far the process grew per step while the most were run and undone.
 //! Times are the best of several, and a shared machine changes its mind within seconds: compare what stands in
 //! one line. Memory is `VmHWM`, from `/proc`, after the same with 100 items.
+#![allow(
+    clippy::similar_names,
+    clippy::maybe_infinite_iter,
+    clippy::needless_for_each,
+    reason = "it reads as it is meant"
+)]
 #![allow(clippy::unwrap_used, clippy::cast_precision_loss)] // A bench, with numbers far below 2^52.
 
 use std::path::Path;

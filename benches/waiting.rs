@@ -6,6 +6,7 @@
 //! prints how long it takes until it is up, until the first signal is durable, and until it knows all runs, how far
 //! it has grown, and signals again. The folder needs 1 GB for a million runs; what is made there is removed.
 //! Memory is `VmRSS`, from `/proc`.
+#![allow(clippy::cast_possible_truncation, reason = "it reads as it is meant")]
 #![allow(clippy::unwrap_used, clippy::cast_precision_loss)] // A bench, with numbers far below 2^52.
 
 use std::path::Path;

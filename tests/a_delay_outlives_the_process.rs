@@ -1,6 +1,7 @@
 //! Waits have limits in wall time: from a millisecond to years, over restarts, with a clock that is set.
 // Helpers of tests may panic: that is how a test fails.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+#![allow(clippy::unchecked_time_subtraction, reason = "it reads as it is meant")]
 #![cfg(feature = "testkit")]
 
 use std::sync::Arc;

@@ -1,5 +1,6 @@
 //! Approved, denied and timed out are three things; who said it, and why, is journalled, and nobody else may.
 // Helpers of tests may panic: that is how a test fails.
+#![allow(clippy::similar_names, reason = "it reads as it is meant")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 #[path = "common/undo.rs"]

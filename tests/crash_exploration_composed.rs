@@ -6,6 +6,12 @@
 //! of the longest shapes are killed, too.
 // The helpers below are test code like the tests themselves.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+#![allow(
+    clippy::many_single_char_names,
+    clippy::trivially_copy_pass_by_ref,
+    clippy::match_bool,
+    reason = "it reads as it is meant"
+)]
 #![cfg(feature = "testkit")]
 
 use std::sync::Mutex;

@@ -6,6 +6,11 @@
 //! is parked only where something in it could park it. `RANDOM_FROM` and `RANDOM_COUNT` in the environment
 //! choose the seeds.
 // The helpers below are test code like the tests themselves.
+#![allow(
+    clippy::match_bool,
+    clippy::unused_self,
+    reason = "it reads as it is meant"
+)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 #![cfg(feature = "testkit")]
 

@@ -1,6 +1,7 @@
 //! Rules O1, O2 and K4 for steps inside steps, by their paths; and what I2 and policies mean there.
 
 // The helpers of this file aren't test functions.
+#![allow(clippy::similar_names, reason = "it reads as it is meant")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod common;

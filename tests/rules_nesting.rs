@@ -2,6 +2,11 @@
 
 // The helpers of this file aren't test functions.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+#![allow(
+    clippy::similar_names,
+    clippy::items_after_statements,
+    reason = "it reads as it is meant"
+)]
 
 mod common;
 mod operators;

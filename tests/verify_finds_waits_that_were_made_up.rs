@@ -1,6 +1,7 @@
 //! The audit of a journal knows what holds of waits: each began, and each signal is taken once (rule I5).
 // Helpers of tests may panic: that is how a test fails.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+#![allow(clippy::type_complexity, reason = "it reads as it is meant")]
 #![cfg(feature = "testkit")]
 
 use std::sync::Arc;

@@ -678,24 +678,19 @@ impl State {
         }
         let failed = decision.and_then(|decision| decision.failed.first());
         let failure = failed.and_then(|&failed| self.node(failed).failure.as_deref());
-        let failure = match failure {
-            Some(failure) => Failure::new(
-                failure.mode.clone(),
-                format!(
-                    "`{}` failed and was undone: {}",
-                    graph.saga, failure.message
-                ),
-            )
-            .causes(failure.causes.clone())
-            .retryable(failure.retryable),
-            None => {
-                let asked = decision.and_then(|decision| decision.why.first());
-                let mode = asked.map_or(FailureMode::StepLogic, |why| why.saw.mode.clone());
-                Failure::new(
-                    mode,
-                    format!("the time of `{}` was up, and it was undone", graph.saga),
-                )
-            }
+        let failure = if let Some(failure) = failure {
+            let message = format!(
+                "`{}` failed and was undone: {}",
+                graph.saga, failure.message
+            );
+            Failure::new(failure.mode.clone(), message)
+                .causes(failure.causes.clone())
+                .retryable(failure.retryable)
+        } else {
+            let asked = decision.and_then(|decision| decision.why.first());
+            let mode = asked.map_or(FailureMode::StepLogic, |why| why.saw.mode.clone());
+            let message = format!("the time of `{}` was up, and it was undone", graph.saga);
+            Failure::new(mode, message)
         };
         self.composite_failed(step, failure.effect(FailedEffect::NotDone))
     }

@@ -111,11 +111,11 @@ impl State {
         sent: &Value,
         token: &str,
     ) -> Result<bool, Refused> {
-        let taken = || Err(Refused::TokenTaken(token.to_owned()));
+        let refused = || Err(Refused::TokenTaken(token.to_owned()));
         match self.signals.with_token(token) {
             Some(known) if *known.name == *name && known.sent == *sent => Ok(true),
-            Some(_) => taken(),
-            None if self.knows(token) => taken(),
+            Some(_) => refused(),
+            None if self.knows(token) => refused(),
             None => Ok(false),
         }
     }

@@ -434,11 +434,8 @@ impl<'a> Watched<'a> {
                 self.given_up = true;
                 self.halt("the run was given up");
             }
-            Event::CancelRequested { told, .. } => {
-                if *told != CancelTold::TooLate {
-                    self.halt("the run is cancelled");
-                }
-            }
+            Event::CancelRequested { told, .. } if *told == CancelTold::TooLate => {}
+            Event::CancelRequested { .. } => self.halt("the run is cancelled"),
             Event::CancelTooLate => self.scope(None).halted = None,
             Event::DeadlinePassed { past_pivot: false } => self.halt("the run's time is up"),
             Event::Parked(_) => {

@@ -709,6 +709,8 @@ impl Told {
     /// `chosen` says whether it is a choice that has been made.
     fn scope(&mut self, state: &State, root: &Graph, ix: ScopeIx, chosen: bool) {
         let (graph, scope) = (state.graph_of(root, ix), state.scope(ix));
+        // What undid something is meant to stand.
+        let has_undone = state.is_inside_of_what_has_undone(ix);
         for step in scope.steps() {
             let (name, node) = (state.table.name(scope.number(step)), scope.seen(step));
             let definition = graph.step(step);
@@ -732,8 +734,7 @@ impl Told {
                 }
                 continue;
             }
-            // What undid something is meant to stand.
-            let stands = node.effect != EffectNow::NotDone && !scope.has_undone();
+            let stands = node.effect != EffectNow::NotDone && !has_undone;
             if stands && definition.kind() != StepKind::ReadOnly {
                 self.outstanding.push(Outstanding {
                     step: name.to_string(),

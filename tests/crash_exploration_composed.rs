@@ -923,6 +923,53 @@ fn shapes() -> Vec<Shape> {
             (saga.returns(()).unwrap(), world)
         })
         .long(),
+        Shape::new("child undone by another saga").faults(
+            |world| undone_by_another(world, undoes(), undoes()),
+            &[
+                (|world| world.fail_calls("b", .., Fault::Rejected), UNDONE),
+                (|world| world.fail_calls("b", .., Fault::LostReply), UNDONE),
+                (
+                    |world| world.fail_calls("in/y", .., Fault::LostReply),
+                    PARKED,
+                ),
+                // What undoes it fails, undoes itself, and is tried again.
+                (
+                    |world| {
+                        let world = world.fail_calls("b", .., Fault::Rejected);
+                        world.fail_at("in[undo]/y", 1, Fault::Rejected)
+                    },
+                    UNDONE,
+                ),
+            ],
+        ),
+        Shape::new("child that another saga can't undo")
+            .faults(
+                |world| undone_by_another(world, undoes(), undoes()),
+                &[(
+                    |world| {
+                        let world = world.fail_calls("b", .., Fault::Rejected);
+                        world.fail_calls("in[undo]/y", .., Fault::Rejected)
+                    },
+                    PARKED,
+                )],
+            )
+            .long(),
+        Shape::new("child undone by another saga, all again").faults(
+            |world| {
+                let policy = back(RecoveryStrategy::RetryAll);
+                undone_by_another(world, policy, back(RecoveryStrategy::RetryFailed))
+            },
+            &[
+                (|world| world.fail_at("b", 1, Fault::Rejected), DONE),
+                (
+                    |world| {
+                        let world = world.fail_at("b", 1, Fault::Rejected);
+                        world.fail_at("in[undo]/y", 1, Fault::LostReply)
+                    },
+                    DONE,
+                ),
+            ],
+        ),
         Shape::new("child that only looks")
             .faults(
                 |world| looking(world, back(RecoveryStrategy::RetryAll)),
@@ -1126,6 +1173,24 @@ fn list_in_child_in_list_under(world: &World, policy: fn() -> RecoveryPolicy) ->
     let n = saga.input();
     let shipped = saga.add(step("ship", &ship).for_each(), n.map(two));
     saga.add(call(world, "b").after(shipped), n);
+    saga.returns(()).unwrap()
+}
+
+/// `a`, then a child past its own pivot, then `b`: another saga takes the child back.
+fn undone_by_another(world: &World, policy: RecoveryPolicy, of_undo: RecoveryPolicy) -> Built {
+    let steps = vec![call(world, "x"), call(world, "y").pivot()];
+    let child = chain("child", undoes(), steps);
+    let mut undo = Saga::builder::<(u64, ())>("undo").policy(of_undo);
+    let n = undo.input().map(|(n, ())| *n);
+    let x = undo.add(call(world, "x"), n);
+    undo.add(call(world, "y").after(x), undo.input().map(|(n, ())| n + 1));
+    let undo: Saga<(u64, ()), ()> = undo.returns(()).unwrap();
+    let mut saga = Saga::builder::<u64>("taken-back").policy(policy);
+    let n = saga.input();
+    let a = saga.add(call(world, "a"), n);
+    let child = step("in", &child).compensate_with(&undo);
+    let child = saga.add(child.after(a), n);
+    saga.add(call(world, "b").after(child), n);
     saga.returns(()).unwrap()
 }
 

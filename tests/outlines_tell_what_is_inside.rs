@@ -72,21 +72,21 @@ async fn every_store_keeps_and_recalls_all_of_it() {
         assert_eq!(kept, saga);
         assert!(pictured.contains("inside"));
     }
-    let shop = shop(&cast()).outline();
+    let outline = shop(&cast()).outline();
     let form = |name: &str| {
-        let step = shop.steps.iter().find(|step| step.name == name).unwrap();
+        let step = outline.steps.iter().find(|step| step.name == name).unwrap();
         step.inside.as_ref().map(|inside| inside.gathers)
     };
     assert_eq!(form("carrier"), Some(OutlineForm::FirstOf));
     assert_eq!(form("reserve"), Some(OutlineForm::Each));
     assert_eq!(form("pay"), Some(OutlineForm::Fallback));
     assert_eq!(form("insure"), None);
-    let waits = shop.steps.iter().filter_map(|step| step.waits);
+    let waits = outline.steps.iter().filter_map(|step| step.waits);
     assert_eq!(
         waits.collect::<Vec<_>>(),
         [OutlineWait::Signal, OutlineWait::Time]
     );
-    let conditional: Vec<&str> = shop
+    let conditional: Vec<&str> = outline
         .steps
         .iter()
         .filter(|step| step.conditional)
@@ -94,7 +94,11 @@ async fn every_store_keeps_and_recalls_all_of_it() {
         .collect();
     assert_eq!(conditional, ["insure"]);
     // Three deep: the label of a parcel of all that are shipped.
-    let ship = shop.steps.iter().find(|step| step.name == "ship").unwrap();
+    let ship = outline
+        .steps
+        .iter()
+        .find(|step| step.name == "ship")
+        .unwrap();
     let parcel = ship.inside.as_ref().unwrap().steps[0]
         .inside
         .as_ref()

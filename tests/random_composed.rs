@@ -156,7 +156,16 @@ impl Making<'_> {
             }
             7 | 8 => {
                 let child = self.saga("child", path, depth + 1);
-                self.put(saga, step(name, &child), n, after)
+                let mut spec = step(name, &child);
+                if self.one_of(4) {
+                    // Its undo has attempts enough for what may fail.
+                    let inside = self.saga("undo", &format!("{path}[undo]/u"), depth + 1);
+                    let mut undo = Saga::builder::<(u64, ())>("undo").policy(self.policy());
+                    let n = undo.input().map(|(n, ())| *n);
+                    undo.add(step("u", &inside), n);
+                    spec = spec.compensate_with::<()>(&undo.returns(()).unwrap());
+                }
+                self.put(saga, spec, n, after)
             }
             9 => {
                 let primary = self.saga("child", &format!("{path}/primary"), depth + 1);

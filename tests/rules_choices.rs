@@ -353,7 +353,7 @@ fn k2_a_primary_that_was_undone_has_a_new_round_when_all_begins_again() {
         [
             ("flight", StepStatus::Done),
             ("flight/primary", StepStatus::Done),
-            ("flight/other", StepStatus::Pending),
+            ("flight/other", StepStatus::PassedOver),
             ("hotel", StepStatus::Done)
         ]
     );

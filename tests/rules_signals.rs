@@ -928,3 +928,110 @@ fn i5_a_signal_whose_append_is_lost_is_taken_once_by_the_next_process() {
         });
     }
 }
+
+/// `a`, then a wait of an hour; `quick` beside them is refused, so that the run is parked.
+fn beside(world: &Arc<World>, rule: UndoRule) -> Saga<u64, u64> {
+    let strategy = match rule {
+        UndoRule::Always => RecoveryStrategy::RetryFailed,
+        _ => RecoveryStrategy::Manual,
+    };
+    let mut b = Saga::builder::<u64>("order").policy(RecoveryPolicy::new("as told", strategy));
+    let day = 24 * HOUR;
+    let a = b.add(world.step("a").timeout(day), ());
+    let paid = b.add(wait_for::<u64>("paid").within(HOUR).after(a), ());
+    b.add(world.step("quick").timeout(day).undo_failing(rule), ());
+    world.on("do quick", [Act::Rejected.after(60_000)]);
+    b.returns(paid).unwrap()
+}
+
+async fn told(coordinator: &Coordinator, verb: Verb) {
+    let command = Command::new("r", verb).by("ada").reason("by hand");
+    coordinator.command(&command).await.unwrap();
+}
+
+#[test]
+fn i5_a_wait_that_an_operator_skipped_is_over() {
+    let world = World::new();
+    let store = store_in(&world);
+    let saga = beside(&world, UndoRule::InDoubt);
+    life(&world, async || {
+        let coordinator = coordinator(&world, &store, &saga).await;
+        let run: RunHandle<u64> = coordinator.start(&saga, "r", 1).await.unwrap();
+        assert_eq!(run.outcome().await.unwrap().word(), "parked");
+        let skip = Verb::Skip {
+            step: "paid".to_owned(),
+            effect: amends::journal::SkippedEffect::None,
+            output: Value::typed(Arc::new(9_u64)),
+        };
+        told(&coordinator, skip).await;
+        world.on("do quick", [Act::Done.after(7_200_000)]);
+        told(&coordinator, Verb::retry(RecoveryStrategy::RetryFailed)).await;
+        assert_eq!(run.outcome().await.unwrap().completed(), Some(9));
+        let events = events(&store).await;
+        let waits: Vec<&String> = events
+            .iter()
+            .filter(|event| event.ends_with("paid"))
+            .collect();
+        assert_eq!(waits, ["wait_began paid", "skipped paid"]);
+    });
+}
+
+#[test]
+fn i5_a_wait_whose_step_before_was_undone_by_hand_begins_anew() {
+    let world = World::new();
+    let store = store_in(&world);
+    let saga = beside(&world, UndoRule::InDoubt);
+    life(&world, async || {
+        let coordinator = coordinator(&world, &store, &saga).await;
+        let run: RunHandle<u64> = coordinator.start(&saga, "r", 1).await.unwrap();
+        assert_eq!(run.outcome().await.unwrap().word(), "parked");
+        let mark = Verb::MarkCompensated {
+            step: "a".to_owned(),
+        };
+        told(&coordinator, mark).await;
+        world.on("do a", [Act::Done.after(7_200_000)]);
+        told(&coordinator, Verb::retry(RecoveryStrategy::RetryFailed)).await;
+        // The old limit passes while `a` runs again, and means nothing any more.
+        tokio::time::sleep(90 * MINUTE).await;
+        assert_eq!(status(&coordinator, "paid").await, StepStatus::Pending);
+        tokio::time::sleep(60 * MINUTE).await;
+        assert_eq!(status(&coordinator, "paid").await, StepStatus::Waiting);
+        coordinator.signal(run.id(), "paid", 5_u64).await.unwrap();
+        assert_eq!(run.outcome().await.unwrap().completed(), Some(5));
+        let events = events(&store).await;
+        let waits: Vec<&String> = events
+            .iter()
+            .filter(|event| event.ends_with("paid"))
+            .collect();
+        assert_eq!(
+            waits,
+            ["wait_began paid", "wait_began paid", "wait_over paid"]
+        );
+    });
+}
+
+#[test]
+fn i5_a_wait_keeps_its_limit_when_something_beside_it_is_settled_by_hand() {
+    let world = World::new();
+    let store = store_in(&world);
+    let saga = beside(&world, UndoRule::Always);
+    world.on("undo quick", [Act::Rejected]);
+    life(&world, async || {
+        let coordinator = coordinator(&world, &store, &saga).await;
+        let run: RunHandle<u64> = coordinator.start(&saga, "r", 1).await.unwrap();
+        assert_eq!(run.outcome().await.unwrap().word(), "parked");
+        let mark = Verb::MarkCompensated {
+            step: "quick".to_owned(),
+        };
+        told(&coordinator, mark).await;
+        told(&coordinator, Verb::retry(RecoveryStrategy::RetryFailed)).await;
+        tokio::time::sleep_until(tokio::time::Instant::now() + HOUR).await;
+        let journal = store.load(&RunId::new("r")).await.unwrap().unwrap();
+        let over = journal.records.iter().find(|record| {
+            let over = |event: &Event<_>| matches!(event, Event::WaitOver { expired: true, .. });
+            record.events.iter().any(over)
+        });
+        let since = journal.records[0].at.after(HOUR);
+        assert_eq!(over.map(|record| record.at), Some(since));
+    });
+}

@@ -124,9 +124,10 @@ impl Spans {
             Some(around) => {
                 // A sub-saga that undoes itself is still being executed.
                 let undone = state.node(around).undo == UndoStatus::Running;
-                let way = match undone {
-                    true => CallKind::Compensate,
-                    false => CallKind::Execute,
+                let way = if undone {
+                    CallKind::Compensate
+                } else {
+                    CallKind::Execute
                 };
                 self.step(run, around, way, state, graph)
             }

@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
@@ -46,6 +47,10 @@ impl Timers {
     }
 }
 
+/// Timers are in wall time, which may be set forward while this process sleeps by another clock: it looks again
+/// after so long at most.
+const LONGEST_SLEEP: Duration = Duration::from_secs(600);
+
 /// Wakes runs until the coordinator is gone.
 pub(crate) async fn keep_time(shared: Weak<Shared>) {
     loop {
@@ -65,7 +70,7 @@ pub(crate) async fn keep_time(shared: Weak<Shared>) {
             Shared::wake_run(&alive, &run, permit);
         }
         let timers: Arc<Timers> = Arc::clone(&alive.timers);
-        let sleep = next.map(|next| next.since(now));
+        let sleep = next.map(|next| next.since(now).min(LONGEST_SLEEP));
         drop(alive);
         match sleep {
             Some(sleep) => {

@@ -131,9 +131,10 @@ fn draw_level(
         };
         style.extend(leaves.map(|frame| format!("ltail={frame}")));
         style.extend(enters.map(|frame| format!("lhead={frame}")));
-        let style = match style.is_empty() {
-            true => String::new(),
-            false => format!(" [{}]", style.join(", ")),
+        let style = if style.is_empty() {
+            String::new()
+        } else {
+            format!(" [{}]", style.join(", "))
         };
         let _ = writeln!(out, "{indent}{from} -> {to}{style}");
     }
@@ -145,14 +146,16 @@ fn end_of(level: &Level, ids: &str, step: usize, first: bool) -> (String, Option
     let Some(inside) = &level.steps[step].inside else {
         return (id, None);
     };
-    let next = match first {
-        true => 0,
-        false => inside.steps.len().saturating_sub(1),
+    let next = if first {
+        0
+    } else {
+        inside.steps.len().saturating_sub(1)
     };
-    let node = match inside.steps.is_empty() {
+    let node = if inside.steps.is_empty() {
         // A frame without nodes: Graphviz makes one up.
-        true => id.clone(),
-        false => end_of(inside, &format!("{id}_"), next, first).0,
+        id.clone()
+    } else {
+        end_of(inside, &format!("{id}_"), next, first).0
     };
     (node, Some(format!("cluster_{id}")))
 }

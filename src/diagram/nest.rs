@@ -9,7 +9,7 @@ use crate::diagram::layers::{Edge, Tie, edges, layer_of};
 use crate::diagram::rows::{Counts, chosen};
 use crate::diagram::{look, readable};
 use crate::partial::{PartialResult, StepReport, StepStatus};
-use crate::saga::{Gathering, Graph, GraphStep, StepKind, Tolerance, undo_path};
+use crate::saga::{Gathering, Graph, GraphStep, NodeIx, StepKind, Tolerance, undo_path};
 
 /// So many items of a fan-out are shown.
 pub(super) const MOST_ITEMS: usize = 12;
@@ -63,7 +63,7 @@ impl<'a> Level<'a> {
                 "" => step.name.to_string(),
                 around => format!("{around}/{}", step.name),
             };
-            Shown::of(step, path, reports)
+            Shown::of(step, &path, reports)
         });
         let edges = match graph.gathers {
             Gathering::Fallback => (1..graph.steps.len())
@@ -79,7 +79,7 @@ impl<'a> Level<'a> {
             gathers: graph.gathers,
             steps: steps.collect(),
             edges,
-            pivot: graph.pivot.map(|pivot| pivot.at()),
+            pivot: graph.pivot.map(NodeIx::at),
             rest: None,
         }
     }
@@ -109,7 +109,7 @@ impl<'a> Level<'a> {
         let mut all: Vec<Option<(String, &StepReport)>> = all.into_iter().map(Some).collect();
         let steps = shown.iter().filter_map(|&index| {
             let (path, _) = all[index].take()?;
-            let mut shown = Shown::of(item, path, Some(reports));
+            let mut shown = Shown::of(item, &path, Some(reports));
             shown.name = format!("{}[{index}]", readable(&item.name));
             // What an item is, its fan-out says.
             shown.marks = form_words(item);
@@ -159,8 +159,8 @@ impl<'a> Level<'a> {
 }
 
 impl<'a> Shown<'a> {
-    fn of(step: &'a GraphStep, path: String, reports: Option<&Reports<'a>>) -> Self {
-        let report = reports.and_then(|reports| reports.get(path.as_str()).copied());
+    fn of(step: &'a GraphStep, path: &str, reports: Option<&Reports<'a>>) -> Self {
+        let report = reports.and_then(|reports| reports.get(path).copied());
         let mut shown = Shown {
             step,
             name: readable(&step.name),
@@ -171,8 +171,8 @@ impl<'a> Shown<'a> {
             stands: report.map_or(StepStatus::Pending, |report| report.status),
             marks: marks(step),
         };
-        shown.look_inside(&path, reports);
-        shown.look_at_undo(&path, reports);
+        shown.look_inside(path, reports);
+        shown.look_at_undo(path, reports);
         shown
     }
 

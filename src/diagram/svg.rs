@@ -373,8 +373,9 @@ impl<'a> Board<'a> {
 
 /// Layers for boxes that have no order among them: rows of at most so many that they are no wider than high.
 fn grid(cells: usize) -> Vec<usize> {
-    let across = (1..).find(|side| side * side >= cells).unwrap_or(1);
-    let across = across.clamp(cells.clamp(1, 4), 8);
+    let across = (cells.clamp(1, 4)..8)
+        .find(|side| side * side >= cells)
+        .unwrap_or(8);
     (0..cells).map(|cell| cell / across).collect()
 }
 

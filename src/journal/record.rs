@@ -52,7 +52,8 @@ pub enum Standing {
     Running,
     /// Nothing is to be done before this instant.
     Waiting {
-        /// When it goes on.
+        /// When it goes on; [`Timestamp::NEVER`] where only a signal lets it, which is `null` in JSON.
+        #[serde(with = "until")]
         until: Timestamp,
     },
     /// An operator paused it: nothing starts until it is resumed.
@@ -67,6 +68,25 @@ pub enum Standing {
     Stopped,
     /// It ended by an operator's word.
     Abandoned,
+}
+
+/// That a run waits for ever is no instant that anybody should read.
+mod until {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use crate::ids::Timestamp;
+
+    // The signature is serde's.
+    #[allow(clippy::trivially_copy_pass_by_ref)]
+    pub(super) fn serialize<S: Serializer>(until: &Timestamp, to: S) -> Result<S::Ok, S::Error> {
+        let until = Some(*until).filter(|until| *until != Timestamp::NEVER);
+        until.serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Timestamp, D::Error> {
+        let until = Option::deserialize(from)?;
+        Ok(until.unwrap_or(Timestamp::NEVER))
+    }
 }
 
 impl Standing {

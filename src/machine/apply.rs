@@ -27,9 +27,10 @@ impl State {
             Some(step) => {
                 let place = self.place(graph, step);
                 self.apply_to_step(graph, place, event, at);
-                if let Some(child) = self.scope(place.scope).seen(place.step).child {
+                let node = self.scope(place.scope).seen(place.step);
+                for inside in [node.child, node.undoer].into_iter().flatten() {
                     // What it tells depends on the step around it.
-                    self.account(graph, child);
+                    self.account(graph, inside);
                 }
                 place.scope
             }
@@ -329,7 +330,7 @@ impl State {
         }
         if let Some(parking) = self.scopes[ix.at()].park_wanted.take() {
             self.want_parked(root, parking);
-        } else if self.scope(ix).is_stuck() && !self.is_undone_from_outside(ix) {
+        } else if self.scope(ix).is_stuck() && !self.is_concerned_by_an_undo(ix) {
             let parking = self.scope(ix).stuck_unwinding(graph);
             self.want_parked(root, parking);
         }
@@ -368,6 +369,17 @@ impl State {
                 self.stir_inside(child);
             }
         }
+    }
+
+    /// Whether the undo of the step that it is the inside of is under way, still to come, or has failed for
+    /// good because of it: then that undo is what the run is parked for, if it is.
+    fn is_concerned_by_an_undo(&self, ix: ScopeIx) -> bool {
+        let scope = self.scope(ix);
+        let undo = |(around, step): (ScopeIx, NodeIx)| self.scope(around).seen(step).undo;
+        let concerned = scope
+            .inside
+            .is_some_and(|inside| undo(inside) != UndoStatus::Idle);
+        !scope.undoes && concerned || self.is_to_be_undone(ix)
     }
 
     /// Whether the scope is undone because the step that it is the inside of is undone.
@@ -646,6 +658,8 @@ impl Scope {
         node.round_attempts += 1;
         node.started_at = Some(at);
         node.effect = node.effect.max(EffectNow::InDoubt);
+        // Until it has come to an end it is later than all that have.
+        node.completed = u64::MAX;
         // Whatever has come to an end did so before it: it is undone first (rule U1).
         node.completed = u64::MAX;
         node.call_begins(false, at);

@@ -54,6 +54,11 @@ struct JournalFold {
     /// Commands that have become events.
     tokens: HashSet<String>,
     paused: bool,
+    /// Steps that wait: whether they have a limit, and how many decisions there were when they began.
+    waiting: HashMap<StepIx, (bool, usize)>,
+    decisions: usize,
+    /// Signals that came in time and that no wait has taken, by name.
+    signals: HashMap<String, usize>,
 }
 
 /// The undos of one graph.
@@ -127,6 +132,41 @@ impl JournalFold {
             .collect();
         // Nothing is being undone in a run that is parked, and what comes next is decided anew.
         self.undos.clear();
+        let waiting = std::mem::take(&mut self.waiting).into_iter();
+        self.waiting = waiting
+            .filter_map(|(step, wait)| Some((now(step)?, wait)))
+            .collect();
+        let signals = std::mem::take(&mut self.signals).into_iter();
+        self.signals = signals
+            .filter_map(|(name, count)| Some((moves.new_name(&name)?, count)))
+            .collect();
+    }
+
+    fn wait_began(&mut self, step: StepIx, name: &str, limited: bool) -> Result<(), String> {
+        // Only a decision to go back has a step wait anew that waits.
+        let before = self.waiting.insert(step, (limited, self.decisions));
+        if before.is_some_and(|(_, decisions)| decisions == self.decisions) {
+            return Err(format!("`{name}` begins to wait while it waits"));
+        }
+        Ok(())
+    }
+
+    fn wait_over(&mut self, step: StepIx, name: &str, expired: bool) -> Result<(), String> {
+        match self.waiting.remove(&step) {
+            None => Err(format!("`{name}` has waited, and never began to")),
+            Some((false, _)) if expired => {
+                Err(format!("`{name}` had no limit, and its time was up"))
+            }
+            // It takes a signal, and each signal is taken once (rule I5).
+            Some(_) if !expired => match self.signals.get_mut(name) {
+                Some(signals) if *signals > 0 => {
+                    *signals -= 1;
+                    Ok(())
+                }
+                _ => Err(format!("`{name}` took a signal that never came")),
+            },
+            Some(_) => Ok(()),
+        }
     }
 
     fn event(
@@ -152,7 +192,11 @@ impl JournalFold {
                     undos.under_way.clear();
                 }
             }
-            Event::StepStarted { step, .. } | Event::UndoStarted { step, .. } if self.paused => {
+            Event::StepStarted { step, .. }
+            | Event::UndoStarted { step, .. }
+            | Event::WaitBegan { step, .. }
+                if self.paused =>
+            {
                 return Err(format!("`{}` starts in a pause", name(step)));
             }
             Event::StepStarted {
@@ -177,6 +221,27 @@ impl JournalFold {
                     ));
                 }
             }
+            Event::WaitOver { step, .. } if self.paused => {
+                return Err(format!("`{}` has waited in a pause", name(step)));
+            }
+            Event::WaitBegan { step, until, .. } => {
+                self.wait_began(*step, &name(step), until.is_some())?;
+            }
+            Event::WaitOver { step, expired, .. } => {
+                self.wait_over(*step, &name(step), *expired)?;
+            }
+            Event::Signalled {
+                name, token, late, ..
+            } => {
+                if let Some(token) = token
+                    && !self.tokens.insert(token.to_string())
+                {
+                    return Err(format!("command {token} was carried out twice"));
+                }
+                if !late {
+                    *self.signals.entry(name.to_string()).or_default() += 1;
+                }
+            }
             Event::Commanded { token } => {
                 if !self.tokens.insert(token.to_string()) {
                     return Err(format!("command {token} was carried out twice"));
@@ -195,6 +260,7 @@ impl JournalFold {
             Event::Paused { .. } => self.paused = true,
             Event::Resumed { .. } | Event::Parked(_) => self.paused = false,
             Event::StepDone { step, .. } | Event::Skipped { step, .. } => {
+                self.waiting.remove(step);
                 self.count += 1;
                 self.completed.insert(*step, self.count);
             }
@@ -202,6 +268,7 @@ impl JournalFold {
                 self.completed.remove(step);
             }
             Event::Decided(_) => {
+                self.decisions += 1;
                 for undos in self.undos.values_mut() {
                     undos.last = None;
                 }
@@ -236,6 +303,7 @@ impl JournalFold {
             }
             Event::Undone { step, .. } => {
                 self.undo_over(scope, *step);
+                self.completed.remove(step);
                 let round = self.highest.get(step).copied().unwrap_or(1);
                 self.undone.insert(*step, round);
             }
@@ -250,9 +318,6 @@ impl JournalFold {
             | Event::StepNotStarted { .. }
             | Event::Progress { .. }
             | Event::PassedOver { .. }
-            | Event::WaitBegan { .. }
-            | Event::WaitOver { .. }
-            | Event::Signalled { .. }
             | Event::Probed { .. }
             | Event::CancelRequested { .. }
             | Event::CancelTooLate

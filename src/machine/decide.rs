@@ -143,7 +143,7 @@ impl State {
 
     /// Whether a step that the scope is inside of, however deep, is going to be undone. What undoes a step is not
     /// a part of what is undone.
-    fn is_to_be_undone(&self, ix: ScopeIx) -> bool {
+    pub(super) fn is_to_be_undone(&self, ix: ScopeIx) -> bool {
         self.around_in_step(ix).any(|(around, step)| {
             let around = self.scope(around);
             around.phase == Phase::Unwinding && around.seen(step).in_region

@@ -154,7 +154,10 @@ impl State {
         Event::WaitBegan {
             step,
             round: self.node(step).round,
-            until: limit.map(|limit| now.after(limit)),
+            // A limit beyond the end of time is none.
+            until: limit
+                .map(|limit| now.after(limit))
+                .filter(|until| *until != Timestamp::NEVER),
         }
     }
 

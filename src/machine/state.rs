@@ -375,6 +375,13 @@ impl State {
         })
     }
 
+    /// Whether the scope, or one around it, has undone the step that it belongs to.
+    pub(crate) fn is_inside_of_what_has_undone(&self, scope: ScopeIx) -> bool {
+        let around = self.around(scope).map(|(around, _)| around);
+        let mut scopes = std::iter::once(scope).chain(around);
+        scopes.any(|scope| self.scope(scope).has_undone())
+    }
+
     /// The same as far as the scope goes forward or back with them: what undoes a step goes its own way,
     /// whatever the scopes around it do.
     pub(super) fn around_in_step(&self, scope: ScopeIx) -> impl Iterator<Item = (ScopeIx, NodeIx)> {

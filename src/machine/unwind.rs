@@ -80,6 +80,10 @@ impl Scope {
         self.keep_waits_only();
         for step in self.steps() {
             let under_way = self.is_undoing(graph, step);
+            if !under_way && self.seen(step).undo == UndoStatus::Running {
+                // What is inside it is undone from its end once more.
+                self.undo_over(graph, step);
+            }
             let node = self.node(step);
             node.in_region = false;
             if !under_way {
@@ -366,10 +370,11 @@ impl Scope {
         }
         for step in after.into_iter().chain([step]) {
             let unmet = self.unmet(graph, step);
-            let node = self.node(step);
-            node.unmet = unmet;
+            self.node(step).unmet = unmet;
             if unmet > 0 {
-                node.status = Status::Waiting;
+                // What waits begins to wait anew once that is done again.
+                self.stop_waiting(step);
+                self.node(step).status = Status::Waiting;
             }
         }
         if self.seen(step).unmet == 0 {

@@ -151,7 +151,7 @@ impl WrittenRun {
             })
         };
         let wake_at = match entry.standing {
-            Standing::Waiting { until } => Some(until),
+            Standing::Waiting { until } => Some(until).filter(|until| *until != Timestamp::NEVER),
             _ => None,
         };
         Ok(WrittenRun {
@@ -177,7 +177,7 @@ impl WrittenRun {
 
     /// The run as a store would have it.
     fn read(self) -> Result<(RunEntry, Journal), String> {
-        let until = self.wake_at.unwrap_or_default();
+        let until = self.wake_at.unwrap_or(Timestamp::NEVER);
         let standing = Standing::from_word(&self.standing, until)
             .ok_or_else(|| format!("`{}` is no standing", self.standing))?;
         let mut entry = RunEntry::new(0, self.id, self.saga, self.version, self.started_at);

@@ -57,13 +57,17 @@ impl Operator {
         };
         let token = Some(command.token.as_str());
         match view.state.command(&view.graph, &command.verb, asked, token) {
-            Err(why @ (Refused::Ended | Refused::NotNow { .. } | Refused::NoSuchStep(_))) => {
-                Err(OperatorError::Refused {
-                    run: command.run.clone(),
-                    why,
-                    legal: view.legal(),
-                })
-            }
+            Err(
+                why @ (Refused::Ended
+                | Refused::NotNow { .. }
+                | Refused::NoSuchStep(_)
+                | Refused::NoSuchSignal { .. }
+                | Refused::TokenTaken(_)),
+            ) => Err(OperatorError::Refused {
+                run: command.run.clone(),
+                why,
+                legal: view.legal(),
+            }),
             // Rules that only the code knows are for the owner to judge by.
             Ok(_) | Err(_) => Ok(()),
         }

@@ -170,6 +170,8 @@ pub async fn violations(maker: &impl MakeStore) -> Vec<Violation> {
         commands {
             commands_wait_in_the_order_in_which_they_came,
             a_command_sent_again_is_kept_once,
+            the_store_says_when_it_accepted_a_command,
+            the_commands_of_a_run_are_its_own,
             a_command_for_an_unknown_run_is_refused,
             an_answered_command_waits_no_more,
             whoever_waits_for_commands_is_told,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::Clock;
 use crate::coordinator::{CommandError, Coordinator, OutcomeError, RunHandle, StartError};
 use crate::ids::{RunId, Timestamp};
-use crate::journal::{Command, CommandAnswer, Event};
+use crate::journal::{Command, CommandAnswer, Event, Journal};
 use crate::partial::Outcome;
 use crate::step::Payload;
 use crate::store::Store;
@@ -41,6 +41,8 @@ pub(super) struct Path<'a, I, O> {
     pub(super) reversed: bool,
     points: Vec<(u64, StoreFault)>,
     rests: Vec<Rest>,
+    /// The journals of runs that never came to rest.
+    unfinished: Vec<(RunId, Journal)>,
     /// Whether the process is the last one, which has nothing to do.
     quiet: bool,
 }
@@ -73,6 +75,7 @@ impl<'a, I: Payload, O: Payload> Path<'a, I, O> {
             reversed: false,
             points: Vec::new(),
             rests: Vec::new(),
+            unfinished: Vec::new(),
             quiet: false,
         }
     }
@@ -209,6 +212,13 @@ impl<'a, I: Payload, O: Payload> Path<'a, I, O> {
             },
         };
         self.now = clock.now();
+        if let Ended::Wrong(_) = ended {
+            for (run, _) in &self.scenario.runs {
+                if let Ok(Some(journal)) = disk.load(run).await {
+                    self.unfinished.push((run.clone(), journal));
+                }
+            }
+        }
         ended
     }
 
@@ -372,9 +382,13 @@ impl<'a, I: Payload, O: Payload> Path<'a, I, O> {
                 .records
                 .iter()
                 .flat_map(|record| &record.events);
-            let carried_out = events.filter(
-                |event| matches!(event, Event::Commanded { token } if **token == *command.token),
-            );
+            let carried_out = events.filter(|event| match event {
+                Event::Commanded { token }
+                | Event::Signalled {
+                    token: Some(token), ..
+                } => **token == *command.token,
+                _ => false,
+            });
             let (verb, times) = (command.verb.name(), carried_out.count());
             let wanted = usize::from(*taken == Some(true));
             if times != wanted {
@@ -467,6 +481,10 @@ impl<'a, I: Payload, O: Payload> Path<'a, I, O> {
         for rest in &self.rests {
             let _ = writeln!(story, "journal of `{}`, which is {}:", rest.run, rest.word);
             story.push_str(&journal_in_words(&rest.journal));
+        }
+        for (run, journal) in &self.unfinished {
+            let _ = writeln!(story, "journal of `{run}`, which is not at rest:");
+            story.push_str(&journal_in_words(journal));
         }
         Violation {
             name: self.name.to_owned(),

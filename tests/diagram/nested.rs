@@ -1,5 +1,6 @@
 //! Sagas of steps that have steps inside, and the runs of them that pictures are made of.
-#![allow(unreachable_pub)]
+// A test file of its own needs not all of it.
+#![allow(dead_code, unreachable_pub)]
 
 use std::time::Duration;
 

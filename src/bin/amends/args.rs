@@ -84,6 +84,8 @@ pub(crate) enum Command {
     MarkCompensated(verbs::mark_compensated::Args),
     Resolve(verbs::resolve::Args),
     Signal(verbs::signal::Args),
+    Approve(verbs::approve::Args),
+    Deny(verbs::deny::Args),
     Pause(verbs::pause::Args),
     Resume(verbs::resume::Args),
     Abandon(verbs::abandon::Args),

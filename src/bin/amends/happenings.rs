@@ -109,15 +109,12 @@ pub(crate) fn told(event: &Event<String>, payloads: bool) -> (Hue, String) {
             } else {
                 "its signal is there"
             };
-            match failure {
-                Some(failure) => (
-                    Hue::Red,
-                    format!("✗ {step} has waited, {why}: {}", failed(failure)),
-                ),
-                None => {
-                    let output: String = output.iter().map(told).collect();
-                    (Hue::Green, format!("✓ {step} has waited, {why}{output}"))
-                }
+            if let Some(failure) = failure {
+                let failure = failed(failure);
+                (Hue::Red, format!("✗ {step} has waited, {why}: {failure}"))
+            } else {
+                let output: String = output.iter().map(told).collect();
+                (Hue::Green, format!("✓ {step} has waited, {why}{output}"))
             }
         }
         Event::Signalled {

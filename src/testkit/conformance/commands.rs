@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::ids::{RunId, Timestamp};
 use crate::journal::{Command, CommandAnswer, Standing, Verb, VerbName};
 use crate::store::{CommandEntry, Store, SubmitError};
 
@@ -48,7 +49,10 @@ pub(super) async fn commands_wait_in_the_order_in_which_they_came(
         tokens(&entries)
     );
     ensure!(
-        entries.iter().map(|entry| &entry.command).eq(&commands),
+        entries
+            .iter()
+            .zip(&commands)
+            .all(|(entry, command)| entry.command.asks_the_same_as(command)),
         "commands came back as {entries:?}"
     );
     ensure!(
@@ -71,6 +75,7 @@ pub(super) async fn a_command_sent_again_is_kept_once(maker: &impl MakeStore) ->
     let store = maker.make().await;
     standing(&store, Sample::new("run-1"), Standing::Running).await?;
     submitted(&store, &cancel("a")).await?;
+    let first = open(&store).await?;
     // Handed in again later, which is all that differs.
     let mut again = cancel("a");
     again.at = again.at.after(Duration::from_secs(1));
@@ -81,6 +86,10 @@ pub(super) async fn a_command_sent_again_is_kept_once(maker: &impl MakeStore) ->
         "a command that was sent twice waits {} times",
         entries.len()
     );
+    ensure!(
+        entries == first,
+        "a command that was sent again is another one: {entries:?} after {first:?}"
+    );
     let other = cancel("a").reason("another");
     match store.submit(&other).await {
         Err(SubmitError::TokenTaken { token }) if token == "a" => Ok(()),
@@ -88,6 +97,80 @@ pub(super) async fn a_command_sent_again_is_kept_once(maker: &impl MakeStore) ->
             "another command under a taken token was answered {answer:?}"
         )),
     }
+}
+
+/// Whether a signal came in time is the store's word (rule I5), not its sender's.
+pub(super) async fn the_store_says_when_it_accepted_a_command(maker: &impl MakeStore) -> Checked {
+    let store = maker.make().await;
+    standing(&store, Sample::new("run-1"), Standing::Running).await?;
+    let said = [Timestamp::NEVER, Timestamp::from_micros(1)];
+    for (token, at) in ["a", "b"].into_iter().zip(said) {
+        let mut command = cancel(token);
+        command.at = at;
+        submitted(&store, &command).await?;
+    }
+    let at: Vec<Timestamp> = open(&store)
+        .await?
+        .into_iter()
+        .map(|entry| entry.command.at)
+        .collect();
+    ensure!(
+        at.iter().all(|at| !said.contains(at)),
+        "commands are kept as of when their senders say: {at:?}"
+    );
+    ensure!(
+        at.is_sorted(),
+        "a later command was accepted earlier: {at:?}"
+    );
+    let found = store
+        .find_command("a")
+        .await
+        .map_err(|error| chain(&error))?;
+    let again = found.map(|entry| entry.command.at);
+    ensure!(
+        again == at.first().copied(),
+        "a command was accepted at {at:?}, and found as of {again:?}"
+    );
+    Ok(())
+}
+
+pub(super) async fn the_commands_of_a_run_are_its_own(maker: &impl MakeStore) -> Checked {
+    // More than the pages in which they may be read.
+    const MANY: usize = 300;
+    let store = maker.make().await;
+    for run in ["run-1", "run-2"] {
+        standing(&store, Sample::new(run), Standing::Running).await?;
+    }
+    let name = |run: &str, number: usize| format!("{run} {number}");
+    for number in 0..MANY {
+        for run in ["run-1", "run-2"] {
+            let command = Command::new(run, Verb::Cancel).token(name(run, number));
+            submitted(&store, &command).await?;
+        }
+    }
+    let answered = CommandAnswer::Accepted { told: None };
+    let kept = store.answer_command(&name("run-1", 7), &answered).await;
+    kept.map_err(|error| chain(&error))?;
+    let open = async |run: &str| {
+        let open = store.open_commands_of(&RunId::new(run)).await;
+        open.map_err(|error| chain(&error))
+    };
+    let entries = open("run-1").await?;
+    let wanted: Vec<String> = (0..MANY)
+        .filter(|number| *number != 7)
+        .map(|number| name("run-1", number))
+        .collect();
+    ensure!(
+        tokens(&entries) == wanted,
+        "of {MANY} commands to a run, one of them answered, there wait {:?}",
+        tokens(&entries)
+    );
+    let nobodys = open("run-3").await?;
+    ensure!(
+        nobodys.is_empty(),
+        "an unknown run has commands: {nobodys:?}"
+    );
+    Ok(())
 }
 
 pub(super) async fn a_command_for_an_unknown_run_is_refused(maker: &impl MakeStore) -> Checked {

@@ -119,6 +119,15 @@ pub(super) async fn a_run_that_waits_keeps_its_instant(maker: &impl MakeStore) -
         second == later,
         "after a change of the instant it stands {second:?}"
     );
+    let never = Standing::Waiting {
+        until: Timestamp::NEVER,
+    };
+    written(
+        "a wait for a signal",
+        store.append(sample.stand(never)).await,
+    )?;
+    let third = entry(&store, &sample).await?.standing;
+    ensure!(third == never, "a run that waits for ever stands {third:?}");
     Ok(())
 }
 

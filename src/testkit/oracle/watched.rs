@@ -159,7 +159,7 @@ impl<'a> Watched<'a> {
                 key, round, items, ..
             } => {
                 self.announced(at, key, *round)?;
-                self.is_still_wanted(at)?;
+                self.may_begin(at)?;
                 if inside.is_some() {
                     self.opened(at, *round, *items);
                 }
@@ -617,7 +617,7 @@ impl<'a> Watched<'a> {
         Ok(())
     }
 
-    /// Whether all around the step lets it begin, and all before it is done.
+    /// Whether all around the step has begun, and all before it is done.
     fn may_be_called(&mut self, at: usize, event: &WorldEvent) -> Result<(), String> {
         let place = self.places.at(at).clone();
         // What undoes a step is no part of what goes on around it.
@@ -627,17 +627,6 @@ impl<'a> Watched<'a> {
                 let around = self.places.path(around);
                 return Err(format!(
                     "nothing inside starts on its own: {event}, and `{around}` isn't under way"
-                ));
-            }
-            let most = most_may_fail(level.graph, scope.map(|at| self.steps[at].items));
-            let inside = self.scope(scope);
-            if let Some(why) = &inside.halted {
-                return Err(format!("nothing starts now: {event}, and {why}"));
-            }
-            if let Some(&failed) = inside.failed.get(most) {
-                let failed = self.places.path(failed);
-                return Err(format!(
-                    "nothing starts after a failure for good: {event}, and `{failed}` has failed"
                 ));
             }
             self.is_due(level.graph, scope, level.step, event)?;
@@ -678,19 +667,32 @@ impl<'a> Watched<'a> {
         Ok(())
     }
 
-    /// No way begins, and nothing inside one, once another is done.
-    fn is_still_wanted(&mut self, at: usize) -> Result<(), String> {
+    /// Nothing begins where something has failed for good or was decided otherwise, and no way, nor anything
+    /// inside one, once another is done.
+    fn may_begin(&mut self, at: usize) -> Result<(), String> {
         let place = self.places.at(at).clone();
+        let path = &place.path;
         let outside = self.places.outside_of_undo(at);
         for (level, scope) in place.levels.iter().zip(place.scopes()).skip(outside) {
             let graph = level.graph;
+            let most = most_may_fail(graph, scope.map(|at| self.steps[at].items));
+            let inside = self.scope(scope);
+            if let Some(why) = &inside.halted {
+                return Err(format!("nothing starts now: `{path}`, and {why}"));
+            }
+            if let Some(&failed) = inside.failed.get(most) {
+                let failed = self.places.path(failed);
+                return Err(format!(
+                    "nothing starts after a failure for good: `{path}`, and `{failed}` has failed"
+                ));
+            }
             if !matches!(graph.gathers, Gathering::Fallback | Gathering::Race) {
                 continue;
             }
             for way in (0..graph.steps.len()).map(NodeIx::new) {
                 let other = self.number(scope, graph, way);
                 if way != level.step && self.steps[other].done {
-                    let (path, name) = (&place.path, self.places.path(other));
+                    let name = self.places.path(other);
                     return Err(format!(
                         "one way is enough: `{path}` starts, and `{name}` is done"
                     ));

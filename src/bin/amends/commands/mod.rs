@@ -39,6 +39,8 @@ pub(crate) async fn run(command: &Command, session: &Session) -> Result<Exit, Cl
         Command::MarkCompensated(args) => verbs::mark_compensated::run(args, session).await,
         Command::Resolve(args) => verbs::resolve::run(args, session).await,
         Command::Signal(args) => verbs::signal::run(args, session).await,
+        Command::Approve(args) => verbs::approve::run(args, session).await,
+        Command::Deny(args) => verbs::deny::run(args, session).await,
         Command::Pause(args) => verbs::pause::run(args, session).await,
         Command::Resume(args) => verbs::resume::run(args, session).await,
         Command::Abandon(args) => verbs::abandon::run(args, session).await,

@@ -1,8 +1,10 @@
 //! The verbs: commands to runs, handed in for the owner of the run to carry out.
 
 pub(crate) mod abandon;
+pub(crate) mod approve;
 pub(crate) mod cancel;
 pub(crate) mod compensate;
+pub(crate) mod deny;
 pub(crate) mod mark_compensated;
 pub(crate) mod migrate;
 pub(crate) mod pause;
@@ -191,6 +193,13 @@ async fn one(
         | BulkOutcome::Before(Sent::Answered(CommandAnswer::Refused { why, legal })) => {
             return Err(refused(run, &why, &legal));
         }
+        BulkOutcome::Asked(Sent::Answered(CommandAnswer::Late))
+        | BulkOutcome::Before(Sent::Answered(CommandAnswer::Late)) => {
+            out.line(format_args!(
+                "{}: {verb} is late: {TOO_LATE}",
+                readable(run)
+            ))?;
+        }
         BulkOutcome::Asked(Sent::Answered(_)) | BulkOutcome::Before(Sent::Answered(_)) => {
             out.line(format_args!(
                 "{}: {verb} accepted{}",
@@ -372,9 +381,19 @@ fn exit_of(became: &BulkOutcome) -> Exit {
     }
 }
 
+/// Whether it is a signal that is kept, and of no use.
+fn is_late(became: &BulkOutcome) -> bool {
+    matches!(
+        became,
+        BulkOutcome::Asked(Sent::Answered(CommandAnswer::Late))
+            | BulkOutcome::Before(Sent::Answered(CommandAnswer::Late))
+    )
+}
+
 fn word(became: &BulkOutcome) -> &'static str {
     match (became, exit_of(became)) {
         (BulkOutcome::WouldAsk, _) => "would be asked",
+        _ if is_late(became) => "late",
         (BulkOutcome::Before(_), Exit::Done) => "taken before",
         (_, Exit::Done) => "taken",
         (_, Exit::Refused) => "refused",
@@ -411,7 +430,7 @@ fn told(became: &BulkOutcome) -> String {
 struct ReportForm<'a> {
     run: &'a str,
     verb: &'static str,
-    /// `accepted`, `refused`, `waiting`, `failed`, or in a dry run `would_ask`.
+    /// `accepted`, `refused`, `late`, `waiting`, `failed`, or in a dry run `would_ask`.
     became: &'static str,
     /// Whether it was asked before, under the same token.
     before: bool,
@@ -438,6 +457,7 @@ impl<'a> ReportForm<'a> {
             became: match exit_of(became) {
                 Exit::Done if *became == BulkOutcome::WouldAsk => "would_ask",
                 Exit::Done => "accepted",
+                Exit::Refused if is_late(became) => "late",
                 Exit::Refused => "refused",
                 Exit::Waiting => "waiting",
                 _ => "failed",

@@ -10,7 +10,7 @@ use crate::value;
 /// Hands a signal to a run that waits for one of this name
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The signal's name
+    /// The signal's name: the path of the step that waits for it
     #[arg(value_name = "NAME")]
     name: String,
     /// What it carries: JSON, or `@FILE`

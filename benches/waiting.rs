@@ -19,10 +19,10 @@ use amends::{Coordinator, RunId, Saga, wait_for};
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// So many runs are started side by side.
-const IN_FLIGHT: u64 = 256;
+const IN_FLIGHT: usize = 256;
 
 /// So many get their signal.
-const SIGNALS: u64 = 1_000;
+const SIGNALS: usize = 1_000;
 
 fn saga(limited: bool) -> Saga<u64, u64> {
     let mut saga = Saga::builder::<u64>("order");
@@ -110,10 +110,10 @@ async fn fill(file: &Path, runs: u64, limited: bool) {
 
 async fn start(coordinator: &Coordinator, saga: &Saga<u64, u64>, runs: std::ops::Range<u64>) {
     let tasks: Vec<_> = (0..IN_FLIGHT)
-        .map(|task| {
+        .map(|first| {
             let (coordinator, saga, runs) = (coordinator.clone(), saga.clone(), runs.clone());
             tokio::spawn(async move {
-                for run in runs.skip(task as usize).step_by(IN_FLIGHT as usize) {
+                for run in runs.skip(first).step_by(IN_FLIGHT) {
                     coordinator.start(&saga, id(run), run).await.unwrap();
                 }
             })
@@ -126,8 +126,8 @@ async fn start(coordinator: &Coordinator, saga: &Saga<u64, u64>, runs: std::ops:
 
 /// So many runs, as far apart as may be.
 fn spread(runs: u64, from: u64) -> impl Iterator<Item = u64> {
-    let apart = (runs / SIGNALS).max(2);
-    (from..runs).step_by(apart as usize)
+    let apart = usize::try_from(runs).unwrap() / SIGNALS;
+    (from..runs).step_by(apart.max(2))
 }
 
 /// The second process.

@@ -375,6 +375,24 @@ fn k2_items_go_on_counting_their_rounds_through_lists_of_other_lengths() {
 }
 
 #[test]
+fn k3_a_list_is_not_made_again_where_its_items_are_tried_again_in_the_same_round() {
+    let world = World::new();
+    let lists = Arc::new(AtomicU64::new(0));
+    let made = Arc::clone(&lists);
+    let mut saga = Saga::builder::<u64>("order").policy(always(RetryFailed));
+    let n = saga.input();
+    let list = n.map(move |_| vec![10 * made.fetch_add(1, Ordering::SeqCst) + 1; 2]);
+    let reserve = saga.add(once(&world, "reserve").for_each(), list);
+    let saga = saga.returns(reserve).unwrap();
+    world.plan("do reserve[1]", [Act::rejected()]);
+    assert_eq!(world.run_to_rest(&saga, 1).word(), "completed");
+    assert_eq!(lists.load(Ordering::SeqCst), 1);
+    let calls = world.calls();
+    assert_eq!(calls.len(), 3);
+    assert!(calls.iter().all(|call| call.input == "1"), "{calls:?}");
+}
+
+#[test]
 fn k3_the_items_of_a_list_stay_what_they_were_when_the_closure_has_changed_its_mind() {
     let world = World::new();
     let lists = Arc::new(AtomicU64::new(0));

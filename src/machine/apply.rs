@@ -658,8 +658,6 @@ impl Scope {
         node.round_attempts += 1;
         node.started_at = Some(at);
         node.effect = node.effect.max(EffectNow::InDoubt);
-        // Until it has come to an end it is later than all that have.
-        node.completed = u64::MAX;
         // Whatever has come to an end did so before it: it is undone first (rule U1).
         node.completed = u64::MAX;
         node.call_begins(false, at);

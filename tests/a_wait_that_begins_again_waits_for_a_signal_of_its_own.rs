@@ -4,6 +4,7 @@
     missing_docs,
     reason = "what the tests share is outside of their functions"
 )]
+#![cfg(feature = "testkit")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

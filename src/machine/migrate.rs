@@ -563,10 +563,12 @@ impl State {
         self.decided_last = decided_last.unwrap_or(ScopeIx::ROOT);
         self.alarms.clear();
         self.stirred.clear();
+        self.signals.rename(&migrated.steps);
         for ix in (0..self.scopes.len()).map(scope_ix) {
             let inside = self.graph_of(new, ix);
             self.pass_retired_rounds(inside, ix);
             self.scopes[ix.at()].line_up(inside);
+            self.line_up_answers(ix);
         }
         for ix in (0..self.scopes.len()).map(scope_ix).rev() {
             self.after(new, ix);
@@ -607,6 +609,16 @@ impl State {
             let numbers = steps.zip(first..).map(|(_, number)| StepIx(number));
             self.scopes[ix.at()].numbers = numbers.collect();
         }
+    }
+
+    /// Steps that wait, and whose signals have come already.
+    fn line_up_answers(&mut self, ix: ScopeIx) {
+        let scope = self.scope(ix);
+        let waits = |step: &NodeIx| matches!(scope.seen(*step).status, Status::Awaiting { .. });
+        let answered = scope.steps().filter(waits);
+        let answered = answered.filter(|&step| self.signal_for(scope.number(step)).is_some());
+        let answered = answered.collect();
+        self.scopes[ix.at()].answered = answered;
     }
 
     /// A round that has not begun comes after all in which another step had its path (rule K2).

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use crate::ids::Timestamp;
-use crate::journal::Event;
+use crate::journal::{Event, StepMoves};
 use crate::machine::command::{Asked, Refused};
 use crate::machine::kept::CallEnded;
 use crate::machine::scope::{Phase, Scope, ScopeIx, Status};
@@ -51,6 +51,14 @@ impl Signals {
 
     fn next(&self, name: &str) -> Option<&Signal> {
         self.all.get(*self.queues.get(name)?.front()?)
+    }
+
+    /// What no wait has taken yet is for the steps under their new names. Who sent what is kept as it was said.
+    pub(super) fn rename(&mut self, moves: &StepMoves) {
+        let queues = std::mem::take(&mut self.queues).into_iter();
+        self.queues = queues
+            .filter_map(|(name, queue)| Some((Arc::from(moves.new_name(&name)?), queue)))
+            .collect();
     }
 
     fn take(&mut self, name: &str) {

@@ -515,7 +515,7 @@ fn i3_a_run_parks_only_where_its_name_and_version_have_another_fingerprint() {
         assert_eq!(
             parking.message,
             "saga `grown` version 1 has changed since the run was started: step `more` is new. \
-             Register the old structure, or give the new one another version"
+             Register the old structure, give the new one another version, or declare a migration"
         );
         assert_eq!(coordinator.without_definition(10).await.unwrap(), []);
     });

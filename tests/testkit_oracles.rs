@@ -235,7 +235,7 @@ fn a_store_that_acknowledges_without_writing_is_found_out() {
     });
     // The next append finds another end of the journal than its own; after the last there is none.
     let lost = "the coordinator failed: run `run-1` belongs to another coordinator now";
-    let untrue = "run `run-1`: `Completed` is true: 1 of 2 steps are said to be done";
+    let untrue = "run `run-1`: `Completed` is true: `charge` is not done";
     assert_eq!(found, [lost, lost, untrue]);
 }
 

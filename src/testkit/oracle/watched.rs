@@ -251,7 +251,11 @@ impl<'a> Watched<'a> {
                     self.is_undone_as_a_whole(at, undo)?;
                 }
                 self.was_undone(at);
-                self.nothing_inside(at, "what was undone is undone with all that is inside")?;
+                let rule = match inside {
+                    Some(_) => "what was undone is undone with all that is inside",
+                    None => "none is forgotten",
+                };
+                self.nothing_inside(at, rule)?;
             }
             Event::MarkedCompensated { .. } => {
                 self.was_undone(at);

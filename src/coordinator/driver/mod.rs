@@ -21,10 +21,11 @@ use futures_util::stream::{FuturesUnordered, Stream};
 use tokio::time::{Instant, Sleep};
 use tracing::{Instrument, Span};
 
-use crate::coordinator::attempt::{CallEnd, Came, Permits};
+use crate::coordinator::attempt::{CallEnd, Came};
 use crate::coordinator::commands::Told;
 use crate::coordinator::error::CommandError;
 use crate::coordinator::fleet::Member;
+use crate::coordinator::limits::Permits;
 use crate::coordinator::shared::{DriverGuard, Registered, RunPermit, Shared};
 use crate::coordinator::slot::{Asking, Slot};
 use crate::coordinator::spans::Spans;

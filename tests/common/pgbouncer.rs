@@ -52,7 +52,7 @@ impl PgBouncer {
                  listen_addr = 127.0.0.1\n\
                  listen_port = {port}\n\
                  unix_socket_dir = {folder}\n\
-                 auth_type = scram-sha-256\n\
+                 auth_type = md5\n\
                  auth_file = {users}\n\
                  admin_users = {user}\n\
                  pool_mode = transaction\n\

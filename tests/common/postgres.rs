@@ -100,7 +100,8 @@ impl Server {
         let mut make = folder.command(&programs().join("initdb"));
         make.arg("-D").arg(folder.path().join("data"));
         make.arg("--pwfile").arg(&secret);
-        make.args(["-U", USER, "-A", "scram-sha-256", "-E", "UTF8"]);
+        // What is slow on purpose takes an unoptimised client a tenth of a second for each connection.
+        make.args(["-U", USER, "-A", "md5", "-E", "UTF8"]);
         make.args(["--no-locale", "--no-sync"]);
         Folder::run(&mut make);
         Private::start(folder, settings.to_vec()).server()

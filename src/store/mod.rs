@@ -7,6 +7,7 @@
 
 mod definitions;
 mod error;
+mod fleet;
 mod memory;
 #[cfg(feature = "sqlite")]
 mod sqlite;
@@ -14,6 +15,7 @@ mod sqlite;
 pub(crate) use definitions::{DefinitionKey, key_of};
 pub use definitions::{Handling, KnownDefinition};
 pub use error::{AppendError, Damage, LoadError, StoreError, SubmitError};
+pub use fleet::{Claim, Fleet, FleetTerms, Renewal, Worker, WorkerEntry};
 pub use memory::MemoryStore;
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteOptions, SqliteOwner, SqliteReport, SqliteStore};
@@ -213,6 +215,14 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// Whether values stay in the process as they are: then nobody makes JSON of them.
     fn keeps_values(&self) -> bool {
         false
+    }
+
+    /// What it does for several coordinators that share it; nothing where one coordinator has it for itself.
+    ///
+    /// Of a store that serves a fleet, a definition counts as [handled](KnownDefinition::handling) also where
+    /// a worker whose lease lasts drives its runs.
+    fn fleet(&self) -> Option<&dyn Fleet> {
+        None
     }
 
     /// Finishes what was appended, and lets go of what the store holds (a file's lock, say). A store that

@@ -2,6 +2,8 @@
 
 mod fleet;
 
+pub(super) use fleet::owner_of;
+
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -264,7 +266,7 @@ impl MemoryStore {
             if let Some(migrated) = record.migrated() {
                 held.entry.version = migrated.version;
             }
-            if let Some(owner) = fleet::owner_of(&record) {
+            if let Some(owner) = owner_of(&record) {
                 owner.clone_into(&mut held.owner);
             }
             held.take(record, &steps);

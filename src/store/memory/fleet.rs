@@ -44,7 +44,7 @@ impl Workers {
 }
 
 /// The worker that a record makes the owner of its run.
-pub(super) fn owner_of(record: &Record) -> Option<&str> {
+pub(in crate::store) fn owner_of(record: &Record) -> Option<&str> {
     let mut events = record.events.iter().rev();
     events.find_map(|event| match event {
         Event::RunStarted(started) => Some(&*started.worker),

@@ -16,7 +16,7 @@ mod rusqlite;
 #[cfg(feature = "tonic")]
 mod tonic;
 
-#[cfg(feature = "http")]
+#[cfg(feature = "http-status")]
 mod http;
 #[cfg(all(
     test,
@@ -122,7 +122,7 @@ pub(super) fn classify(error: &(dyn Error + 'static)) -> Option<Known> {
     let asked = io::classify(error)
         .or_else(|| isolation::classify(error))
         .or_else(|| barrier::classify(error));
-    #[cfg(feature = "http")]
+    #[cfg(feature = "http-status")]
     let asked = asked.or_else(|| http::classify(error));
     #[cfg(feature = "reqwest")]
     let asked = asked.or_else(|| reqwest::classify(error));

@@ -48,7 +48,8 @@
 //!
 //! Where things are: [`mod@step`] is what users write, [`saga`] the definition, [`failure`] and [`policy`] what
 //! can go wrong and what is done about it, [`journal`] the events, [`machine`] what they mean, [`store`] where
-//! they live; [`isolation`] helps runs that share rows. The names used most are here at the root.
+//! they live; [`isolation`] helps runs that share rows; with the feature `http`, `participant` has steps that
+//! call services in any language. The names used most are here at the root.
 
 mod coordinator;
 pub mod diagram;
@@ -60,6 +61,8 @@ pub mod machine;
 mod observe;
 pub mod operator;
 mod partial;
+#[cfg(feature = "http")]
+pub mod participant;
 pub mod policy;
 pub mod saga;
 mod sharded;

@@ -125,18 +125,17 @@ impl<S: Step> AsStep for S {
     type Output = S::Output;
 
     fn named(self, name: String) -> StepSpec<S::Input, S::Output> {
+        let atomic = self.is_atomic();
         let body = Arc::new(StepBody(Arc::new(self)));
-        StepSpec::new(name, StepKind::Compensatable, body)
+        StepSpec::new(name, StepKind::Compensatable, body).declared_atomic(atomic)
     }
 }
 
 /// An action that changes nothing: it is never in doubt and never undone (rule E6).
 pub fn read_only<A: Action>(name: impl Into<String>, action: A) -> StepSpec<A::Input, A::Output> {
-    StepSpec::new(
-        name.into(),
-        StepKind::ReadOnly,
-        Arc::new(ActionBody(Arc::new(action))),
-    )
+    let atomic = action.is_atomic();
+    let body = Arc::new(ActionBody(Arc::new(action)));
+    StepSpec::new(name.into(), StepKind::ReadOnly, body).declared_atomic(atomic)
 }
 
 /// An action that can't be undone: it has to be the pivot, or to come after it (rule P1).
@@ -144,11 +143,9 @@ pub fn irreversible<A: Action>(
     name: impl Into<String>,
     action: A,
 ) -> StepSpec<A::Input, A::Output> {
-    StepSpec::new(
-        name.into(),
-        StepKind::Irreversible,
-        Arc::new(ActionBody(Arc::new(action))),
-    )
+    let atomic = action.is_atomic();
+    let body = Arc::new(ActionBody(Arc::new(action)));
+    StepSpec::new(name.into(), StepKind::Irreversible, body).declared_atomic(atomic)
 }
 
 impl<I: Payload, O: Payload> StepSpec<I, O> {
@@ -185,6 +182,11 @@ impl<I: Payload, O: Payload> StepSpec<I, O> {
             settings,
             _types: PhantomData,
         }
+    }
+
+    fn declared_atomic(mut self, atomic: bool) -> Self {
+        self.settings.atomic = atomic;
+        self
     }
 
     /// Makes this the point of no return: before it all can be undone, after it the run only goes

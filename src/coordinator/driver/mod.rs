@@ -9,6 +9,7 @@ mod inside;
 mod launch;
 mod progress;
 mod rest;
+mod stale;
 mod turn;
 
 use std::collections::HashMap;
@@ -27,6 +28,7 @@ use crate::coordinator::error::CommandError;
 use crate::coordinator::shared::{DriverGuard, Registered, RunPermit, Shared};
 use crate::coordinator::slot::{Asking, Slot};
 use crate::coordinator::spans::Spans;
+use crate::failure::Stale;
 use crate::ids::Timestamp;
 use crate::journal::{AppendId, Event, Standing, Verb, VerbName};
 use crate::machine::{Asked, Refused, State};
@@ -70,6 +72,8 @@ pub(super) struct Driver {
     /// When attempts that were told to stop are dropped.
     drop_at: Option<Instant>,
     until: Option<Timestamp>,
+    /// How often the run was claimed anew since a participant refused its fence.
+    claims: u32,
     /// The instant as of which signals were looked for in the store.
     looked_at: Option<Timestamp>,
     trace: RunTrace,
@@ -100,6 +104,8 @@ enum Launch {
 /// Why a driver goes away before the run has come to rest.
 enum Gone {
     Lost,
+    /// A participant says that it is lost: the journal knows.
+    Stale(Stale),
     NotStarted(String),
     Closed,
 }
@@ -151,6 +157,7 @@ impl Driver {
             racing: HashMap::new(),
             drop_at: None,
             until: None,
+            claims: 0,
             looked_at: None,
             _permit: permit,
             _guard: Shared::driver_begins(shared),
@@ -165,19 +172,26 @@ impl Driver {
 
     /// Drives the run until it has ended, rests, or belongs to somebody else.
     pub(super) async fn drive(mut self) {
-        let began = if self.starting {
-            self.begin().await
-        } else {
-            Ok(())
-        };
-        let over = match began {
-            Ok(()) => self.go_on().await,
-            Err(gone) => Over::Gone(gone),
-        };
-        match over {
-            Over::Ended => self.end(),
-            Over::Rests => {}
-            Over::Gone(gone) => self.leave(&gone),
+        loop {
+            let began = if self.starting {
+                self.begin().await
+            } else {
+                Ok(())
+            };
+            let over = match began {
+                Ok(()) => self.go_on().await,
+                Err(gone) => Over::Gone(gone),
+            };
+            match over {
+                Over::Ended => return self.end(),
+                Over::Rests => return,
+                // In a box, since hardly any run comes here, and each would carry it along.
+                Over::Gone(Gone::Stale(stale)) => match Box::pin(self.look_whose(stale)).await {
+                    Some(driver) => self = *driver,
+                    None => return,
+                },
+                Over::Gone(gone) => return self.leave(&gone),
+            }
         }
     }
 
@@ -225,6 +239,9 @@ impl Driver {
                 return Over::Ended;
             }
             self.launch();
+            if let Some(stale) = self.refused_as_stale() {
+                return Over::Gone(Gone::Stale(stale));
+            }
             if !self.over.is_empty() {
                 self.take_in();
                 continue;
@@ -238,6 +255,9 @@ impl Driver {
             if self.wait().await.is_err() {
                 self.last_words().await;
                 return Over::Gone(Gone::Closed);
+            }
+            if let Some(stale) = self.refused_as_stale() {
+                return Over::Gone(Gone::Stale(stale));
             }
             self.take_in();
         }
@@ -447,6 +467,8 @@ impl Driver {
                     answer,
                     error,
                 },
+                // Looked for before anything is taken in.
+                Came::Stale(_) => continue,
             };
             self.note(event, now);
         }

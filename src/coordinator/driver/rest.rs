@@ -80,7 +80,7 @@ impl Driver {
         self.spans.leaves();
         let slot = &self.slot;
         let why = match gone {
-            Gone::Lost => "the run belongs to somebody else".to_owned(),
+            Gone::Lost | Gone::Stale(_) => "the run belongs to somebody else".to_owned(),
             Gone::NotStarted(why) => why.clone(),
             Gone::Closed => self.shared.why_closed(),
         };
@@ -92,7 +92,7 @@ impl Driver {
             slot.set_started(Started::Failed(why.clone()));
         }
         let settled = match gone {
-            Gone::Lost => Settled::Lost,
+            Gone::Lost | Gone::Stale(_) => Settled::Lost,
             Gone::NotStarted(_) | Gone::Closed => Settled::Closed(why.clone()),
         };
         self.shared

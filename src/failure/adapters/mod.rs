@@ -15,7 +15,7 @@ mod rusqlite;
 #[cfg(feature = "tonic")]
 mod tonic;
 
-#[cfg(feature = "http")]
+#[cfg(feature = "http-status")]
 mod http;
 #[cfg(all(
     test,
@@ -119,7 +119,7 @@ fn find<K>(rows: &[Row<K>], mut is: impl FnMut(&K) -> bool) -> Option<&Row<K>> {
 /// Asks every built-in adapter about one error.
 pub(super) fn classify(error: &(dyn Error + 'static)) -> Option<Known> {
     let asked = io::classify(error).or_else(|| isolation::classify(error));
-    #[cfg(feature = "http")]
+    #[cfg(feature = "http-status")]
     let asked = asked.or_else(|| http::classify(error));
     #[cfg(feature = "reqwest")]
     let asked = asked.or_else(|| reqwest::classify(error));

@@ -94,7 +94,7 @@ impl Driver {
         self.shared
             .registry
             .remove_if(&slot.run, |held| Arc::ptr_eq(held, slot));
-        if matches!(gone, Gone::Lost) && self.shared.is_in_fleet() {
+        if matches!(gone, Gone::Lost | Gone::Stale(_)) && self.shared.is_in_fleet() {
             // Whoever waits here waits for the other worker, and commands are sent there.
             drop(slot.retire_idle());
             return Shared::look_later(&self.shared, &slot.run);

@@ -9,6 +9,8 @@ mod postgres;
 #[allow(dead_code, unreachable_pub, reason = "other tests use more of it")]
 mod schemas;
 
+use std::time::Duration;
+
 use amends::store::{PostgresStore, Store as _};
 use amends::testkit::conformance::{self, MakeStore};
 
@@ -65,4 +67,10 @@ async fn four_on_one_server_at_once_keep_them_too() {
     for check in checks.collect::<Vec<_>>() {
         check.await.unwrap();
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_postgres_store_serves_a_fleet() {
+    let leases = |schema: &str| plain(schema).lease(Duration::from_millis(600));
+    Schemas::with(async |schemas| conformance::check_fleet(&Stores(schemas, leases)).await).await;
 }

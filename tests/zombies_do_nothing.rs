@@ -154,11 +154,11 @@ impl Life {
         &mut self,
         world: &Arc<World>,
         saga: &Saga<(), String>,
-        story: &Story,
+        tale: &Story,
         until: impl AsyncFnOnce(),
     ) {
         let coordinator = self.coordinator.clone().unwrap();
-        let (saga, asks) = (saga.clone(), story.asks.clone());
+        let (saga, asks) = (saga.clone(), tale.asks.clone());
         self.process.run(world, async || {
             let started = coordinator.clone();
             tokio::spawn(async move { drop(started.start(&saga, RUN, ()).await) });
@@ -179,26 +179,26 @@ async fn end(coordinator: &Coordinator) -> Option<Vec<String>> {
     Some(standing(&coordinator.get(&RunId::new(RUN)).await.unwrap()?))
 }
 
-/// What comes of a story if nobody disturbs it, and what its worker appends.
-fn undisturbed(story: &Story) -> (Vec<String>, Vec<Vec<String>>) {
+/// What comes of a tale if nobody disturbs it, and what its worker appends.
+fn undisturbed(tale: &Story) -> (Vec<String>, Vec<Vec<String>>) {
     let world = World::new();
-    (story.script)(&world);
-    let (store, saga) = (shared_store(&world), (story.saga)(&world));
+    (tale.script)(&world);
+    let (store, saga) = (shared_store(&world), (tale.saga)(&world));
     let mut only = Life::begin(&world, &store, &saga);
-    only.tell(&world, &saga, story, async || {
-        tokio::time::sleep(Duration::from_secs(300)).await
+    only.tell(&world, &saga, tale, async || {
+        tokio::time::sleep(Duration::from_secs(300)).await;
     });
     let coordinator = only.coordinator.clone().unwrap();
     let end = only.process.run(&world, async || end(&coordinator).await);
-    (end.expect(story.name), only.line.sent())
+    (end.expect(tale.name), only.line.sent())
 }
 
 #[test]
 fn w3_a_worker_woken_after_its_lease_writes_over_nobody_and_calls_nothing() {
     let mut kinds = BTreeSet::new();
     let mut woken = 0;
-    for story in stories() {
-        let (expected, appends) = undisturbed(&story);
+    for tale in stories() {
+        let (expected, appends) = undisturbed(&tale);
         for nth in 1..=appends.len() {
             kinds.extend(
                 appends[nth - 1]
@@ -208,10 +208,10 @@ fn w3_a_worker_woken_after_its_lease_writes_over_nobody_and_calls_nothing() {
             for held in [Held::Answer, Held::Request] {
                 let at = format!(
                     "{}: append {nth} ({:?}), {held:?} held",
-                    story.name,
+                    tale.name,
                     appends[nth - 1]
                 );
-                wake_after(&story, nth, held, &expected, &at);
+                wake_after(&tale, nth, held, &expected, &at);
                 woken += 1;
             }
         }
@@ -241,27 +241,27 @@ fn w3_a_worker_woken_after_its_lease_writes_over_nobody_and_calls_nothing() {
     }
 }
 
-fn wake_after(story: &Story, nth: usize, held: Held, expected: &[String], at: &str) {
+fn wake_after(tale: &Story, nth: usize, held: Held, expected: &[String], at: &str) {
     let world = World::new();
-    (story.script)(&world);
-    let (store, saga) = (shared_store(&world), (story.saga)(&world));
+    (tale.script)(&world);
+    let (store, saga) = (shared_store(&world), (tale.saga)(&world));
     let mut zombie = Life::begin(&world, &store, &saga);
     let line = Arc::clone(&zombie.line);
     line.hold(nth, held);
-    zombie.tell(&world, &saga, story, async || line.holds().await);
+    zombie.tell(&world, &saga, tale, async || line.holds().await);
 
     // Frozen: another worker has its time.
     let mut other = Life::begin(&world, &store, &saga);
     let taken = other.coordinator.clone().unwrap();
     other.process.run(&world, async || {
-        tokio::time::sleep(Duration::from_secs(120)).await
+        tokio::time::sleep(Duration::from_secs(120)).await;
     });
 
     // Woken.
     let before = world.began().len();
     line.let_go();
     zombie.process.run(&world, async || {
-        tokio::time::sleep(Duration::from_secs(120)).await
+        tokio::time::sleep(Duration::from_secs(120)).await;
     });
     let after = other.process.run(&world, async || {
         tokio::time::sleep(Duration::from_secs(120)).await;
@@ -275,7 +275,7 @@ fn wake_after(story: &Story, nth: usize, held: Held, expected: &[String], at: &s
         .collect();
     assert!(late.is_empty(), "{at}: {late:?}");
     // A cancel that was lost with its worker was never acknowledged, so the run may end otherwise.
-    if story.asks.is_none() {
+    if tale.asks.is_none() {
         assert_eq!(
             after.as_deref(),
             Some(expected),
@@ -316,26 +316,26 @@ fn w3_an_attempt_that_was_frozen_beyond_the_lease_goes_not_one_step_further() {
     let world = World::new();
     world.on("do b", [Act::Done.after(10_000), Act::Done.after(5_000)]);
     let (store, saga) = (shared_store(&world), chain(&world));
-    let story = Story {
+    let tale = Story {
         name: "",
         script: |_| {},
         saga: chain,
         asks: None,
     };
     let mut zombie = Life::begin(&world, &store, &saga);
-    zombie.tell(&world, &saga, &story, async || {
-        tokio::time::sleep(Duration::from_secs(2)).await
+    zombie.tell(&world, &saga, &tale, async || {
+        tokio::time::sleep(Duration::from_secs(2)).await;
     });
     assert_eq!(world.began(), ["do a", "do b"]);
 
     let mut other = Life::begin(&world, &store, &saga);
     other.process.run(&world, async || {
-        tokio::time::sleep(Duration::from_secs(120)).await
+        tokio::time::sleep(Duration::from_secs(120)).await;
     });
     assert_eq!(world.began(), ["do a", "do b", "do b", "do c"]);
 
     zombie.process.run(&world, async || {
-        tokio::time::sleep(Duration::from_secs(120)).await
+        tokio::time::sleep(Duration::from_secs(120)).await;
     });
     let fences: Vec<u64> = world.calls().iter().map(|call| call.fence).collect();
     assert_eq!(fences, [1, 1, 2, 2]);

@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 
 use crate::coordinator::clock::{Clock, SystemClock};
 use crate::coordinator::error::BuildError;
+use crate::coordinator::limits::{FleetLimit, StepLimits};
 use crate::coordinator::migrate::known_definitions;
 use crate::coordinator::migration::Migration;
 use crate::coordinator::shared::{Registered, Setup, Shared, replace_policies};
@@ -16,7 +17,7 @@ use crate::coordinator::{Coordinator, fleet, mailbox, resume, timers};
 use crate::failure::{Classifier, Classify};
 use crate::observe::Meters;
 use crate::policy::PolicySet;
-use crate::saga::{Definition, Saga};
+use crate::saga::{Definition, GraphStep, Saga};
 use crate::store::{Store, Worker};
 
 /// Settings of a [`Coordinator`], each with a default.
@@ -155,12 +156,10 @@ impl CoordinatorBuilder {
                     version: graph.version,
                 });
             }
-            let limit =
-                |most: Option<u32>| most.map(|most| Arc::new(Semaphore::new(most as usize)));
             let limits = graph
                 .all_steps()
                 .iter()
-                .map(|(_, step)| limit(step.max_in_flight))
+                .map(|(path, step)| step_limits(&self.store, &graph.saga, path, step))
                 .collect();
             let version = graph.version;
             let meters = meters.definition(graph);
@@ -216,6 +215,23 @@ impl CoordinatorBuilder {
         let mailbox = tokio::spawn(mailbox::take_commands(Arc::downgrade(&shared)));
         shared.keep(mailbox.abort_handle());
         Ok(Coordinator::new(shared))
+    }
+}
+
+/// A limit of the fleet is one of this coordinator where it has its store for itself.
+fn step_limits(store: &Arc<dyn Store>, saga: &str, path: &str, step: &GraphStep) -> StepLimits {
+    let in_fleet = store.fleet().is_some();
+    let of_fleet = step.max_in_flight_in_fleet;
+    let here = step
+        .max_in_flight
+        .into_iter()
+        .chain(of_fleet.filter(|_| !in_fleet));
+    let fleet = |most| Arc::new(FleetLimit::new(Arc::clone(store), saga, path, most));
+    StepLimits {
+        here: here
+            .min()
+            .map(|most| Arc::new(Semaphore::new(most as usize))),
+        fleet: of_fleet.filter(|_| in_fleet).map(fleet),
     }
 }
 

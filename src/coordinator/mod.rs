@@ -13,6 +13,7 @@ mod driver;
 mod error;
 mod fleet;
 mod handle;
+mod limits;
 mod mailbox;
 mod migrate;
 mod migration;

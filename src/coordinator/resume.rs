@@ -74,13 +74,13 @@ pub(super) async fn take_up_open_runs(shared: Weak<Shared>) {
 }
 
 /// A run as its journal says it is.
-struct Loaded {
-    state: State,
-    seq: u64,
-    found: Found,
+pub(super) struct Loaded {
+    pub(super) state: State,
+    pub(super) seq: u64,
+    pub(super) found: Found,
 }
 
-enum Found {
+pub(super) enum Found {
     /// Its definition is here.
     Here(Arc<Registered>),
     /// Its definition has the same name and version here, and another structure: what is different.
@@ -279,7 +279,7 @@ impl Shared {
         }))
     }
 
-    async fn load_state(&self, run: &RunId) -> Result<Option<Loaded>, GetError> {
+    pub(super) async fn load_state(&self, run: &RunId) -> Result<Option<Loaded>, GetError> {
         let Some(read) = Reading::of(&*self.store, run).await? else {
             return Ok(None);
         };

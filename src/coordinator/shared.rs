@@ -12,6 +12,7 @@ use tokio::task::AbortHandle;
 use crate::coordinator::clock::Clock;
 use crate::coordinator::error::PoliciesError;
 use crate::coordinator::fleet::{Elsewhere, Member};
+use crate::coordinator::limits::StepLimits;
 use crate::coordinator::migration::Migration;
 use crate::coordinator::slot::{Settled, Slot};
 use crate::coordinator::timers::Timers;
@@ -59,7 +60,7 @@ pub(crate) struct Shared {
 pub(crate) struct Registered {
     pub(crate) definition: Arc<Definition>,
     /// By their places among all steps of the definition.
-    pub(crate) limits: Vec<Option<Arc<Semaphore>>>,
+    pub(crate) limits: Vec<StepLimits>,
     pub(crate) meters: DefinitionMeters,
     /// Counts replacements, so that drivers look at a number and take no lock.
     edition: AtomicU64,
@@ -69,7 +70,7 @@ pub(crate) struct Registered {
 impl Registered {
     pub(crate) fn new(
         definition: Arc<Definition>,
-        limits: Vec<Option<Arc<Semaphore>>>,
+        limits: Vec<StepLimits>,
         meters: DefinitionMeters,
     ) -> Self {
         Registered {
@@ -275,6 +276,8 @@ impl Shared {
     }
 
     pub(crate) fn abort(&self) {
+        // As after a crash, its lease runs out: nothing is given back in its name.
+        self.member().end();
         self.close(ABORTING, "it was dropped".to_owned());
         let background = std::mem::take(
             &mut *self

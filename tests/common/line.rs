@@ -121,8 +121,8 @@ impl Store for Line {
             sent.push(words.collect());
             sent.len()
         };
-        let hold = self.hold.lock().unwrap().filter(|hold| hold.nth == nth);
-        let held = hold.map(|hold| hold.held);
+        let due = self.hold.lock().unwrap().filter(|hold| hold.nth == nth);
+        let held = due.map(|hold| hold.held);
         let (inner, gate) = (Arc::clone(&self.inner), self.gate.clone());
         let mut cut = self.cut.subscribe();
         Appending::future(async move {

@@ -9,6 +9,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use amends::failure::Stale;
 use amends::journal::{
     AppendId, Command, CommandAnswer, Event, Interner, Journal, decode_events, encode_events,
 };
@@ -40,6 +41,10 @@ pub enum Act {
     Strange,
     /// It asks to end the run.
     Stop,
+    /// Its participant refuses the call's fence, wrapped in another error.
+    Stale,
+    /// It succeeds from this fence on; a lower one is refused, and the participant tells which it has seen.
+    From(u64),
     /// It panics.
     Panic,
     /// It never returns.
@@ -314,6 +319,11 @@ fn end(act: Act, cx: &StepContext, kind: &str) -> Result<Probed<String>, StepErr
         (Act::Rejected, _) => Err(StepError::rejected("no")),
         (Act::Strange, _) => Err(std::io::Error::other("boom").into()),
         (Act::Stop, _) => Err(StepError::stop("enough")),
+        (Act::Stale, _) => {
+            Err(StepError::not_done(std::io::Error::other(Stale::new(cx.fence()))).retryable(true))
+        }
+        (Act::From(seen), _) if cx.fence() < seen => Err(Stale::new(cx.fence()).seen(seen).into()),
+        (Act::From(_), _) => Ok(Probed::Done(format!("{}#{}", cx.step(), cx.round()))),
         (act, _) => panic!("scripted panic ({act:?})"),
     }
 }

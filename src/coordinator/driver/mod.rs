@@ -9,6 +9,7 @@ mod inside;
 mod launch;
 mod progress;
 mod rest;
+mod stale;
 mod turn;
 
 use std::collections::HashMap;
@@ -21,13 +22,15 @@ use futures_util::stream::{FuturesUnordered, Stream};
 use tokio::time::{Instant, Sleep};
 use tracing::{Instrument, Span};
 
-use crate::coordinator::attempt::{CallEnd, Came, Permits};
+use crate::coordinator::attempt::{CallEnd, Came};
 use crate::coordinator::commands::Told;
 use crate::coordinator::error::CommandError;
 use crate::coordinator::fleet::Member;
+use crate::coordinator::limits::Permits;
 use crate::coordinator::shared::{DriverGuard, Registered, RunPermit, Shared};
 use crate::coordinator::slot::{Asking, Slot};
 use crate::coordinator::spans::Spans;
+use crate::failure::Stale;
 use crate::ids::Timestamp;
 use crate::journal::{AppendId, Event, Standing, Verb, VerbName};
 use crate::machine::{Asked, Refused, State};
@@ -73,6 +76,8 @@ pub(super) struct Driver {
     /// When attempts that were told to stop are dropped.
     drop_at: Option<Instant>,
     until: Option<Timestamp>,
+    /// How often the run was claimed anew since a participant refused its fence.
+    claims: u32,
     /// The instant as of which signals were looked for in the store.
     looked_at: Option<Timestamp>,
     trace: RunTrace,
@@ -103,6 +108,8 @@ enum Launch {
 /// Why a driver goes away before the run has come to rest.
 enum Gone {
     Lost,
+    /// A participant says that it is lost: the journal knows.
+    Stale(Stale),
     NotStarted(String),
     Closed,
 }
@@ -155,6 +162,7 @@ impl Driver {
             racing: HashMap::new(),
             drop_at: None,
             until: None,
+            claims: 0,
             looked_at: None,
             _permit: permit,
             _guard: Shared::driver_begins(shared),
@@ -169,19 +177,26 @@ impl Driver {
 
     /// Drives the run until it has ended, rests, or belongs to somebody else.
     pub(super) async fn drive(mut self) {
-        let began = if self.starting {
-            self.begin().await
-        } else {
-            Ok(())
-        };
-        let over = match began {
-            Ok(()) => self.go_on().await,
-            Err(gone) => Over::Gone(gone),
-        };
-        match over {
-            Over::Ended => self.end(),
-            Over::Rests => {}
-            Over::Gone(gone) => self.leave(&gone),
+        loop {
+            let began = if self.starting {
+                self.begin().await
+            } else {
+                Ok(())
+            };
+            let over = match began {
+                Ok(()) => self.go_on().await,
+                Err(gone) => Over::Gone(gone),
+            };
+            match over {
+                Over::Ended => return self.end(),
+                Over::Rests => return,
+                // In a box, since hardly any run comes here, and each would carry it along.
+                Over::Gone(Gone::Stale(stale)) => match Box::pin(self.look_whose(stale)).await {
+                    Some(driver) => self = *driver,
+                    None => return,
+                },
+                Over::Gone(gone) => return self.leave(&gone),
+            }
         }
     }
 
@@ -233,6 +248,9 @@ impl Driver {
                 return Over::Gone(Gone::Lost);
             }
             self.launch();
+            if let Some(stale) = self.refused_as_stale() {
+                return Over::Gone(Gone::Stale(stale));
+            }
             if !self.over.is_empty() {
                 self.take_in();
                 continue;
@@ -246,6 +264,12 @@ impl Driver {
             if let Err(gone) = self.wait().await {
                 self.last_words().await;
                 return Over::Gone(gone);
+            }
+            if let Some(stale) = self.refused_as_stale() {
+                return Over::Gone(Gone::Stale(stale));
+            }
+            if let Some(stale) = self.refused_as_stale() {
+                return Over::Gone(Gone::Stale(stale));
             }
             self.take_in();
         }
@@ -459,6 +483,8 @@ impl Driver {
                     answer,
                     error,
                 },
+                // Looked for before anything is taken in.
+                Came::Stale(_) => continue,
             };
             self.note(event, now);
         }

@@ -124,7 +124,7 @@ async fn join_again(shared: &Weak<Shared>) -> bool {
 }
 
 /// Give or take a fifth, so that workers that began together don't go on together.
-pub(super) fn jittered(pause: Duration) -> Duration {
+pub(crate) fn jittered(pause: Duration) -> Duration {
     // The low bits of a random number: the remainder is what is wanted.
     #[allow(clippy::cast_possible_truncation)]
     let part = (random_u128() % 401) as u32;

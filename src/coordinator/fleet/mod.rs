@@ -11,7 +11,7 @@ mod member;
 mod work;
 
 pub(super) use elsewhere::{Elsewhere, look_elsewhere};
-pub(super) use lease::{join, keep_lease};
+pub(super) use lease::{jittered, join, keep_lease};
 pub(super) use member::Member;
 pub(super) use work::take_up_free_runs;
 

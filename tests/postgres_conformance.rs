@@ -55,6 +55,16 @@ async fn the_postgres_store_keeps_its_promises() {
     check(plain).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn and_those_to_a_fleet() {
+    let second = |schema: &str| plain(schema).lease(std::time::Duration::from_secs(1));
+    Schemas::with(async |schemas| {
+        let config = schemas.config().to_owned();
+        conformance::check_fleet(&Stores(schemas, config, second)).await;
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "current_thread")]
 async fn and_on_one_thread_with_one_connection_for_each_kind_of_work() {
     check(|schema| plain(schema).pool_size(1).lanes(1).max_batch(3)).await;

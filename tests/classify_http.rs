@@ -2,7 +2,7 @@
 
 // A test may fail by a panic, in its helpers too.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
-#![cfg(all(feature = "http", feature = "reqwest"))]
+#![cfg(all(feature = "http-status", feature = "reqwest"))]
 
 use std::error::Error;
 use std::net::SocketAddr;

@@ -107,7 +107,7 @@ async fn a_failure_tells_its_whole_story() {
     }
 }
 
-#[cfg(feature = "http")]
+#[cfg(feature = "http-status")]
 #[tokio::test(start_paused = true)]
 async fn a_retry_waits_for_as_long_as_the_answer_asks() {
     use amends::failure::HttpFailure;

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-use crate::failure::{Classifier, Failure, FailureMode};
+use crate::coordinator::limits::{Limits, Permits};
+use crate::failure::{Classifier, Failure, FailureMode, Stale};
 use crate::machine::AttemptResult;
 use crate::saga::BoxFuture;
 use crate::step::{ErrorKind, Probed, Pulse, StepError, StepIx, StopSignal, Value, panic_message};
@@ -29,31 +29,8 @@ pub(super) enum Came {
     Execute(AttemptResult),
     Undo(AttemptResult),
     Probe(Probed<Value>, Option<String>),
-}
-
-/// The permits of an attempt, given back when it is over.
-#[derive(Debug, Default)]
-pub(super) struct Permits {
-    #[allow(dead_code, reason = "held for its drop")]
-    pub(super) step: Option<OwnedSemaphorePermit>,
-    #[allow(dead_code, reason = "held for its drop")]
-    pub(super) global: Option<OwnedSemaphorePermit>,
-}
-
-impl Permits {
-    /// Waits for the permits that are needed. Nothing where a limit was closed: its coordinator is
-    /// going away, and nothing more starts.
-    pub(super) async fn acquire([step, global]: [Option<Arc<Semaphore>>; 2]) -> Option<Permits> {
-        let step = match step {
-            Some(limit) => Some(limit.acquire_owned().await.ok()?),
-            None => None,
-        };
-        let global = match global {
-            Some(limit) => Some(limit.acquire_owned().await.ok()?),
-            None => None,
-        };
-        Some(Permits { step, global })
-    }
+    /// The participant says that the run is somebody else's by now (rule W4). No event is made of it.
+    Stale(Stale),
 }
 
 /// How a call is made.
@@ -77,6 +54,16 @@ enum Guarded<T> {
     TimedOut,
     Silent,
     Dropped,
+}
+
+impl<T> Guarded<T> {
+    /// The word that the run is somebody else's, wherever it stands in the error.
+    fn stale(&self) -> Option<Stale> {
+        match self {
+            Guarded::Returned(Err(error)) => error.stale(),
+            _ => None,
+        }
+    }
 }
 
 /// Runs a future of the user's: panics become failures, and past its time-out, or after too long a silence, it
@@ -144,6 +131,7 @@ impl Call {
         let began = Instant::now();
         let ended = guard(&self, future, stop.as_deref()).await;
         let last = self.pulse.end();
+        let stale = ended.stale();
         let result = match ended {
             Guarded::Returned(Ok(mut output)) => match self.encodes.then(|| output.encode()) {
                 // The effect is there, but can't be told: in doubt, and no retry would help.
@@ -170,7 +158,7 @@ impl Call {
         drop(permits);
         CallEnd {
             step: self.step,
-            came: Came::Execute(result),
+            came: stale.map_or(Came::Execute(result), Came::Stale),
             took: began.elapsed(),
             progress: last.progress,
         }
@@ -179,10 +167,10 @@ impl Call {
     pub(super) async fn undo(
         self,
         future: BoxFuture<Result<(), StepError>>,
-        limits: [Option<Arc<Semaphore>>; 2],
+        limits: Limits,
     ) -> CallEnd {
         // An undo may wait for its permits here: calling it again after a crash is no doubt (rule U4).
-        let Some(_permits) = Permits::acquire(limits).await else {
+        let Some(_permits) = limits.acquire().await else {
             return CallEnd {
                 step: self.step,
                 came: Came::Undo(AttemptResult::NotStarted),
@@ -191,7 +179,9 @@ impl Call {
             };
         };
         let began = Instant::now();
-        let result = match guard(&self, future, None).await {
+        let ended = guard(&self, future, None).await;
+        let stale = ended.stale();
+        let result = match ended {
             Guarded::Returned(Ok(())) => AttemptResult::Undone,
             Guarded::Returned(Err(error)) => {
                 let said = error.says_whether_to_retry();
@@ -210,7 +200,7 @@ impl Call {
         };
         CallEnd {
             step: self.step,
-            came: Came::Undo(result),
+            came: stale.map_or(Came::Undo(result), Came::Stale),
             took: began.elapsed(),
             progress: None,
         }
@@ -222,7 +212,9 @@ impl Call {
         future: BoxFuture<Result<Probed<Value>, StepError>>,
     ) -> CallEnd {
         let began = Instant::now();
-        let (answer, error) = match guard(&self, future, None).await {
+        let ended = guard(&self, future, None).await;
+        let stale = ended.stale();
+        let (answer, error) = match ended {
             Guarded::Returned(Ok(Probed::Done(mut output))) => {
                 match self.encodes.then(|| output.encode()) {
                     Some(Err(error)) => (Probed::Unknown, Some(error.to_string())),
@@ -240,7 +232,7 @@ impl Call {
         };
         CallEnd {
             step: self.step,
-            came: Came::Probe(answer, error),
+            came: stale.map_or(Came::Probe(answer, error), Came::Stale),
             took: began.elapsed(),
             progress: None,
         }

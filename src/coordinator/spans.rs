@@ -283,6 +283,10 @@ fn ended(span: &Span, over: &CallEnd) {
             }
             return;
         }
+        Came::Stale(_) => {
+            span.record("end", "stale");
+            return;
+        }
     };
     let end = match result {
         AttemptResult::Done(_) | AttemptResult::DoneInPart(..) | AttemptResult::Undone => "done",

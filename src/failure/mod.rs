@@ -13,6 +13,7 @@
 #![doc = include_str!("../../docs/failures.md")]
 
 mod adapters;
+pub(crate) mod barrier;
 mod category;
 mod classify;
 mod custom;
@@ -21,22 +22,26 @@ mod custom;
     reason = "the file holds `Failure`, the room is named for it"
 )]
 mod failure;
-#[cfg(feature = "http")]
+#[cfg(feature = "http-status")]
 mod http;
 pub(crate) mod isolation;
 pub(crate) mod millis;
 mod mode;
 mod partial_success;
-#[cfg(feature = "http")]
+#[cfg(feature = "http-status")]
 mod retry_after;
+mod stale;
 mod words;
 
 pub use category::{Category, Severity};
 pub use classify::{Classification, Classifier, Classify};
 pub use custom::CustomMode;
 pub use failure::{FailedEffect, Failure};
-#[cfg(feature = "http")]
+#[cfg(feature = "http-status")]
 pub use http::HttpFailure;
 pub use mode::FailureMode;
 pub use partial_success::PartialSuccess;
+#[cfg(feature = "http")]
+pub(crate) use retry_after::wait as retry_after;
+pub use stale::Stale;
 pub use words::WordRules;

@@ -12,7 +12,7 @@ use http::header::{DATE, HeaderName, RETRY_AFTER};
 ///
 /// A date is of the clock of whoever sent it: it is measured against the `Date` of the same answer, and
 /// only without one against `now`.
-pub(super) fn wait(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+pub(crate) fn wait(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let wait = if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
         // Only the length can be at fault here: more seconds than fit are for ever.

@@ -437,6 +437,8 @@ pub enum ParkReason {
     OutputFailed,
     /// The definition has changed under the same version.
     DefinitionChanged,
+    /// A participant refuses the run's fence again and again, though no other coordinator has the run.
+    StaleFence,
     /// The journal can't be read; this is never written, only reported.
     Unreadable,
 }
@@ -453,6 +455,7 @@ impl ParkReason {
             ParkReason::Unsettled => "unsettled",
             ParkReason::OutputFailed => "output_failed",
             ParkReason::DefinitionChanged => "definition_changed",
+            ParkReason::StaleFence => "stale_fence",
             ParkReason::Unreadable => "unreadable",
         }
     }

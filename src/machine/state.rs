@@ -410,6 +410,11 @@ impl State {
         self.root().phase == Phase::Parked
     }
 
+    /// Whether the run is to be parked by what was folded last.
+    pub(crate) fn is_to_be_parked(&self) -> bool {
+        self.root().park_wanted.is_some()
+    }
+
     /// Whether an operator paused the run.
     #[must_use]
     pub fn is_paused(&self) -> bool {

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
-use crate::failure::{Classifier, FailedEffect, Failure, FailureMode};
+use crate::failure::{Classifier, FailedEffect, Failure, FailureMode, Stale};
 
 /// What a step returns when it does not succeed.
 ///
@@ -119,6 +119,14 @@ impl StepError {
     /// Whether the step itself said if trying again could help.
     pub(crate) fn says_whether_to_retry(&self) -> bool {
         self.retryable.is_some() || self.mode.is_some()
+    }
+
+    /// The word of a participant that the run is somebody else's by now, if that is what went wrong.
+    pub(crate) fn stale(&self) -> Option<Stale> {
+        match &self.kind {
+            ErrorKind::Failed { source, .. } => Stale::find(source.as_ref()),
+            ErrorKind::Stop(_) => None,
+        }
     }
 
     pub(crate) fn kind(&self) -> &ErrorKind {

@@ -102,6 +102,13 @@ pub trait Step: Send + Sync + 'static {
         input: &Self::Input,
         effect: Effect<&Self::Output>,
     ) -> impl Future<Output = Result<(), StepError>> + Send;
+
+    /// Whether `execute` makes one effectful call and doesn't try again inside, so that a classifier's
+    /// "not done" counts (rule E2): what [`StepSpec::atomic`](crate::StepSpec::atomic) declares where the
+    /// definition is written, declared by the step itself. Default: no.
+    fn is_atomic(&self) -> bool {
+        false
+    }
 }
 
 /// Work without an undo: read-only, or impossible to take back.
@@ -143,6 +150,13 @@ pub trait Action: Send + Sync + 'static {
         cx: &StepContext,
         input: &Self::Input,
     ) -> impl Future<Output = Result<Self::Output, StepError>> + Send;
+
+    /// Whether `execute` makes one effectful call and doesn't try again inside, so that a classifier's
+    /// "not done" counts (rule E2): what [`StepSpec::atomic`](crate::StepSpec::atomic) declares where the
+    /// definition is written, declared by the action itself. Default: no.
+    fn is_atomic(&self) -> bool {
+        false
+    }
 }
 
 /// Asks a participant what became of an effect that is in doubt.
@@ -201,6 +215,10 @@ impl<S: Step> Step for Arc<S> {
     ) -> Result<(), StepError> {
         S::compensate(self, cx, input, effect).await
     }
+
+    fn is_atomic(&self) -> bool {
+        S::is_atomic(self)
+    }
 }
 
 impl<T: Action> Action for Arc<T> {
@@ -209,6 +227,10 @@ impl<T: Action> Action for Arc<T> {
 
     async fn execute(&self, cx: &StepContext, input: &T::Input) -> Result<T::Output, StepError> {
         T::execute(self, cx, input).await
+    }
+
+    fn is_atomic(&self) -> bool {
+        T::is_atomic(self)
     }
 }
 

@@ -9,6 +9,7 @@ mod inside;
 mod launch;
 mod progress;
 mod rest;
+mod stale;
 mod turn;
 
 use std::collections::HashMap;
@@ -21,12 +22,15 @@ use futures_util::stream::{FuturesUnordered, Stream};
 use tokio::time::{Instant, Sleep};
 use tracing::{Instrument, Span};
 
-use crate::coordinator::attempt::{CallEnd, Came, Permits};
+use crate::coordinator::attempt::{CallEnd, Came};
 use crate::coordinator::commands::Told;
 use crate::coordinator::error::CommandError;
+use crate::coordinator::fleet::Member;
+use crate::coordinator::limits::Permits;
 use crate::coordinator::shared::{DriverGuard, Registered, RunPermit, Shared};
 use crate::coordinator::slot::{Asking, Slot};
 use crate::coordinator::spans::Spans;
+use crate::failure::Stale;
 use crate::ids::Timestamp;
 use crate::journal::{AppendId, Event, Standing, Verb, VerbName};
 use crate::machine::{Asked, Refused, State};
@@ -38,6 +42,8 @@ use crate::trace_context::RunTrace;
 pub(super) struct Driver {
     shared: Arc<Shared>,
     slot: Arc<Slot>,
+    /// As whom it drives. Once that is over it does nothing more.
+    member: Arc<Member>,
     registered: Arc<Registered>,
     /// The definition's graph under the policies of this edition.
     graph: Arc<Graph>,
@@ -70,6 +76,8 @@ pub(super) struct Driver {
     /// When attempts that were told to stop are dropped.
     drop_at: Option<Instant>,
     until: Option<Timestamp>,
+    /// How often the run was claimed anew since a participant refused its fence.
+    claims: u32,
     /// The instant as of which signals were looked for in the store.
     looked_at: Option<Timestamp>,
     trace: RunTrace,
@@ -100,6 +108,8 @@ enum Launch {
 /// Why a driver goes away before the run has come to rest.
 enum Gone {
     Lost,
+    /// A participant says that it is lost: the journal knows.
+    Stale(Stale),
     NotStarted(String),
     Closed,
 }
@@ -118,7 +128,7 @@ impl Driver {
         registered: Arc<Registered>,
         state: State,
         seq: u64,
-        permit: RunPermit,
+        (member, permit): (Arc<Member>, RunPermit),
     ) -> Self {
         Driver {
             edition: registered.edition(),
@@ -131,6 +141,7 @@ impl Driver {
             spans: Spans::of_caller(),
             counts: registered.meters.run(state.is_parked()),
             slot,
+            member,
             registered,
             state,
             seq,
@@ -151,6 +162,7 @@ impl Driver {
             racing: HashMap::new(),
             drop_at: None,
             until: None,
+            claims: 0,
             looked_at: None,
             _permit: permit,
             _guard: Shared::driver_begins(shared),
@@ -165,19 +177,26 @@ impl Driver {
 
     /// Drives the run until it has ended, rests, or belongs to somebody else.
     pub(super) async fn drive(mut self) {
-        let began = if self.starting {
-            self.begin().await
-        } else {
-            Ok(())
-        };
-        let over = match began {
-            Ok(()) => self.go_on().await,
-            Err(gone) => Over::Gone(gone),
-        };
-        match over {
-            Over::Ended => self.end(),
-            Over::Rests => {}
-            Over::Gone(gone) => self.leave(&gone),
+        loop {
+            let began = if self.starting {
+                self.begin().await
+            } else {
+                Ok(())
+            };
+            let over = match began {
+                Ok(()) => self.go_on().await,
+                Err(gone) => Over::Gone(gone),
+            };
+            match over {
+                Over::Ended => return self.end(),
+                Over::Rests => return,
+                // In a box, since hardly any run comes here, and each would carry it along.
+                Over::Gone(Gone::Stale(stale)) => match Box::pin(self.look_whose(stale)).await {
+                    Some(driver) => self = *driver,
+                    None => return,
+                },
+                Over::Gone(gone) => return self.leave(&gone),
+            }
         }
     }
 
@@ -224,7 +243,14 @@ impl Driver {
             if self.state.is_ended() {
                 return Over::Ended;
             }
+            if self.member.is_over() {
+                // What was announced is called by whoever claims the run, and it was frozen perhaps since.
+                return Over::Gone(Gone::Lost);
+            }
             self.launch();
+            if let Some(stale) = self.refused_as_stale() {
+                return Over::Gone(Gone::Stale(stale));
+            }
             if !self.over.is_empty() {
                 self.take_in();
                 continue;
@@ -235,9 +261,15 @@ impl Driver {
                 }
                 continue;
             }
-            if self.wait().await.is_err() {
+            if let Err(gone) = self.wait().await {
                 self.last_words().await;
-                return Over::Gone(Gone::Closed);
+                return Over::Gone(gone);
+            }
+            if let Some(stale) = self.refused_as_stale() {
+                return Over::Gone(Gone::Stale(stale));
+            }
+            if let Some(stale) = self.refused_as_stale() {
+                return Over::Gone(Gone::Stale(stale));
             }
             self.take_in();
         }
@@ -308,7 +340,7 @@ impl Driver {
         let open = loop {
             match self.shared.store.open_commands_of(&run).await {
                 Ok(open) => break open,
-                Err(error) if self.shared.is_closing() => {
+                Err(error) if self.shared.is_closing() || self.member.is_over() => {
                     tracing::warn!(%run, %error, "signals can't be read");
                     return;
                 }
@@ -404,7 +436,11 @@ impl Driver {
         Ok(events)
     }
 
+    /// Lets attempts go on, for as long as the run is this worker's: not a step further once that is over.
     fn poll_calls(&mut self, cx: &mut Context<'_>) {
+        if self.member.is_over() {
+            return;
+        }
         while let Poll::Ready(Some(end)) = Pin::new(&mut self.calls).poll_next(cx) {
             self.over.push(end);
         }
@@ -447,13 +483,15 @@ impl Driver {
                     answer,
                     error,
                 },
+                // Looked for before anything is taken in.
+                Came::Stale(_) => continue,
             };
             self.note(event, now);
         }
     }
 
     /// Waits until something happens; fails when the run is not to be driven any more.
-    async fn wait(&mut self) -> Result<(), ()> {
+    async fn wait(&mut self) -> Result<(), Gone> {
         let now = self.shared.clock.now();
         let until = self.until.filter(|until| *until != Timestamp::NEVER);
         let timer = until.map(|until| Instant::now() + until.since(now));
@@ -464,8 +502,11 @@ impl Driver {
             self.slot.waker.register(cx.waker());
             self.unwritten.reports.waker.register(cx.waker());
             let nothing_runs = self.calls.is_empty();
+            if self.member.is_over() {
+                return Poll::Ready(Err(Gone::Lost));
+            }
             if self.shared.is_aborting() || (self.shared.is_closing() && nothing_runs) {
-                return Poll::Ready(Err(()));
+                return Poll::Ready(Err(Gone::Closed));
             }
             self.poll_calls(cx);
             let granted = self.granted.len();

@@ -6,8 +6,8 @@ use std::error::Error;
 
 use super::{Known, Row, find, passing, row};
 use crate::failure::FailedEffect::NotDone;
-use crate::failure::FailureMode;
 use crate::failure::isolation::{Changed, LockError};
+use crate::failure::{FailureMode, Stale};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
@@ -26,11 +26,11 @@ pub(super) static ROWS: &[Row<Refusal>] = &[
         "Another run has the row, and lets go in the end. Where its time is up within a second, that is the wait.",
     ),
     row(
-        "`LockError::Stale`",
+        "`failure::Stale`, `LockError::Stale`",
         &[Refusal::Stale],
         FailureMode::StepState,
         NotDone,
-        "The coordinator has lost the run to another one, which goes on; this one's journal refuses the failure too.",
+        "The coordinator has lost the run to another one, which goes on. A run never takes it for a failure: whoever drove it lets go (rule W4).",
     ),
     row(
         "`LockError::Lost`",
@@ -53,6 +53,7 @@ pub(super) fn classify(error: &(dyn Error + 'static)) -> Option<Known> {
         Some(held @ LockError::Held { .. }) => (Refusal::Held, held.retry_after()),
         Some(LockError::Stale { .. }) => (Refusal::Stale, None),
         Some(LockError::Lost { .. }) => (Refusal::Lost, None),
+        None if error.is::<Stale>() => (Refusal::Stale, None),
         None => (error.is::<Changed>().then_some(Refusal::Changed)?, None),
     };
     let known = find(ROWS, |key| *key == refusal)?.classification();

@@ -4,6 +4,7 @@
 //! this error may have done before it: an answer that holds for most calls only is no answer. The
 //! answers are tables, so that `docs/failures.md` is made from the very rows that decide.
 
+mod barrier;
 mod io;
 mod isolation;
 #[cfg(feature = "tokio-postgres")]
@@ -15,7 +16,7 @@ mod rusqlite;
 #[cfg(feature = "tonic")]
 mod tonic;
 
-#[cfg(feature = "http")]
+#[cfg(feature = "http-status")]
 mod http;
 #[cfg(all(
     test,
@@ -118,8 +119,10 @@ fn find<K>(rows: &[Row<K>], mut is: impl FnMut(&K) -> bool) -> Option<&Row<K>> {
 
 /// Asks every built-in adapter about one error.
 pub(super) fn classify(error: &(dyn Error + 'static)) -> Option<Known> {
-    let asked = io::classify(error).or_else(|| isolation::classify(error));
-    #[cfg(feature = "http")]
+    let asked = io::classify(error)
+        .or_else(|| isolation::classify(error))
+        .or_else(|| barrier::classify(error));
+    #[cfg(feature = "http-status")]
     let asked = asked.or_else(|| http::classify(error));
     #[cfg(feature = "reqwest")]
     let asked = asked.or_else(|| reqwest::classify(error));

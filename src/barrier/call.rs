@@ -202,7 +202,10 @@ impl Call {
     #[cfg(feature = "http-status")]
     pub fn from_headers(headers: &http::HeaderMap) -> Result<Self, CallError> {
         for what in header::OF_A_CALL {
-            if headers.get(what).is_some_and(|value| value.to_str().is_err()) {
+            if headers
+                .get(what)
+                .is_some_and(|value| value.to_str().is_err())
+            {
                 return Err(CallError::Malformed {
                     what,
                     form: "printable ASCII",
@@ -367,7 +370,13 @@ mod tests {
         assert_eq!(plain, Ok(execute.clone()));
         let second = call(Some("execute"), key, key, fence, Some("7"));
         assert_eq!(second, Ok(execute.attempt(7)));
-        let undo = call(Some("compensate"), Some("r/a/1/undo"), key, fence, Some("7"));
+        let undo = call(
+            Some("compensate"),
+            Some("r/a/1/undo"),
+            key,
+            fence,
+            Some("7"),
+        );
         assert_eq!(undo, Ok(Call::compensate("r/a/1", 2).unwrap()));
         let asked = call(Some("probe"), key, key, fence, Some("7"));
         assert_eq!(asked, Ok(Call::probe("r/a/1", 2).unwrap().attempt(7)));

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use amends::Probed;
 use amends::barrier::{Asked, BarrierError, Call, Compensate, Execute, Request};
 use async_trait::async_trait;
-use tokio::sync::Semaphore;
+use tokio::sync::{OnceCell, Semaphore};
 
 #[cfg(feature = "mysql")]
 pub mod mysql;
@@ -118,6 +118,16 @@ pub trait Service: Send + Sync {
 
     /// The state of a key, where there is one.
     async fn state(&self, key: &str) -> Option<String>;
+
+    /// How many calls wait for others, where the database has more than one writer and tells.
+    async fn waiting(&self) -> Option<u64>;
+}
+
+/// Returns once so many calls wait.
+pub async fn until_waiting(service: &dyn Service, calls: u64) {
+    while service.waiting().await.is_some_and(|now| now < calls) {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
 }
 
 /// Every database that this build knows.
@@ -126,7 +136,9 @@ pub async fn each(test: impl AsyncFn(Arc<dyn Service>)) {
     test(Arc::new(sqlite::Sqlite::new())).await;
     #[cfg(feature = "tokio-postgres")]
     {
-        let server = postgres::server::Server::shared().await;
+        // For as long as the process lives: with it, they go.
+        static SERVER: OnceCell<Arc<postgres::server::Server>> = OnceCell::const_new();
+        let server = SERVER.get_or_init(postgres::server::Server::shared).await;
         server
             .with_database(async |config| {
                 test(Arc::new(postgres::Postgres::new(config).await)).await;

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use amends::barrier::{Asked, BarrierError, Compensate, Execute, mysql as barrier};
+use amends::barrier::{Asked, Compensate, Execute, mysql as barrier};
 use async_trait::async_trait;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Opts, TxOpts};
+use tokio::sync::OnceCell;
 
 #[path = "../common/mariadb.rs"]
 pub mod server;
@@ -23,7 +24,9 @@ pub struct MySql {
 impl MySql {
     pub async fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let server = MariaDb::shared().await;
+        // For as long as the process lives: with it, it goes.
+        static SERVER: OnceCell<Arc<MariaDb>> = OnceCell::const_new();
+        let server = Arc::clone(SERVER.get_or_init(MariaDb::shared).await);
         let database = format!("service_{}", NEXT.fetch_add(1, Ordering::Relaxed));
         let mut first = connect(&server.url(server::DATABASE)).await;
         let sql = format!("create database {database}");
@@ -59,17 +62,6 @@ impl MySql {
 
 pub async fn connect(url: &str) -> Conn {
     Conn::new(Opts::from_url(url).unwrap()).await.unwrap()
-}
-
-/// How the tests' own transactions speak of what `InnoDB` decides between waiting ones.
-pub fn is_deadlock(error: &BarrierError) -> bool {
-    let BarrierError::Database(source) = error else {
-        return false;
-    };
-    matches!(
-        source.downcast_ref(),
-        Some(mysql_async::Error::Server(error)) if error.code == 1213
-    )
 }
 
 #[async_trait]
@@ -166,5 +158,14 @@ impl Service for MySql {
         let mut connection = self.open().await;
         let sql = "select state from amends_barrier where effect_key = ?";
         connection.exec_first(sql, (key,)).await.unwrap()
+    }
+
+    async fn waiting(&self) -> Option<u64> {
+        let mut connection = self.open().await;
+        // The server tells of waits for locks from a cache that goes stale while it is read often. What has run for
+        // so long waits, or is slow: then a test meets an easier order.
+        let sql = "select count(*) from information_schema.processlist
+            where db = database() and command = 'Execute' and time_ms > 100 and id <> connection_id()";
+        connection.query_first(sql).await.unwrap()
     }
 }

@@ -134,4 +134,12 @@ impl Service for Postgres {
         let row = line.client.query_opt(sql, &[&key]).await.unwrap();
         row.map(|row| row.get(0))
     }
+
+    async fn waiting(&self) -> Option<u64> {
+        let line = Line::to(&self.config).await;
+        let sql = "select count(*) from pg_stat_activity
+            where wait_event_type = 'Lock' and datname = current_database()";
+        let waiting: i64 = line.client.query_one(sql, &[]).await.unwrap().get(0);
+        Some(waiting.unsigned_abs())
+    }
 }

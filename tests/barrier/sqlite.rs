@@ -138,4 +138,8 @@ impl Service for Sqlite {
         let mut rows = select.query([key]).unwrap();
         rows.next().unwrap().map(|row| row.get(0).unwrap())
     }
+
+    async fn waiting(&self) -> Option<u64> {
+        None
+    }
 }

@@ -1,6 +1,7 @@
 //! The service on a file of SQLite.
 
 use std::path::PathBuf;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use amends::barrier::{Asked, Compensate, Execute, sqlite as barrier};
@@ -12,12 +13,15 @@ use super::{Answer, Asks, Crash, Gate, Service, Work, compensated, executed, pro
 
 pub struct Sqlite {
     folder: TempDir,
+    /// Open all the time: the last connection that closes would tidy the log up, which takes long.
+    open_always: Mutex<Option<Connection>>,
 }
 
 impl Sqlite {
     pub fn new() -> Self {
         let file = Sqlite {
             folder: tempfile::tempdir().unwrap(),
+            open_always: Mutex::new(None),
         };
         let connection = file.open();
         connection
@@ -28,6 +32,7 @@ impl Sqlite {
         barrier::create(&connection).unwrap();
         let sql = "create table effects (key text not null, what text not null)";
         connection.execute_batch(sql).unwrap();
+        *file.open_always.lock().unwrap() = Some(connection);
         file
     }
 

@@ -48,9 +48,13 @@
 //!
 //! Where things are: [`mod@step`] is what users write, [`saga`] the definition, [`failure`] and [`policy`] what
 //! can go wrong and what is done about it, [`journal`] the events, [`machine`] what they mean, [`store`] where
+//! they live; [`isolation`] helps runs that share rows, and [`barrier`] the services that steps call; with the
+//! feature `http`, `participant` has steps that call services in any language. The names used most are here
+//! at the root.
 //! they live; [`isolation`] helps runs that share rows; with the feature `http`, `participant` has steps that
 //! call services in any language. The names used most are here at the root.
 
+pub mod barrier;
 mod coordinator;
 pub mod diagram;
 pub mod failure;

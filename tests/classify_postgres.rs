@@ -17,7 +17,6 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{Config, IsolationLevel};
 
 #[path = "common/postgres.rs"]
-#[allow(unreachable_pub)]
 mod postgres;
 use postgres::{Server, connect, count};
 

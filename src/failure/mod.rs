@@ -13,6 +13,7 @@
 #![doc = include_str!("../../docs/failures.md")]
 
 mod adapters;
+pub(crate) mod barrier;
 mod category;
 mod classify;
 mod custom;

@@ -70,6 +70,7 @@ pub(super) struct Settings {
     pub(super) heartbeat: Option<Duration>,
     pub(super) undo_heartbeat: Option<Duration>,
     pub(super) max_in_flight: Option<u32>,
+    pub(super) max_in_flight_in_fleet: Option<u32>,
 }
 
 /// A step that can be undone.
@@ -133,11 +134,9 @@ impl<S: Step> AsStep for S {
 
 /// An action that changes nothing: it is never in doubt and never undone (rule E6).
 pub fn read_only<A: Action>(name: impl Into<String>, action: A) -> StepSpec<A::Input, A::Output> {
-    StepSpec::new(
-        name.into(),
-        StepKind::ReadOnly,
-        Arc::new(ActionBody(Arc::new(action))),
-    )
+    let atomic = action.is_atomic();
+    let body = Arc::new(ActionBody(Arc::new(action)));
+    StepSpec::new(name.into(), StepKind::ReadOnly, body).declared_atomic(atomic)
 }
 
 /// An action that can't be undone: it has to be the pivot, or to come after it (rule P1).
@@ -168,6 +167,7 @@ impl<I: Payload, O: Payload> StepSpec<I, O> {
             heartbeat: None,
             undo_heartbeat: None,
             max_in_flight: None,
+            max_in_flight_in_fleet: None,
         };
         StepSpec {
             name,
@@ -262,6 +262,19 @@ impl<I: Payload, O: Payload> StepSpec<I, O> {
     #[must_use]
     pub fn max_in_flight(mut self, most: u32) -> Self {
         self.settings.max_in_flight = Some(most);
+        self
+    }
+
+    /// How many attempts of this step, of all runs of all workers that share the store, may be in flight: what a
+    /// service behind the step stands, however many workers there are. In a coordinator that has its store for
+    /// itself this is [`max_in_flight`](Self::max_in_flight).
+    ///
+    /// Permits are kept in the store, so that a start may cost two more small writes, which are not synced one by
+    /// one. Those of a worker that is gone are free when its lease has run out. Workers that say different limits
+    /// for one step each keep to their own.
+    #[must_use]
+    pub fn max_in_flight_in_fleet(mut self, most: u32) -> Self {
+        self.settings.max_in_flight_in_fleet = Some(most);
         self
     }
 

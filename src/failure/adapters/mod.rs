@@ -4,6 +4,7 @@
 //! this error may have done before it: an answer that holds for most calls only is no answer. The
 //! answers are tables, so that `docs/failures.md` is made from the very rows that decide.
 
+mod barrier;
 mod io;
 mod isolation;
 #[cfg(feature = "tokio-postgres")]
@@ -118,7 +119,9 @@ fn find<K>(rows: &[Row<K>], mut is: impl FnMut(&K) -> bool) -> Option<&Row<K>> {
 
 /// Asks every built-in adapter about one error.
 pub(super) fn classify(error: &(dyn Error + 'static)) -> Option<Known> {
-    let asked = io::classify(error).or_else(|| isolation::classify(error));
+    let asked = io::classify(error)
+        .or_else(|| isolation::classify(error))
+        .or_else(|| barrier::classify(error));
     #[cfg(feature = "http-status")]
     let asked = asked.or_else(|| http::classify(error));
     #[cfg(feature = "reqwest")]

@@ -1,0 +1,1 @@
+insert ignore into amends_barrier_fences (run, fence) values (?, ?)

@@ -1,0 +1,1 @@
+delete from amends_barrier_fences where run = ?

@@ -1,0 +1,1 @@
+select fence from amends_barrier_runs where run = ? lock in share mode

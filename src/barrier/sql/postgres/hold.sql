@@ -1,0 +1,1 @@
+select fence from amends_barrier_runs where run = $1 for share

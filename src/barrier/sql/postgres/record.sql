@@ -1,0 +1,3 @@
+update amends_barrier set state = 'done', result = $3, unrecorded = null, touched_at = now()
+where run = $1 and effect_key = $2 and state = 'open'
+returning state

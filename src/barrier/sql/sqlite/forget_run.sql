@@ -1,0 +1,1 @@
+delete from amends_barrier_runs where run = ?1

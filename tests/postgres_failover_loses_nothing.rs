@@ -32,12 +32,33 @@ const BETWEEN: usize = 300;
 /// What was acknowledged: the appends of each run, in their order.
 type Acknowledged = Arc<Mutex<BTreeMap<String, Vec<AppendId>>>>;
 
-/// A primary with a synchronous standby that streams.
-async fn pair() -> (Server, Server) {
-    let primary = Server::own(&[]).await;
-    let standby = primary.standby("standby_0").await;
-    primary.set("synchronous_standby_names", STANDBY).await;
-    (primary, standby)
+/// A primary with a standby that streams from it, and what is between the two.
+struct Pair {
+    primary: Server,
+    standby: Server,
+    between: Proxy,
+}
+
+impl Pair {
+    /// Two new servers; the standby is synchronous.
+    async fn new() -> Self {
+        let primary = Server::own(&[]).await;
+        // Before the standby is copied, so that it waits for one of its own when it is the primary.
+        primary.set("synchronous_standby_names", STANDBY).await;
+        Pair::of(primary, 0).await
+    }
+
+    /// A standby for this primary.
+    async fn of(primary: Server, number: usize) -> Self {
+        let between = Proxy::start(primary.tcp(), Wire::Pieces);
+        let slot = format!("standby_{number}");
+        let standby = primary.standby_by(&slot, between.port()).await;
+        Pair {
+            primary,
+            standby,
+            between,
+        }
+    }
 }
 
 async fn store(server: &Server, proxy: &Proxy) -> PostgresStore {
@@ -99,9 +120,9 @@ async fn check(store: &PostgresStore, acknowledged: &BTreeMap<String, Vec<Append
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn w2_nothing_acknowledged_is_lost_when_the_standby_takes_over() {
     let times = std::env::var("AMENDS_FAILOVERS").map_or(3, |times| times.parse().unwrap());
-    let (mut primary, mut standby) = pair().await;
-    let proxy = Proxy::start(primary.tcp(), Wire::Postgres);
-    let store = Arc::new(store(&primary, &proxy).await);
+    let mut pair = Pair::new().await;
+    let proxy = Proxy::start(pair.primary.tcp(), Wire::Postgres);
+    let store = Arc::new(store(&pair.primary, &proxy).await);
     let acknowledged = Acknowledged::default();
     let (count, mut counted) = watch::channel(0);
     let (stop, stopped) = watch::channel(false);
@@ -125,14 +146,20 @@ async fn w2_nothing_acknowledged_is_lost_when_the_standby_takes_over() {
             .wait_for(|count| *count >= before + BETWEEN)
             .await
             .unwrap();
-        primary.stop(Stop::Kill).await;
+        // The standby falls behind. Appends are written, and may not be acknowledged; it would show if they were.
+        pair.between.hold(true);
+        let reached = *counted.borrow() + 10 * BETWEEN;
+        tokio::select! {
+            _ = waits_for_standby(&pair.primary) => {}
+            _ = counted.wait_for(|count| *count >= reached) => {}
+        }
+        pair.primary.stop(Stop::Kill).await;
         let acknowledged = acknowledged.lock().unwrap().clone();
-        standby.promote().await;
-        proxy.lead_to(standby.tcp());
+        pair.standby.promote().await;
+        proxy.lead_to(pair.standby.tcp());
         check(&store, &acknowledged).await;
         // Its commits wait for a standby of its own, as those of the old one did: none is one server's alone.
-        primary = standby;
-        standby = primary.standby(&format!("standby_{time}")).await;
+        pair = Pair::of(pair.standby, time).await;
     }
     let before = *counted.borrow();
     counted
@@ -169,7 +196,11 @@ async fn records(server: &Server) -> i64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn w2_what_a_standby_never_got_is_never_acknowledged() {
-    let (primary, standby) = pair().await;
+    let Pair {
+        primary,
+        standby,
+        between: _between,
+    } = Pair::new().await;
     let proxy = Proxy::start(primary.tcp(), Wire::Postgres);
     let store = Arc::new(store(&primary, &proxy).await);
     let mut sample = Sample::new("run");

@@ -51,6 +51,8 @@
 //! they live; [`isolation`] helps runs that share rows, and [`barrier`] the services that steps call; with the
 //! feature `http`, `participant` has steps that call services in any language. The names used most are here
 //! at the root.
+//! they live; [`isolation`] helps runs that share rows; with the feature `http`, `participant` has steps that
+//! call services in any language. The names used most are here at the root.
 
 pub mod barrier;
 mod coordinator;

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
+use crate::coordinator::limits::{Limits, Permits};
 use crate::failure::{Classifier, Failure, FailureMode, Stale};
 use crate::machine::AttemptResult;
 use crate::saga::BoxFuture;
@@ -31,31 +31,6 @@ pub(super) enum Came {
     Probe(Probed<Value>, Option<String>),
     /// The participant says that the run is somebody else's by now (rule W4). No event is made of it.
     Stale(Stale),
-}
-
-/// The permits of an attempt, given back when it is over.
-#[derive(Debug, Default)]
-pub(super) struct Permits {
-    #[allow(dead_code, reason = "held for its drop")]
-    pub(super) step: Option<OwnedSemaphorePermit>,
-    #[allow(dead_code, reason = "held for its drop")]
-    pub(super) global: Option<OwnedSemaphorePermit>,
-}
-
-impl Permits {
-    /// Waits for the permits that are needed. Nothing where a limit was closed: its coordinator is
-    /// going away, and nothing more starts.
-    pub(super) async fn acquire([step, global]: [Option<Arc<Semaphore>>; 2]) -> Option<Permits> {
-        let step = match step {
-            Some(limit) => Some(limit.acquire_owned().await.ok()?),
-            None => None,
-        };
-        let global = match global {
-            Some(limit) => Some(limit.acquire_owned().await.ok()?),
-            None => None,
-        };
-        Some(Permits { step, global })
-    }
 }
 
 /// How a call is made.
@@ -192,10 +167,10 @@ impl Call {
     pub(super) async fn undo(
         self,
         future: BoxFuture<Result<(), StepError>>,
-        limits: [Option<Arc<Semaphore>>; 2],
+        limits: Limits,
     ) -> CallEnd {
         // An undo may wait for its permits here: calling it again after a crash is no doubt (rule U4).
-        let Some(_permits) = Permits::acquire(limits).await else {
+        let Some(_permits) = limits.acquire().await else {
             return CallEnd {
                 step: self.step,
                 came: Came::Undo(AttemptResult::NotStarted),

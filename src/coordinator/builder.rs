@@ -9,22 +9,22 @@ use tokio::sync::Semaphore;
 
 use crate::coordinator::clock::{Clock, SystemClock};
 use crate::coordinator::error::BuildError;
+use crate::coordinator::limits::{FleetLimit, StepLimits};
 use crate::coordinator::migrate::known_definitions;
 use crate::coordinator::migration::Migration;
 use crate::coordinator::shared::{Registered, Setup, Shared, replace_policies};
-use crate::coordinator::{Coordinator, mailbox, resume, timers};
+use crate::coordinator::{Coordinator, fleet, mailbox, resume, timers};
 use crate::failure::{Classifier, Classify};
-use crate::ids::random_u128;
 use crate::observe::Meters;
 use crate::policy::PolicySet;
-use crate::saga::{Definition, Saga};
-use crate::store::Store;
+use crate::saga::{Definition, GraphStep, Saga};
+use crate::store::{Store, Worker};
 
 /// Settings of a [`Coordinator`], each with a default.
 pub struct CoordinatorBuilder {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
-    worker: String,
+    worker: Worker,
     classifier: Classifier,
     definitions: Vec<Arc<Definition>>,
     migrations: Vec<Migration>,
@@ -40,7 +40,7 @@ impl CoordinatorBuilder {
         CoordinatorBuilder {
             store,
             clock: Arc::new(SystemClock),
-            worker: "amends".to_owned(),
+            worker: Worker::new("", "amends"),
             classifier: Classifier::new(),
             definitions: Vec::new(),
             migrations: Vec::new(),
@@ -78,7 +78,14 @@ impl CoordinatorBuilder {
     /// A name for this coordinator in journals and logs; `amends` by default. A random part is added.
     #[must_use]
     pub fn worker(mut self, name: impl Into<String>) -> Self {
-        self.worker = name.into();
+        self.worker.name = name.into();
+        self
+    }
+
+    /// Something to tell this coordinator by among the workers of a fleet.
+    #[must_use]
+    pub fn worker_label(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.worker.labels.insert(name.into(), value.into());
         self
     }
 
@@ -149,12 +156,10 @@ impl CoordinatorBuilder {
                     version: graph.version,
                 });
             }
-            let limit =
-                |most: Option<u32>| most.map(|most| Arc::new(Semaphore::new(most as usize)));
             let limits = graph
                 .all_steps()
                 .iter()
-                .map(|(_, step)| limit(step.max_in_flight))
+                .map(|(path, step)| step_limits(&self.store, &graph.saga, path, step))
                 .collect();
             let version = graph.version;
             let meters = meters.definition(graph);
@@ -169,11 +174,22 @@ impl CoordinatorBuilder {
         let known = known_definitions(&*self.store, &definitions, &self.migrations).await?;
         self.store.register(&known).await?;
         meters.count_parked(&*self.store).await?;
+        let mut joins_as = self.worker;
+        for (saga, versions) in &definitions {
+            let versions = versions.keys().map(|version| (saga.clone(), *version));
+            joins_as.definitions.extend(versions);
+        }
+        joins_as.definitions.sort();
+        let member = match self.store.fleet() {
+            Some(joins) => fleet::join(joins, &joins_as).await?,
+            None => Arc::new(fleet::Member::sole(&joins_as.name)),
+        };
+        let in_fleet = self.store.fleet().is_some();
         let shared = Arc::new(Shared::new(Setup {
             store: self.store,
             clock: self.clock,
-            // Two coordinators never have one name: who claims a run must be told from who had it.
-            worker: format!("{}-{:012x}", self.worker, random_u128() & 0xffff_ffff_ffff),
+            joins_as,
+            member,
             classifier: self.classifier,
             definitions,
             known,
@@ -185,11 +201,37 @@ impl CoordinatorBuilder {
         }));
         let timers = tokio::spawn(timers::keep_time(Arc::downgrade(&shared)));
         shared.keep(timers.abort_handle());
-        let resume = tokio::spawn(resume::take_up_open_runs(Arc::downgrade(&shared)));
-        shared.keep(resume.abort_handle());
+        if in_fleet {
+            let lease = tokio::spawn(fleet::keep_lease(Arc::downgrade(&shared)));
+            shared.keep(lease.abort_handle());
+            let work = tokio::spawn(fleet::take_up_free_runs(Arc::downgrade(&shared)));
+            shared.keep(work.abort_handle());
+            let elsewhere = tokio::spawn(fleet::look_elsewhere(Arc::downgrade(&shared)));
+            shared.keep(elsewhere.abort_handle());
+        } else {
+            let resume = tokio::spawn(resume::take_up_open_runs(Arc::downgrade(&shared)));
+            shared.keep(resume.abort_handle());
+        }
         let mailbox = tokio::spawn(mailbox::take_commands(Arc::downgrade(&shared)));
         shared.keep(mailbox.abort_handle());
         Ok(Coordinator::new(shared))
+    }
+}
+
+/// A limit of the fleet is one of this coordinator where it has its store for itself.
+fn step_limits(store: &Arc<dyn Store>, saga: &str, path: &str, step: &GraphStep) -> StepLimits {
+    let in_fleet = store.fleet().is_some();
+    let of_fleet = step.max_in_flight_in_fleet;
+    let here = step
+        .max_in_flight
+        .into_iter()
+        .chain(of_fleet.filter(|_| !in_fleet));
+    let fleet = |most| Arc::new(FleetLimit::new(Arc::clone(store), saga, path, most));
+    StepLimits {
+        here: here
+            .min()
+            .map(|most| Arc::new(Semaphore::new(most as usize))),
+        fleet: of_fleet.filter(|_| in_fleet).map(fleet),
     }
 }
 
@@ -197,7 +239,7 @@ impl fmt::Debug for CoordinatorBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CoordinatorBuilder")
             .field("store", &self.store)
-            .field("worker", &self.worker)
+            .field("worker", &self.worker.name)
             .field("definitions", &self.definitions)
             .field("max_runs", &self.max_runs)
             .field("max_attempts", &self.max_attempts)

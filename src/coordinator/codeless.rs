@@ -162,9 +162,10 @@ impl Shared {
 
     /// The claim that comes before anything else, where another coordinator had the run (rule W1).
     pub(super) fn claim(&self, state: &State) -> Option<Event<StepIx>> {
-        (state.worker != self.worker && !state.is_ended()).then(|| Event::Claimed {
+        let worker = &*self.member().worker;
+        (state.worker != worker && !state.is_ended()).then(|| Event::Claimed {
             fence: state.fence() + 1,
-            worker: self.worker.clone(),
+            worker: worker.to_owned(),
         })
     }
 

@@ -259,6 +259,9 @@ impl Shared {
         if shared.is_closing() {
             return Err(closed());
         }
+        if shared.is_in_fleet() {
+            return Shared::command_in_fleet(shared, run, asking).await;
+        }
         let (answer, answered) = oneshot::channel();
         let asking = asking(answer);
         let slot = shared.slot(run);

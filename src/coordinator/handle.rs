@@ -98,7 +98,7 @@ impl<O: Payload> RunHandle<O> {
             let changed = self.slot.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            match self.slot.settled() {
+            match self.settled_here(shared) {
                 Some(Settled::Ended(snapshot)) => return self.outcome_of(snapshot),
                 Some(Settled::Parked(snapshot)) if parked_too => return self.outcome_of(snapshot),
                 Some(Settled::Lost) => {
@@ -128,8 +128,25 @@ impl<O: Payload> RunHandle<O> {
                     }
                 }
             }
-            changed.await;
+            if shared.is_in_fleet() && !self.slot.is_active() {
+                tokio::select! {
+                    () = changed => {}
+                    () = shared.elsewhere.settled(self.id(), parked_too) => {}
+                }
+            } else {
+                changed.await;
+            }
         }
+    }
+
+    /// What is known here. In a fleet a run that nobody drives here may have gone on elsewhere since.
+    fn settled_here(&self, shared: &Shared) -> Option<Settled> {
+        let settled = self.slot.settled();
+        let may_have_gone_on = shared.is_in_fleet() && !self.slot.is_active();
+        settled.filter(|settled| match settled {
+            Settled::Parked(_) | Settled::Lost => !may_have_gone_on,
+            Settled::Ended(_) | Settled::Closed(_) => true,
+        })
     }
 
     async fn at_rest(

@@ -113,6 +113,11 @@ async fn take_open(
         };
         after = Some(last.number);
         for entry in page {
+            if lock(taken).numbers.contains(&entry.number)
+                || !shared.carries_out(&entry.command.run).await?
+            {
+                continue;
+            }
             // One by one for each run, in the order in which they came.
             let Some(first) = lock(taken).take(entry) else {
                 continue;

@@ -11,7 +11,9 @@ mod codeless;
 mod commands;
 mod driver;
 mod error;
+mod fleet;
 mod handle;
+mod limits;
 mod mailbox;
 mod migrate;
 mod migration;
@@ -41,7 +43,7 @@ use crate::ids::RunId;
 use crate::operator::{self, DefinitionsReport};
 use crate::partial::PartialResult;
 use crate::policy::PolicySet;
-use crate::store::{RunEntry, RunFilter, Store, StoreError};
+use crate::store::{RunEntry, RunFilter, Store, StoreError, WorkerEntry};
 
 /// Drives runs over one store.
 ///
@@ -104,10 +106,24 @@ impl Coordinator {
         &self.inner.shared
     }
 
-    /// This coordinator's name, with a random part: journals say who drove a run.
+    /// This coordinator's name, with a random part: journals say who drove a run. In a fleet it is another one
+    /// after a lease was lost.
     #[must_use]
-    pub fn worker(&self) -> &str {
-        &self.shared().worker
+    pub fn worker(&self) -> String {
+        self.shared().member().worker.to_string()
+    }
+
+    /// The workers that share the store: those whose lease lasts, and those that were lost a while ago at most.
+    /// None where the coordinator has its store for itself.
+    ///
+    /// # Errors
+    ///
+    /// Where the store fails.
+    pub async fn workers(&self) -> Result<Vec<WorkerEntry>, StoreError> {
+        match self.shared().store.fleet() {
+            Some(fleet) => fleet.workers().await,
+            None => Ok(Vec::new()),
+        }
     }
 
     /// How many open runs were found at start and have been taken up so far: claimed, or given a timer.
@@ -240,7 +256,8 @@ impl Coordinator {
         shared::replace_policies(&self.shared().definitions, saga, policies)
     }
 
-    /// Starts nothing more, waits for what is in flight, and closes the store.
+    /// Starts nothing more, waits for what is in flight, hands what is left over to the other workers where
+    /// there are some, and closes the store.
     ///
     /// Attempts have the coordinator's grace period to finish (30 s unless the builder was told
     /// otherwise); then they are dropped, and are in doubt for the next coordinator.

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use crate::coordinator::Shared;
 use crate::coordinator::codeless::Codeless;
@@ -15,10 +16,13 @@ use crate::machine::State;
 use crate::operator::Reading;
 use crate::partial::Snapshot;
 use crate::saga::{Graph, Outline};
-use crate::store::RunFilter;
+use crate::store::{Claim, LoadError, RunFilter};
 
 /// So many entries of the list of open runs are looked at in one go.
 const PAGE: usize = 256;
+
+/// When a run is looked at again that could not be taken up for a reason that may pass.
+const LOOK_LATER: Duration = Duration::from_millis(500);
 
 /// Takes up every open run, a bounded number at a time.
 pub(super) async fn take_up_open_runs(shared: Weak<Shared>) {
@@ -107,7 +111,47 @@ impl Shared {
         let slot = shared.slot(run);
         if slot.activate() {
             let shared = Arc::clone(shared);
+            tokio::spawn(async move { Shared::claim_and_drive(&shared, slot, permit).await });
+        }
+    }
+
+    /// Drives a run that was reserved for this worker.
+    pub(super) fn wake_claimed_run(shared: &Arc<Shared>, run: &RunId, permit: RunPermit) {
+        let slot = shared.slot(run);
+        if slot.activate() {
+            let shared = Arc::clone(shared);
             tokio::spawn(async move { Shared::load_and_drive(&shared, slot, permit).await });
+        } else {
+            // Its driver is about to go away, since the lease under which it had the run is over.
+            Shared::look_later(shared, run);
+        }
+    }
+
+    /// Looks in a while whether the run is to be driven here.
+    pub(super) fn look_later(shared: &Arc<Shared>, run: &RunId) {
+        let look = shared.store.fleet().map(|fleet| fleet.terms().look);
+        let pause = look.unwrap_or(Duration::ZERO).max(LOOK_LATER);
+        shared
+            .timers
+            .add(shared.clock.now().after(pause), run.clone());
+    }
+
+    /// Reserves the run, and drives it; leaves it alone where another worker has it.
+    pub(super) async fn claim_and_drive(shared: &Arc<Shared>, slot: Arc<Slot>, permit: RunPermit) {
+        match shared.claim_run(&slot.run).await {
+            // A run that is over tells so to whoever asks something of it.
+            Ok(Claim::Mine | Claim::Over) => Shared::load_and_drive(shared, slot, permit).await,
+            Ok(Claim::Theirs(worker)) => {
+                tracing::debug!(run = %slot.run, %worker, "another worker has the run");
+                // Whoever asked something of it asks there.
+                drop(slot.retire_idle());
+                shared.forget_slot(&slot);
+            }
+            Err(error) => {
+                tracing::warn!(run = %slot.run, %error, "the run can't be reserved: trying again");
+                Shared::look_later(shared, &slot.run);
+                shared.refuse(&slot, &error.to_string());
+            }
         }
     }
 
@@ -156,12 +200,16 @@ impl Shared {
                 seq,
                 found: Found::Here(registered),
             })) => {
-                let claims = state.worker != shared.worker && !state.is_ended();
-                let fence = state.fence() + 1;
-                let mut driver = Driver::new(shared, slot, registered, state, seq, permit);
+                let member = shared.member();
+                let claims = *state.worker != *member.worker && !state.is_ended();
+                let claim = Event::Claimed {
+                    fence: state.fence() + 1,
+                    worker: member.worker.to_string(),
+                };
+                let leave = (member, permit);
+                let mut driver = Driver::new(shared, slot, registered, state, seq, leave);
                 if claims {
-                    let worker = shared.worker.clone();
-                    driver.first(Event::Claimed { fence, worker }, shared.clock.now());
+                    driver.first(claim, shared.clock.now());
                 }
                 driver.drive().await;
             }
@@ -195,6 +243,13 @@ impl Shared {
                 shared.settle_parked(&slot, state, graph, &why);
             }
             Ok(None) => shared.refuse(&slot, "there is no such run"),
+            Err(GetError::Store(error) | GetError::Load(LoadError::Store(error)))
+                if !shared.is_closing() =>
+            {
+                tracing::warn!(%run, %error, "the run can't be read now: trying again");
+                Shared::look_later(shared, &run);
+                shared.refuse(&slot, &error.to_string());
+            }
             Err(error) => {
                 tracing::error!(%run, %error, "the run can't be taken up: it holds up nobody else");
                 shared.unreadable.insert_new(run, error.to_string());

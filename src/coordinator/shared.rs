@@ -11,6 +11,8 @@ use tokio::task::AbortHandle;
 
 use crate::coordinator::clock::Clock;
 use crate::coordinator::error::PoliciesError;
+use crate::coordinator::fleet::{Elsewhere, Member};
+use crate::coordinator::limits::StepLimits;
 use crate::coordinator::migration::Migration;
 use crate::coordinator::slot::{Settled, Slot};
 use crate::coordinator::timers::Timers;
@@ -20,12 +22,13 @@ use crate::observe::DefinitionMeters;
 use crate::policy::PolicySet;
 use crate::saga::{Definition, Graph};
 use crate::sharded::Sharded;
-use crate::store::{KnownDefinition, Store};
+use crate::store::{KnownDefinition, Store, Worker};
 
 pub(crate) struct Shared {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) worker: String,
+    /// What it joins a fleet as, and would where there is one.
+    pub(crate) joins_as: Worker,
     pub(crate) classifier: Arc<Classifier>,
     pub(crate) definitions: HashMap<String, BTreeMap<u32, Arc<Registered>>>,
     /// The same as the store has them, with those from which a migration is declared.
@@ -40,9 +43,12 @@ pub(crate) struct Shared {
     pub(crate) resumed: AtomicU64,
     pub(crate) scanned: Flag,
     pub(crate) unreadable: Sharded<RunId, String>,
+    /// Runs of other workers that somebody waits for.
+    pub(crate) elsewhere: Arc<Elsewhere>,
     pub(crate) grace: Duration,
     /// A run that waits for longer than this has no task.
     pub(crate) resident: Duration,
+    member: Mutex<Arc<Member>>,
     closing: AtomicU8,
     why_closed: Mutex<Option<String>>,
     drivers: AtomicUsize,
@@ -54,7 +60,7 @@ pub(crate) struct Shared {
 pub(crate) struct Registered {
     pub(crate) definition: Arc<Definition>,
     /// By their places among all steps of the definition.
-    pub(crate) limits: Vec<Option<Arc<Semaphore>>>,
+    pub(crate) limits: Vec<StepLimits>,
     pub(crate) meters: DefinitionMeters,
     /// Counts replacements, so that drivers look at a number and take no lock.
     edition: AtomicU64,
@@ -64,7 +70,7 @@ pub(crate) struct Registered {
 impl Registered {
     pub(crate) fn new(
         definition: Arc<Definition>,
-        limits: Vec<Option<Arc<Semaphore>>>,
+        limits: Vec<StepLimits>,
         meters: DefinitionMeters,
     ) -> Self {
         Registered {
@@ -163,7 +169,8 @@ const ABORTING: u8 = 3;
 pub(crate) struct Setup {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) worker: String,
+    pub(crate) joins_as: Worker,
+    pub(crate) member: Arc<Member>,
     pub(crate) classifier: Classifier,
     pub(crate) definitions: HashMap<String, BTreeMap<u32, Arc<Registered>>>,
     pub(crate) known: Vec<KnownDefinition>,
@@ -180,7 +187,7 @@ impl Shared {
         Shared {
             store: setup.store,
             clock: setup.clock,
-            worker: setup.worker,
+            joins_as: setup.joins_as,
             classifier: Arc::new(setup.classifier),
             definitions: setup.definitions,
             known: setup.known,
@@ -192,14 +199,25 @@ impl Shared {
             resumed: AtomicU64::new(0),
             scanned: Flag::default(),
             unreadable: Sharded::default(),
+            elsewhere: Arc::default(),
             grace: setup.grace,
             resident: setup.resident,
+            member: Mutex::new(setup.member),
             closing: AtomicU8::new(OPEN),
             why_closed: Mutex::default(),
             drivers: AtomicUsize::new(0),
             idle: Notify::new(),
             background: Mutex::default(),
         }
+    }
+
+    /// Who drives what is driven from now on.
+    pub(crate) fn member(&self) -> Arc<Member> {
+        Arc::clone(&self.member.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn set_member(&self, member: Arc<Member>) {
+        *self.member.lock().unwrap_or_else(PoisonError::into_inner) = member;
     }
 
     pub(crate) fn definition(&self, saga: &str, version: u32) -> Option<&Arc<Registered>> {
@@ -232,6 +250,12 @@ impl Shared {
         (!self.is_closing()).then_some(RunPermit(permit))
     }
 
+    /// How many more runs may be driven; nothing where there is no limit.
+    pub(crate) fn room_for_runs(&self) -> Option<usize> {
+        let runs = self.runs.as_ref()?;
+        Some(runs.available_permits())
+    }
+
     pub(crate) fn is_closing(&self) -> bool {
         self.closing.load(Ordering::Acquire) != OPEN
     }
@@ -252,6 +276,8 @@ impl Shared {
     }
 
     pub(crate) fn abort(&self) {
+        // As after a crash, its lease runs out: nothing is given back in its name.
+        self.member().end();
         self.close(ABORTING, "it was dropped".to_owned());
         let background = std::mem::take(
             &mut *self
@@ -295,6 +321,18 @@ impl Shared {
         }
     }
 
+    /// Has all drivers look whether they may go on.
+    pub(crate) fn wake_drivers(&self) {
+        for slot in self.registry.collect(|_, slot| Some(Arc::clone(slot))) {
+            slot.waker.wake();
+        }
+    }
+
+    /// Whether nothing is driven.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.drivers.load(Ordering::Acquire) == 0
+    }
+
     pub(crate) async fn shutdown(&self) {
         self.close(SHUTTING_DOWN, "it was shut down".to_owned());
         if tokio::time::timeout(self.grace, self.no_drivers())
@@ -306,6 +344,14 @@ impl Shared {
             );
             self.close(OUT_OF_GRACE, String::new());
             self.no_drivers().await;
+        }
+        // What it drove is handed over at once; a lease that can't be given up runs out.
+        if let Some(fleet) = self.store.fleet() {
+            let member = self.member();
+            member.end();
+            if let Err(error) = fleet.leave(&member.worker).await {
+                tracing::warn!(worker = %member.worker, %error, "the lease could not be given up: it runs out");
+            }
         }
         self.abort();
         self.store.close().await;
@@ -355,6 +401,6 @@ impl Drop for DriverGuard {
 
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Shared({})", self.worker)
+        write!(f, "Shared({})", self.member().worker)
     }
 }

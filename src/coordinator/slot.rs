@@ -64,6 +64,20 @@ pub(crate) struct Asking {
     pub(crate) answer: Answer,
 }
 
+impl Asking {
+    /// The same once more, with another place for its answer.
+    pub(crate) fn again(&self, answer: Answer) -> Self {
+        Asking {
+            verb: self.verb.clone(),
+            by: self.by.clone(),
+            reason: self.reason.clone(),
+            at: self.at,
+            token: self.token.clone(),
+            answer,
+        }
+    }
+}
+
 impl Slot {
     pub(crate) fn new(run: RunId) -> Self {
         Slot {

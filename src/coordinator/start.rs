@@ -179,6 +179,7 @@ impl Coordinator {
             drop(permit);
             return self.join_existing(name, run, &input).await;
         }
+        let member = shared.member();
         let now = shared.clock.now();
         let uid = random_u128();
         let limit = options.deadline.or(registered.definition.deadline);
@@ -200,7 +201,7 @@ impl Coordinator {
             deadline: limit.map(|limit| now.after(limit)),
             labels: options.labels,
             redo_of: options.redo_of.map(|run| run.to_string()),
-            worker: shared.worker.clone(),
+            worker: member.worker.to_string(),
         };
         let state = State::begin(&registered.definition.graph, &started, now);
         let mut driver = Driver::new(
@@ -209,7 +210,7 @@ impl Coordinator {
             Arc::clone(registered),
             state,
             0,
-            permit,
+            (member, permit),
         );
         driver.first(Event::RunStarted(Box::new(started)), now);
         let handle = RunHandle::new(self.clone(), Arc::clone(&slot));
@@ -301,7 +302,7 @@ impl Shared {
         let shared = Arc::clone(shared);
         tokio::spawn(async move {
             match shared.run_permit().await {
-                Some(permit) => Shared::load_and_drive(&shared, slot, permit).await,
+                Some(permit) => Shared::claim_and_drive(&shared, slot, permit).await,
                 None => drop(slot.retire(crate::coordinator::slot::Settled::Closed(
                     shared.why_closed(),
                 ))),

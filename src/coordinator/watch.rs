@@ -97,7 +97,18 @@ impl Watch {
                 if shared.is_closing() {
                     return Ok(None);
                 }
-                changed.await;
+                if let Some(fleet) = shared.store.fleet()
+                    && !slot.is_active()
+                {
+                    // Another worker may drive it, whose appends wake nobody here.
+                    let look = tokio::time::sleep(fleet.terms().look);
+                    tokio::select! {
+                        () = changed => {}
+                        () = look => {}
+                    }
+                } else {
+                    changed.await;
+                }
             }
         }
     }

@@ -95,6 +95,9 @@ pub enum Refused {
         /// All that stands in the way.
         reasons: Vec<String>,
     },
+    /// Another worker, which drives the run, refused it.
+    #[error("{0}")]
+    Elsewhere(String),
     /// The new input is not one of the step's.
     #[error("the new input of `{step}` can't be read: {why}")]
     BadInput {

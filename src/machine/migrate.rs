@@ -55,6 +55,7 @@ fn settle_as(graph: &mut Graph, moved: &Move<'_>) {
         step.timeout = now.timeout;
         step.undo_timeout = now.undo_timeout;
         step.max_in_flight = now.max_in_flight;
+        step.max_in_flight_in_fleet = now.max_in_flight_in_fleet;
     }
 }
 

@@ -32,9 +32,9 @@ const RETRIES: &str = "amends_retries_total";
 const RECOVERIES: &str = "amends_recoveries_total";
 const COMPENSATIONS: &str = "amends_compensations_total";
 const APPEND_DURATION: &str = "amends_append_duration_seconds";
-#[cfg(feature = "sqlite")]
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 const BATCH_SIZE: &str = "amends_store_batch_size";
-#[cfg(feature = "sqlite")]
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 const QUEUE_DEPTH: &str = "amends_store_queue_depth";
 
 const ENDS: [&str; 4] = ["completed", "compensated", "stopped", "abandoned"];
@@ -400,11 +400,11 @@ impl Drop for RunCounts {
 pub(crate) struct Appending(Instant);
 
 /// How many writes wait for a store's writer.
-#[cfg(feature = "sqlite")]
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 #[derive(Debug)]
 pub(crate) struct QueueDepth(Gauge);
 
-#[cfg(feature = "sqlite")]
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 impl Default for QueueDepth {
     fn default() -> Self {
         describe_gauge!(
@@ -416,7 +416,7 @@ impl Default for QueueDepth {
     }
 }
 
-#[cfg(feature = "sqlite")]
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 impl QueueDepth {
     pub(crate) fn grew(&self) {
         self.0.increment(1);
@@ -429,11 +429,11 @@ impl QueueDepth {
 }
 
 /// How many writes a store's writer commits together.
-#[cfg(feature = "sqlite")]
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 #[derive(Debug)]
 pub(crate) struct BatchSize(Histogram);
 
-#[cfg(feature = "sqlite")]
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 impl Default for BatchSize {
     fn default() -> Self {
         describe_histogram!(
@@ -445,7 +445,7 @@ impl Default for BatchSize {
     }
 }
 
-#[cfg(feature = "sqlite")]
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 impl BatchSize {
     #[allow(clippy::cast_precision_loss, reason = "the length of a batch")]
     pub(crate) fn committed(&self, writes: usize) {

@@ -7,6 +7,6 @@
 #[cfg_attr(not(feature = "metrics"), path = "no_meters.rs")]
 mod meters;
 
-#[cfg(feature = "sqlite")]
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub(crate) use meters::{BatchSize, QueueDepth};
 pub(crate) use meters::{DefinitionMeters, Meters, RunCounts};

@@ -52,22 +52,22 @@ impl RunCounts {
 
 pub(crate) struct Appending;
 
-#[cfg(feature = "sqlite")]
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 #[derive(Debug, Default)]
 pub(crate) struct QueueDepth;
 
-#[cfg(feature = "sqlite")]
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 impl QueueDepth {
     pub(crate) fn grew(&self) {}
 
     pub(crate) fn shrank(&self, _by: usize) {}
 }
 
-#[cfg(feature = "sqlite")]
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 #[derive(Debug, Default)]
 pub(crate) struct BatchSize;
 
-#[cfg(feature = "sqlite")]
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 impl BatchSize {
     pub(crate) fn committed(&self, _writes: usize) {}
 }

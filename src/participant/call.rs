@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 
 use crate::failure::{HttpFailure, Stale, retry_after};
 use crate::participant::{HttpError, HttpParticipant};
-use crate::step::StepContext;
+use crate::step::{CallKind, StepContext};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
@@ -34,6 +34,13 @@ impl Barrier {
     }
 }
 
+/// A URL for people: without the query, which may be a secret.
+pub(super) fn shown(url: &Url) -> String {
+    let mut url = url.clone();
+    url.set_query(None);
+    url.into()
+}
+
 /// A call that is about to be made.
 pub(super) struct Call<'a> {
     participant: &'a HttpParticipant,
@@ -50,11 +57,8 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// The URL for people: without the query, which may be a secret.
     pub(super) fn shown(&self) -> String {
-        let mut url = self.url.clone();
-        url.set_query(None);
-        url.into()
+        shown(self.url)
     }
 
     fn headers(&self) -> HeaderMap {
@@ -72,6 +76,10 @@ impl<'a> Call<'a> {
         set("amends-effect-key", cx.effect_key());
         set("amends-fence", &cx.fence().to_string());
         set("amends-call", cx.kind().as_str());
+        if cx.kind() != CallKind::Compensate {
+            // An undo counts its own attempts, which say nothing about those of the effect.
+            set("amends-attempt", &cx.attempt().to_string());
+        }
         set("traceparent", &cx.traceparent());
         if let Some(state) = cx.tracestate() {
             set("tracestate", state);

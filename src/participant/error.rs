@@ -133,7 +133,10 @@ impl HttpError {
                     None => error,
                 }
             }
-            HttpError::Closed { .. } => StepError::not_done(self).with_mode(FailureMode::StepState),
+            // Nothing helps: the key stays closed.
+            HttpError::Closed { .. } => {
+                StepError::not_done(self).with_mode(FailureMode::StepContract)
+            }
             HttpError::TooLong { .. } | HttpError::Unreadable { .. } => {
                 StepError::in_doubt(self).with_mode(FailureMode::StepContract)
             }

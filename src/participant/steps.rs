@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use http::StatusCode;
 use reqwest::Url;
 
-use crate::participant::call::{Answer, Barrier, Call};
+use crate::participant::call::{Answer, Barrier, Call, shown};
 use crate::participant::{HttpError, HttpParticipant, body};
 use crate::step::{Action, Effect, Payload, Probe, Probed, Step, StepContext, StepError};
 
@@ -177,7 +177,7 @@ impl<I, O> Clone for HttpProbe<I, O> {
 impl<I, O> fmt::Debug for HttpAction<I, O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HttpAction")
-            .field("url", &self.url.as_str())
+            .field("url", &shown(&self.url))
             .field("participant", &self.participant)
             .finish_non_exhaustive()
     }
@@ -186,8 +186,8 @@ impl<I, O> fmt::Debug for HttpAction<I, O> {
 impl<I, O> fmt::Debug for HttpStep<I, O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HttpStep")
-            .field("url", &self.action.url.as_str())
-            .field("undo", &self.undo.as_str())
+            .field("url", &shown(&self.action.url))
+            .field("undo", &shown(&self.undo))
             .field("participant", &self.action.participant)
             .finish_non_exhaustive()
     }
@@ -196,7 +196,7 @@ impl<I, O> fmt::Debug for HttpStep<I, O> {
 impl<I, O> fmt::Debug for HttpProbe<I, O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HttpProbe")
-            .field("url", &self.url.as_str())
+            .field("url", &shown(&self.url))
             .field("participant", &self.participant)
             .finish_non_exhaustive()
     }

@@ -262,6 +262,7 @@ impl Draft {
             heartbeat: settings.heartbeat,
             undo_heartbeat: settings.undo_heartbeat,
             max_in_flight: settings.max_in_flight,
+            max_in_flight_in_fleet: settings.max_in_flight_in_fleet,
         }
     }
 }
@@ -680,8 +681,13 @@ impl Draft {
                 faults.push(bad(setting, "every call is silent for longer than 0 s"));
             }
         }
-        if settings.max_in_flight == Some(0) {
-            faults.push(bad("max_in_flight", "with 0 the step could never start"));
+        for (what, most) in [
+            ("max_in_flight", settings.max_in_flight),
+            ("max_in_flight_in_fleet", settings.max_in_flight_in_fleet),
+        ] {
+            if most == Some(0) {
+                faults.push(bad(what, "with 0 the step could never start"));
+            }
         }
         if let Some(retry) = &settings.retry {
             faults.extend(retry.faults().iter().map(|why| bad("retry", why)));
@@ -740,6 +746,8 @@ impl Draft {
         meaningless("atomic", why, settings.atomic);
         meaningless("at_most_once", why, settings.at_most_once);
         meaningless("max_in_flight", why, settings.max_in_flight.is_some());
+        let of_fleet = settings.max_in_flight_in_fleet.is_some();
+        meaningless("max_in_flight_in_fleet", why, of_fleet);
         meaningless("probe", why, self.bodies.probe.is_some());
         let why = "only a sub-saga is undone by one";
         let undone = self.bodies.undone_by.is_some();

@@ -203,6 +203,7 @@ pub struct GraphStep {
     pub(crate) heartbeat: Option<Duration>,
     pub(crate) undo_heartbeat: Option<Duration>,
     pub(crate) max_in_flight: Option<u32>,
+    pub(crate) max_in_flight_in_fleet: Option<u32>,
 }
 
 impl GraphStep {

@@ -231,6 +231,7 @@ impl Outline {
                 heartbeat: None,
                 undo_heartbeat: None,
                 max_in_flight: None,
+                max_in_flight_in_fleet: None,
             })
             .collect();
         let parts = GraphParts {

@@ -70,6 +70,7 @@ pub(super) struct Settings {
     pub(super) heartbeat: Option<Duration>,
     pub(super) undo_heartbeat: Option<Duration>,
     pub(super) max_in_flight: Option<u32>,
+    pub(super) max_in_flight_in_fleet: Option<u32>,
 }
 
 /// A step that can be undone.
@@ -166,6 +167,7 @@ impl<I: Payload, O: Payload> StepSpec<I, O> {
             heartbeat: None,
             undo_heartbeat: None,
             max_in_flight: None,
+            max_in_flight_in_fleet: None,
         };
         StepSpec {
             name,
@@ -260,6 +262,19 @@ impl<I: Payload, O: Payload> StepSpec<I, O> {
     #[must_use]
     pub fn max_in_flight(mut self, most: u32) -> Self {
         self.settings.max_in_flight = Some(most);
+        self
+    }
+
+    /// How many attempts of this step, of all runs of all workers that share the store, may be in flight: what a
+    /// service behind the step stands, however many workers there are. In a coordinator that has its store for
+    /// itself this is [`max_in_flight`](Self::max_in_flight).
+    ///
+    /// Permits are kept in the store, so that a start may cost two more small writes, which are not synced one by
+    /// one. Those of a worker that is gone are free when its lease has run out. Workers that say different limits
+    /// for one step each keep to their own.
+    #[must_use]
+    pub fn max_in_flight_in_fleet(mut self, most: u32) -> Self {
+        self.settings.max_in_flight_in_fleet = Some(most);
         self
     }
 

@@ -1,5 +1,9 @@
 //! Journals in the process: for tests, and for runs that need not survive it.
 
+mod fleet;
+
+pub(super) use fleet::owner_of;
+
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,7 +18,7 @@ use crate::saga::Outline;
 use crate::sharded::Sharded;
 use crate::step::{StepIx, StepTable};
 use crate::store::{
-    Append, AppendError, Appending, CommandEntry, DefinitionKey, KnownDefinition, LoadError,
+    Append, AppendError, Appending, CommandEntry, DefinitionKey, Fleet, KnownDefinition, LoadError,
     PruneFilter, Pruned, RunEntry, RunFilter, Store, StoreError, SubmitError, TroubleChange,
     key_of,
 };
@@ -42,6 +46,8 @@ pub struct MemoryStore {
     kept: usize,
     next: AtomicU64,
     time: Box<dyn Fn() -> Timestamp + Send + Sync>,
+    /// Those who share the store, where several do. Locked before any run.
+    workers: Option<Mutex<fleet::Workers>>,
 }
 
 /// Commands in the order in which they came, found by their tokens.
@@ -59,6 +65,8 @@ impl Commands {
 
 struct Held {
     entry: RunEntry,
+    /// The worker that the journal named last, or that has reserved the run since.
+    owner: String,
     steps: StepTable,
     records: Vec<Record>,
 }
@@ -151,6 +159,7 @@ impl MemoryStore {
             kept: MemoryStore::KEPT,
             next: AtomicU64::new(1),
             time: Box::new(Timestamp::now),
+            workers: None,
         }
     }
 
@@ -202,8 +211,10 @@ impl MemoryStore {
         }
         entry.ended_at = append.standing.is_end().then_some(append.record.at);
         let id = append.record.append_id;
+        let owner = started.worker.clone();
         let held = Held {
             entry,
+            owner,
             steps: append.steps,
             records: vec![append.record],
         };
@@ -254,6 +265,9 @@ impl MemoryStore {
             }
             if let Some(migrated) = record.migrated() {
                 held.entry.version = migrated.version;
+            }
+            if let Some(owner) = owner_of(&record) {
+                owner.clone_into(&mut held.owner);
             }
             held.take(record, &steps);
             held.entry.standing = standing;
@@ -422,7 +436,21 @@ impl Store for MemoryStore {
     }
 
     async fn commands_arrived(&self) {
-        self.arrived.notified().await;
+        match self.fleet() {
+            None => self.arrived.notified().await,
+            // Only one of several who wait is told.
+            Some(fleet) => {
+                let look = tokio::time::sleep(fleet.terms().look);
+                tokio::select! {
+                    () = self.arrived.notified() => {}
+                    () = look => {}
+                }
+            }
+        }
+    }
+
+    fn fleet(&self) -> Option<&dyn Fleet> {
+        self.workers.is_some().then_some(self as &dyn Fleet)
     }
 
     async fn prune(

@@ -1,20 +1,34 @@
-//! Where journals live: the [`Store`] trait, in memory, and in a SQLite file.
+//! Where journals live: the [`Store`] trait, in memory, in a SQLite file, and in PostgreSQL.
 //!
 //! A store is small: it appends records on a condition, hands journals back, and lists runs. All meaning
 //! is in the journal; a store looks into a record only for what it needs to find the run again.
 //! Every store has to pass one conformance suite, `testkit::conformance`, which is made for stores of
 //! other people too.
 
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod assembly;
 mod definitions;
 mod error;
+mod fleet;
 mod memory;
+#[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod prefix;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod record;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
 pub(crate) use definitions::{DefinitionKey, key_of};
 pub use definitions::{Handling, KnownDefinition};
 pub use error::{AppendError, Damage, LoadError, StoreError, SubmitError};
+pub use fleet::{Claim, Fleet, FleetTerms, Renewal, Worker, WorkerEntry};
 pub use memory::MemoryStore;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+use memory::owner_of;
+#[cfg(feature = "postgres")]
+pub use postgres::{Migration, PostgresOptions, PostgresStore};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteOptions, SqliteOwner, SqliteReport, SqliteStore};
 
@@ -213,6 +227,14 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// Whether values stay in the process as they are: then nobody makes JSON of them.
     fn keeps_values(&self) -> bool {
         false
+    }
+
+    /// What it does for several coordinators that share it; nothing where one coordinator has it for itself.
+    ///
+    /// Of a store that serves a fleet, a definition counts as [handled](KnownDefinition::handling) also where
+    /// a worker whose lease lasts drives its runs.
+    fn fleet(&self) -> Option<&dyn Fleet> {
+        None
     }
 
     /// Finishes what was appended, and lets go of what the store holds (a file's lock, say). A store that

@@ -18,6 +18,7 @@ mod appends;
 mod commands;
 mod crowds;
 mod durable;
+mod fleet;
 mod pages;
 mod pruning;
 mod runs;
@@ -113,7 +114,11 @@ macro_rules! run_checks {
 /// Where it breaks a promise, with all that it breaks.
 #[allow(clippy::panic)] // It is made for tests, where a panic is the failure.
 pub async fn check(maker: &impl MakeStore) {
-    let found = violations(maker).await;
+    tell(&violations(maker).await);
+}
+
+#[allow(clippy::panic)] // As above.
+fn tell(found: &[Violation]) {
     if !found.is_empty() {
         let lines: Vec<String> = found
             .iter()
@@ -193,6 +198,46 @@ pub async fn violations(maker: &impl MakeStore) -> Vec<Violation> {
             closing_finishes_what_was_appended,
         }
     )
+}
+
+/// Holds a store that several coordinators share to what [`Fleet`](crate::store::Fleet) promises, beside
+/// [`check`]. Its leases should be short, a second say: most checks wait for one to run out.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use amends::store::{FleetTerms, MemoryStore};
+/// use amends::testkit::conformance;
+///
+/// # #[tokio::main]
+/// # async fn main() {
+/// let terms = FleetTerms::new(Duration::from_millis(200), Duration::from_millis(20));
+/// conformance::check_fleet(&async || MemoryStore::new().shared_by_workers(terms)).await;
+/// # }
+/// ```
+///
+/// # Panics
+///
+/// Where it breaks a promise, with all that it breaks.
+#[allow(clippy::panic)] // It is made for tests, where a panic is the failure.
+pub async fn check_fleet(maker: &impl MakeStore) {
+    let found = run_checks!(
+        maker,
+        fleet {
+            a_lease_lasts_as_long_as_it_is_renewed,
+            a_lease_that_has_run_out_is_lost_for_good,
+            runs_of_a_living_worker_are_its_own,
+            runs_of_the_dead_are_free,
+            runs_of_who_left_are_free_at_once,
+            a_claim_in_the_journal_makes_the_owner,
+            only_what_can_be_driven_now_is_given,
+            each_free_run_is_given_once,
+            a_run_that_rests_is_reserved_by_its_name,
+            workers_are_listed_with_what_they_own,
+            permits_are_held_by_one_worker_each,
+        }
+    );
+    tell(&found);
 }
 
 /// A journal in a form that can be compared: numbers of steps mean nothing outside their table.

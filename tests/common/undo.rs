@@ -395,23 +395,53 @@ pub fn after_all<I: amends::Payload, O: amends::Payload>(
     nodes.into_iter().fold(part, StepSpec::after)
 }
 
+/// A process of its own: it does nothing but while it is run, as if it were frozen in between, and virtual time
+/// goes on without it.
+pub struct Process {
+    runtime: tokio::runtime::Runtime,
+    /// The world's time when it was run last.
+    left_at: Option<Timestamp>,
+}
+
+impl Process {
+    pub fn new() -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        Process {
+            runtime,
+            left_at: None,
+        }
+    }
+
+    /// Lets it go on. Its clock has gone on meanwhile.
+    pub fn run<T>(&mut self, world: &Arc<World>, body: impl AsyncFnOnce() -> T) -> T {
+        let frozen = self.left_at.map(|left| lock(&world.time).0.since(left));
+        let value = self.runtime.block_on(async {
+            if let Some(frozen) = frozen {
+                let (base, _) = *lock(&world.time);
+                // The time that has passed is in the base already.
+                *lock(&world.time) = (base, Instant::now() + frozen);
+                tokio::time::advance(frozen).await;
+            }
+            let (base, _) = *lock(&world.time);
+            *lock(&world.time) = (base, Instant::now());
+            let value = body().await;
+            let now = world.now();
+            *lock(&world.time) = (now, Instant::now());
+            value
+        });
+        self.left_at = Some(lock(&world.time).0);
+        value
+    }
+}
+
 /// One life of a process, in virtual time that goes on in the next. When `body` returns, whatever is
 /// still in flight is gone, as in a crash: nothing is polled any more.
 pub fn life<T>(world: &Arc<World>, body: impl AsyncFnOnce() -> T) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .start_paused(true)
-        .build()
-        .unwrap();
-    let value = runtime.block_on(async {
-        lock(&world.time).1 = Instant::now();
-        let value = body().await;
-        let now = world.now();
-        *lock(&world.time) = (now, Instant::now());
-        value
-    });
-    drop(runtime);
-    value
+    Process::new().run(world, body)
 }
 
 /// What a [`TestStore`] does with an append.

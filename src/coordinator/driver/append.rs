@@ -57,6 +57,7 @@ impl Driver {
         let mut next = Some(append);
         let mut stall = FIRST_STALL;
         while let Some(append) = next.take() {
+            self.may_append()?;
             let Err(error) = self.append_once(append).await else {
                 break;
             };
@@ -93,6 +94,18 @@ impl Driver {
         Ok(())
     }
 
+    /// A worker whose lease is over writes nothing more: somebody else may have the run.
+    fn may_append(&self) -> Result<(), Gone> {
+        if !self.member.is_over() {
+            Ok(())
+        } else if self.starting {
+            let why = "this worker has lost its lease, and joins the fleet again";
+            Err(Gone::NotStarted(why.to_owned()))
+        } else {
+            Err(Gone::Lost)
+        }
+    }
+
     async fn append_once(&mut self, append: Append) -> Result<(), AppendError> {
         let mut appending = self.shared.store.append(append);
         poll_fn(|cx| {
@@ -111,6 +124,8 @@ impl Driver {
             self.poll_calls(cx);
             if shared.is_closing() {
                 Poll::Ready(Err(Gone::Closed))
+            } else if self.member.is_over() {
+                Poll::Ready(Err(Gone::Lost))
             } else {
                 sleep.as_mut().poll(cx).map(Ok)
             }

@@ -22,9 +22,11 @@ use futures_util::stream::{FuturesUnordered, Stream};
 use tokio::time::{Instant, Sleep};
 use tracing::{Instrument, Span};
 
-use crate::coordinator::attempt::{CallEnd, Came, Permits};
+use crate::coordinator::attempt::{CallEnd, Came};
 use crate::coordinator::commands::Told;
 use crate::coordinator::error::CommandError;
+use crate::coordinator::fleet::Member;
+use crate::coordinator::limits::Permits;
 use crate::coordinator::shared::{DriverGuard, Registered, RunPermit, Shared};
 use crate::coordinator::slot::{Asking, Slot};
 use crate::coordinator::spans::Spans;
@@ -40,6 +42,8 @@ use crate::trace_context::RunTrace;
 pub(super) struct Driver {
     shared: Arc<Shared>,
     slot: Arc<Slot>,
+    /// As whom it drives. Once that is over it does nothing more.
+    member: Arc<Member>,
     registered: Arc<Registered>,
     /// The definition's graph under the policies of this edition.
     graph: Arc<Graph>,
@@ -124,7 +128,7 @@ impl Driver {
         registered: Arc<Registered>,
         state: State,
         seq: u64,
-        permit: RunPermit,
+        (member, permit): (Arc<Member>, RunPermit),
     ) -> Self {
         Driver {
             edition: registered.edition(),
@@ -137,6 +141,7 @@ impl Driver {
             spans: Spans::of_caller(),
             counts: registered.meters.run(state.is_parked()),
             slot,
+            member,
             registered,
             state,
             seq,
@@ -238,6 +243,10 @@ impl Driver {
             if self.state.is_ended() {
                 return Over::Ended;
             }
+            if self.member.is_over() {
+                // What was announced is called by whoever claims the run, and it was frozen perhaps since.
+                return Over::Gone(Gone::Lost);
+            }
             self.launch();
             if let Some(stale) = self.refused_as_stale() {
                 return Over::Gone(Gone::Stale(stale));
@@ -252,9 +261,12 @@ impl Driver {
                 }
                 continue;
             }
-            if self.wait().await.is_err() {
+            if let Err(gone) = self.wait().await {
                 self.last_words().await;
-                return Over::Gone(Gone::Closed);
+                return Over::Gone(gone);
+            }
+            if let Some(stale) = self.refused_as_stale() {
+                return Over::Gone(Gone::Stale(stale));
             }
             if let Some(stale) = self.refused_as_stale() {
                 return Over::Gone(Gone::Stale(stale));
@@ -328,7 +340,7 @@ impl Driver {
         let open = loop {
             match self.shared.store.open_commands_of(&run).await {
                 Ok(open) => break open,
-                Err(error) if self.shared.is_closing() => {
+                Err(error) if self.shared.is_closing() || self.member.is_over() => {
                     tracing::warn!(%run, %error, "signals can't be read");
                     return;
                 }
@@ -424,7 +436,11 @@ impl Driver {
         Ok(events)
     }
 
+    /// Lets attempts go on, for as long as the run is this worker's: not a step further once that is over.
     fn poll_calls(&mut self, cx: &mut Context<'_>) {
+        if self.member.is_over() {
+            return;
+        }
         while let Poll::Ready(Some(end)) = Pin::new(&mut self.calls).poll_next(cx) {
             self.over.push(end);
         }
@@ -475,7 +491,7 @@ impl Driver {
     }
 
     /// Waits until something happens; fails when the run is not to be driven any more.
-    async fn wait(&mut self) -> Result<(), ()> {
+    async fn wait(&mut self) -> Result<(), Gone> {
         let now = self.shared.clock.now();
         let until = self.until.filter(|until| *until != Timestamp::NEVER);
         let timer = until.map(|until| Instant::now() + until.since(now));
@@ -486,8 +502,11 @@ impl Driver {
             self.slot.waker.register(cx.waker());
             self.unwritten.reports.waker.register(cx.waker());
             let nothing_runs = self.calls.is_empty();
+            if self.member.is_over() {
+                return Poll::Ready(Err(Gone::Lost));
+            }
             if self.shared.is_aborting() || (self.shared.is_closing() && nothing_runs) {
-                return Poll::Ready(Err(()));
+                return Poll::Ready(Err(Gone::Closed));
             }
             self.poll_calls(cx);
             let granted = self.granted.len();

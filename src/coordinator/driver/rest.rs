@@ -91,13 +91,18 @@ impl Driver {
         if self.starting {
             slot.set_started(Started::Failed(why.clone()));
         }
+        self.shared
+            .registry
+            .remove_if(&slot.run, |held| Arc::ptr_eq(held, slot));
+        if matches!(gone, Gone::Lost | Gone::Stale(_)) && self.shared.is_in_fleet() {
+            // Whoever waits here waits for the other worker, and commands are sent there.
+            drop(slot.retire_idle());
+            return Shared::look_later(&self.shared, &slot.run);
+        }
         let settled = match gone {
             Gone::Lost | Gone::Stale(_) => Settled::Lost,
             Gone::NotStarted(_) | Gone::Closed => Settled::Closed(why.clone()),
         };
-        self.shared
-            .registry
-            .remove_if(&slot.run, |held| Arc::ptr_eq(held, slot));
         let mut commands = slot.retire(settled);
         commands.extend(self.answers.into_iter().map(|(command, _)| command));
         for command in commands {

@@ -78,16 +78,17 @@ impl Driver {
         let Driver {
             shared,
             slot,
+            member,
             _permit: permit,
             _guard: guard,
             ..
         } = self;
+        let worker = member.worker.to_string();
         let now = shared.clock.now();
-        let mut driver = Driver::new(&shared, slot, registered, read, seq, permit);
+        let mut driver = Driver::new(&shared, slot, registered, read, seq, (member, permit));
         // Only now, so that a shutdown never takes the run for one that nobody drives.
         drop(guard);
         driver.claims = claims;
-        let worker = shared.worker.clone();
         driver.first(Event::Claimed { fence, worker }, now);
         // A claim interrupts what was in flight, and too many interruptions park a run (rule F3): that
         // would not tell why.
@@ -107,7 +108,7 @@ impl Driver {
     /// Whether nobody has claimed the run since this driver got it.
     fn is_ours(&self, loaded: &Loaded) -> bool {
         let now = &loaded.state;
-        now.worker == self.shared.worker && now.fence() == self.state.fence() && !now.is_ended()
+        *now.worker == *self.member.worker && now.fence() == self.state.fence() && !now.is_ended()
     }
 
     /// Has the run taken up like any other that is found in the store: it can't be driven as it is, and that

@@ -3,12 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::inside::bodies_of;
 use super::{Driver, Launch};
-use crate::coordinator::attempt::Permits;
+use crate::coordinator::limits::{Limits, Permits};
 use crate::failure::{FailedEffect, Failure, FailureMode};
 use crate::ids::Timestamp;
 use crate::journal::{End, Event, ParkReason, Parking};
@@ -338,31 +337,28 @@ impl Driver {
         {
             return Some(self.granted.swap_remove(index).1);
         }
-        let now = |limit: Option<Arc<Semaphore>>| match limit {
-            Some(limit) => limit.try_acquire_owned().ok().map(Some),
-            None => Some(None),
-        };
-        let step = now(self.limit(step))?;
-        let global = now(self.shared.attempts.clone())?;
-        Some(Permits { step, global })
+        self.limits(step).try_acquire()
     }
 
     fn ask_for_permits(&mut self, step: StepIx) {
         self.state.withhold(step);
         let limits = self.limits(step);
-        self.asked.push(Box::pin(async move {
-            let permits = Permits::acquire(limits).await;
-            (step, permits)
-        }));
+        self.asked
+            .push(Box::pin(async move { (step, limits.acquire().await) }));
     }
 
-    pub(super) fn limits(&self, step: StepIx) -> [Option<Arc<Semaphore>>; 2] {
-        [self.limit(step), self.shared.attempts.clone()]
-    }
-
-    fn limit(&self, step: StepIx) -> Option<Arc<Semaphore>> {
+    pub(super) fn limits(&self, step: StepIx) -> Limits {
         let place = self.state.place_in_definition(&self.graph, step);
-        self.registered.limits.get(place)?.clone()
+        Limits {
+            step: self
+                .registered
+                .limits
+                .get(place)
+                .cloned()
+                .unwrap_or_default(),
+            all: self.shared.attempts.clone(),
+            member: Arc::clone(&self.member),
+        }
     }
 
     /// Attempts in flight learn that the run is to end; in a saga that says so, they are dropped later.

@@ -1,6 +1,6 @@
 //! Journals in a SQLite file.
 //!
-//! The way of an append: encoded on the caller's thread (`record`), queued (`queue`), written with whatever
+//! The way of an append: encoded on the caller's thread (`store::record`), queued (`queue`), written with whatever
 //! else is queued in one transaction (`writer`, `rows`), answered after `COMMIT`. An error is judged by
 //! how far it reaches (`harm`). Reads have connections of their own (`reader`, `scan`). One process owns a
 //! file (`lock`); what the file holds is in `schema` and `checksum`, and in `docs/format.md` for everybody.
@@ -16,7 +16,6 @@ mod lock;
 mod options;
 mod queue;
 mod reader;
-mod record;
 mod rows;
 mod scan;
 mod schema;
@@ -40,6 +39,7 @@ use tokio::sync::Notify;
 use crate::ids::RunId;
 use crate::journal::{Command, CommandAnswer, Journal};
 use crate::saga::Outline;
+use crate::store::record::NewRecord;
 use crate::store::{
     Append, AppendError, Appending, CommandEntry, Counts, KnownDefinition, LoadError, PruneFilter,
     Pruned, RunEntry, RunFilter, Store, StoreError, SubmitError,
@@ -48,7 +48,6 @@ use crate::store::{
 use lock::OwnerLock;
 use queue::{Queue, Stopped, Write};
 use reader::Readers;
-use record::NewRecord;
 use writer::Counts as Written;
 
 /// A store in a SQLite file.
@@ -236,7 +235,7 @@ impl SqliteStore {
 #[async_trait]
 impl Store for SqliteStore {
     fn append(&self, append: Append) -> Appending {
-        match NewRecord::encode(append) {
+        match NewRecord::encode(append, checksum::of_record) {
             Ok(record) => self
                 .push(Write::Record(record))
                 .unwrap_or_else(|why| Appending::ready(Err(why.into()))),

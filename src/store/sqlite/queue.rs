@@ -10,8 +10,7 @@ use crate::ids::RunId;
 use crate::observe::QueueDepth;
 use crate::saga::Outline;
 use crate::store::AppendError;
-
-use super::record::NewRecord;
+use crate::store::record::NewRecord;
 
 pub(super) type Answer = Result<(), AppendError>;
 
@@ -32,7 +31,7 @@ impl Job {
 /// What the writer writes.
 #[derive(Debug)]
 pub(super) enum Write {
-    Record(NewRecord),
+    Record(NewRecord<i64>),
     Outline {
         of: Outline,
         json: String,

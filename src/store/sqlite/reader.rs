@@ -8,10 +8,11 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension as _};
 use tokio::sync::Semaphore;
 
-use crate::ids::{RunId, Timestamp};
-use crate::journal::{AppendId, Interner, Journal, Record, decode_events};
+use crate::ids::RunId;
+use crate::journal::Journal;
 use crate::saga::Outline;
-use crate::store::{Damage, LoadError, RunEntry, RunFilter, StoreError};
+use crate::store::assembly::{Assembly, Stored};
+use crate::store::{LoadError, RunEntry, RunFilter, StoreError};
 
 use super::{checksum, connect, scan};
 
@@ -170,72 +171,29 @@ fn load_number(
         .map_err(failed)?;
     let after_seq = i64::try_from(after).unwrap_or(i64::MAX);
     let mut rows = rows.query([number, after_seq]).map_err(failed)?;
-    let mut names = Interner::default();
-    let mut records = Vec::new();
-    let mut damage = None;
-    let mut seq = after.saturating_add(1);
+    let mut journal = Assembly::new(run, after);
     while let Some(row) = rows.next().map_err(failed)? {
-        match record(row, run, seq, &mut names).map_err(failed)? {
-            Ok(record) => records.push(record),
-            Err(what) => {
-                damage = Some(what);
-                break;
-            }
+        let sound = record(row, &mut journal).map_err(failed)?;
+        if !sound {
+            break;
         }
-        seq += 1;
     }
-    if after == 0 && records.is_empty() && damage.is_none() {
-        // The list has the run, and a run is never without its first record.
-        damage = Some(Damage::Missing);
-    }
-    let journal = Journal {
-        run: run.clone(),
-        steps: names.into_table(),
-        records,
-    };
-    match damage {
-        None => Ok(journal),
-        Some(what) => Err(LoadError::Unreadable {
-            run: run.clone(),
-            seq,
-            what,
-            before: Box::new(journal),
-        }),
-    }
+    journal.finish()
 }
 
-/// One row as the record that it has to be: the `next` one.
-fn record(
-    row: &rusqlite::Row<'_>,
-    run: &RunId,
-    next: u64,
-    names: &mut Interner,
-) -> rusqlite::Result<Result<Record, Damage>> {
-    let (seq, form, at): (i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(3)?);
-    if u64::try_from(seq) != Ok(next) {
-        return Ok(Err(Damage::Missing));
-    }
+/// Hands one row on; says no where it is damaged.
+fn record(row: &rusqlite::Row<'_>, journal: &mut Assembly) -> rusqlite::Result<bool> {
     // By bytes, so that text that is no text any more is found by the checksum and not by a conversion.
     let (append_id, events) = (row.get_ref(2)?.as_bytes()?, row.get_ref(4)?.as_bytes()?);
-    let Ok(form) = u32::try_from(form) else {
-        return Ok(Err(Damage::Checksum));
+    let checksum: i64 = row.get(5)?;
+    let stored = Stored {
+        seq: row.get(0)?,
+        form: row.get(1)?,
+        append_id,
+        at: row.get(3)?,
+        events,
     };
-    let sum = checksum::of_record(run.as_str(), seq, form, append_id, at, events);
-    let (Ok(id), Ok(text)) = (append_id.try_into(), std::str::from_utf8(events)) else {
-        return Ok(Err(Damage::Checksum));
-    };
-    if sum != row.get::<_, i64>(5)? {
-        return Ok(Err(Damage::Checksum));
-    }
-    Ok(match decode_events(form, text, names) {
-        Ok(events) => Ok(Record {
-            seq: next,
-            append_id: AppendId::from_bytes(id),
-            at: Timestamp::from_micros(at),
-            events,
-        }),
-        Err(error) => Err(Damage::Form(error)),
-    })
+    Ok(journal.push(&stored, |covered| checksum::of_record(covered) == checksum))
 }
 
 /// The outline that was kept of a definition.

@@ -8,11 +8,11 @@ use rusqlite::{Connection, OptionalExtension as _, Statement, params};
 
 use crate::ids::RunId;
 use crate::journal::Standing;
+use crate::store::record::NewRecord;
 use crate::store::{Trouble, TroubleChange};
 
 use super::definitions;
 use super::queue::{NewCommand, Write};
-use super::record::NewRecord;
 
 /// What became of one write, as far as the tables go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,7 +172,7 @@ impl<'c> Rows<'c> {
         Ok(())
     }
 
-    fn begin(&mut self, record: &NewRecord) -> rusqlite::Result<Verdict> {
+    fn begin(&mut self, record: &NewRecord<i64>) -> rusqlite::Result<Verdict> {
         let Some(begins) = &record.begins else {
             return Ok(Verdict::Conflict);
         };
@@ -195,7 +195,7 @@ impl<'c> Rows<'c> {
         self.insert(Place { number, last: 0 }, record)
     }
 
-    fn go_on(&mut self, record: &NewRecord) -> rusqlite::Result<Verdict> {
+    fn go_on(&mut self, record: &NewRecord<i64>) -> rusqlite::Result<Verdict> {
         let Some(place) = self.place(&record.run)? else {
             return Ok(Verdict::Conflict);
         };
@@ -224,7 +224,7 @@ impl<'c> Rows<'c> {
     }
 
     /// Rule W2: an append that was sent again is acknowledged again, and any other is a conflict.
-    fn is_known(&mut self, number: i64, record: &NewRecord) -> rusqlite::Result<Verdict> {
+    fn is_known(&mut self, number: i64, record: &NewRecord<i64>) -> rusqlite::Result<Verdict> {
         let found: Option<Vec<u8>> = self
             .find_append
             .query_row([number, record.seq], |row| row.get(0))
@@ -236,7 +236,7 @@ impl<'c> Rows<'c> {
         })
     }
 
-    fn insert(&mut self, place: Place, record: &NewRecord) -> rusqlite::Result<Verdict> {
+    fn insert(&mut self, place: Place, record: &NewRecord<i64>) -> rusqlite::Result<Verdict> {
         let number = place.number;
         self.insert_record.execute(params![
             number,
@@ -247,7 +247,7 @@ impl<'c> Rows<'c> {
             record.events,
             record.checksum,
         ])?;
-        if let Some(version) = record.version {
+        if let Some((_, version)) = &record.migrated {
             let mut set = self
                 .conn
                 .prepare_cached("UPDATE runs SET version = ? WHERE run = ?")?;

@@ -7,6 +7,7 @@ use rusqlite::{Connection, Row, params_from_iter};
 
 use crate::ids::{RunId, Timestamp};
 use crate::journal::Standing;
+use crate::store::prefix::end_of_prefix;
 use crate::store::{PruneFilter, RunEntry, RunFilter, StoreError, Trouble};
 
 const COLUMNS: &str = "SELECT r.run, r.id, r.saga, r.version, r.started_at, o.standing, o.wake_at, e.standing, e.ended_at, \
@@ -261,22 +262,6 @@ fn query(filter: &RunFilter, way: Way, after: Option<u64>, limit: usize) -> Quer
     query
 }
 
-/// The least text that is greater than all that begin so; SQLite compares ids as Rust does, by bytes.
-fn end_of_prefix(prefix: &str) -> Option<String> {
-    let mut end = prefix.to_owned();
-    while let Some(last) = end.pop() {
-        let next = match last {
-            '\u{d7ff}' => Some('\u{e000}'),
-            last => char::from_u32(u32::from(last) + 1),
-        };
-        if let Some(next) = next {
-            end.push(next);
-            return Some(end);
-        }
-    }
-    None
-}
-
 fn entries(conn: &Connection, query: &Query) -> rusqlite::Result<Vec<RunEntry>> {
     let mut select = conn.prepare_cached(&query.sql)?;
     select
@@ -385,14 +370,5 @@ mod tests {
                 assert!(!plan.contains("TEMP B-TREE"), "{plan}");
             }
         }
-    }
-
-    #[test]
-    fn a_prefix_ends_where_nothing_begins_so_any_more() {
-        assert_eq!(end_of_prefix("order-").as_deref(), Some("order."));
-        assert_eq!(end_of_prefix("a\u{d7ff}").as_deref(), Some("a\u{e000}"));
-        assert_eq!(end_of_prefix("a\u{10ffff}").as_deref(), Some("b"));
-        assert_eq!(end_of_prefix("\u{10ffff}"), None);
-        assert_eq!(end_of_prefix(""), None);
     }
 }

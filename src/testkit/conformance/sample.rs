@@ -39,6 +39,7 @@ pub struct Sample {
     at: Timestamp,
     standing: Standing,
     steps: StepTable,
+    worker: String,
 }
 
 impl Sample {
@@ -54,7 +55,15 @@ impl Sample {
             at: Timestamp::from_micros(1_795_392_000_000_000),
             standing: Standing::Running,
             steps: StepTable::new(vec!["first".into(), "second".into()]),
+            worker: "conformance".to_owned(),
         }
+    }
+
+    /// A run that this worker starts.
+    #[must_use]
+    pub fn by(mut self, worker: impl Into<String>) -> Self {
+        self.worker = worker.into();
+        self
     }
 
     /// A run of another saga.
@@ -105,7 +114,7 @@ impl Sample {
             deadline: None,
             labels: BTreeMap::from([("customer".to_owned(), "42".to_owned())]),
             redo_of: None,
-            worker: "conformance".to_owned(),
+            worker: self.worker.clone(),
         }));
         let events = vec![started, step_started(0)];
         self.append(events, Standing::Running)
@@ -129,6 +138,12 @@ impl Sample {
             step_started(1),
         ];
         self.append(events, self.standing)
+    }
+
+    /// The next record: this worker claims the run.
+    pub fn claim(&mut self, worker: impl Into<String>) -> Append {
+        let (fence, worker) = (self.seq + 1, worker.into());
+        self.append(vec![Event::Claimed { fence, worker }], Standing::Running)
     }
 
     /// The next record: from now on the run stands so.

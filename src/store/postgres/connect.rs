@@ -112,7 +112,11 @@ pub(super) enum Failed {
 /// What the server says, in one line; the client's own error says only that it is one of the server.
 fn said(error: &Error) -> String {
     match error.as_db_error() {
-        Some(said) => format!("the server says {} ({})", said.message(), said.code().code()),
+        Some(said) => format!(
+            "the server says {} ({})",
+            said.message(),
+            said.code().code()
+        ),
         None => "the connection to the server failed".to_owned(),
     }
 }

@@ -22,6 +22,7 @@ mod reader;
 mod rows;
 mod scan;
 mod schema;
+mod tls;
 
 pub use options::PostgresOptions;
 pub use schema::Migration;
@@ -33,7 +34,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio_postgres::{Config, NoTls};
+use tokio_postgres::Config;
 
 use crate::ids::RunId;
 use crate::journal::{Command, CommandAnswer, Journal};
@@ -45,7 +46,7 @@ use crate::store::{
 };
 
 use commands::Mailbox;
-use connect::{Connections, Param};
+use connect::{Connections, Connector, Param};
 use lanes::Written;
 use queue::Queue;
 use rows::Record;
@@ -163,11 +164,12 @@ impl PostgresStore {
             config.connect_timeout(Duration::from_secs(10));
         }
 
-        let (mut client, connection) = config
-            .connect(NoTls)
+        let connector = Connector::new(&config, &options)?;
+        let (mut client, driving) = connector
+            .clone()
+            .open(&config)
             .await
             .map_err(|error| StoreError::failed(doing, error))?;
-        let driving = tokio::spawn(connection);
         let prepared = async {
             schema::check_server(&client).await?;
             schema::prepare(&mut client, &options.schema, options.migrate).await
@@ -180,7 +182,7 @@ impl PostgresStore {
 
         let shared = Arc::new(Shared {
             schema: schema::quoted(&options.schema),
-            connections: Connections::new(&config, &options)?,
+            connections: Connections::new(&config, &connector, &options)?,
             written: Written::default(),
             options,
         });

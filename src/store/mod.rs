@@ -214,6 +214,12 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// within a second of their being handed in.
     async fn commands_arrived(&self);
 
+    /// Comes back when there may be runs that somebody else has started, who drives none, within half a second of
+    /// their being there. A store that only its owner writes to never does; nobody asks one that serves a fleet.
+    async fn runs_arrived(&self) {
+        std::future::pending().await
+    }
+
     /// Forgets, for ever, the next `limit` runs at most that match, after the number `after`: one small
     /// piece of work, between which other writers get their turn. Only runs that have ended are forgotten,
     /// and never the newest of all runs, whose number must not be given again.

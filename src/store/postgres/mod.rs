@@ -14,6 +14,7 @@ mod connect;
 mod definitions;
 mod fleet;
 mod harm;
+mod inside;
 mod lanes;
 mod options;
 mod prune;
@@ -78,6 +79,7 @@ pub struct PostgresStore {
     /// One for each lane.
     queues: Vec<Arc<Queue>>,
     mailbox: Mailbox,
+    kept: inside::Kept,
 }
 
 /// What the store and its lanes have in common.
@@ -192,6 +194,7 @@ impl PostgresStore {
         }
         Ok(PostgresStore {
             mailbox: Mailbox::default(),
+            kept: inside::Kept::default(),
             shared,
             queues,
         })

@@ -12,6 +12,7 @@ mod connect;
 mod definitions;
 mod examine;
 mod harm;
+mod inside;
 mod lock;
 mod options;
 mod queue;
@@ -86,8 +87,15 @@ pub struct SqliteStore {
     options: SqliteOptions,
     readers: Readers,
     counts: Arc<Written>,
-    /// Told when another process has handed in a command.
-    arrived: Arc<Notify>,
+    /// Told when another process may have handed in a command, or started a run.
+    arrived: Arc<Arrivals>,
+}
+
+/// Who is told of what others have written to the file.
+#[derive(Debug, Default)]
+struct Arrivals {
+    commands: Notify,
+    runs: Notify,
 }
 
 impl fmt::Debug for SqliteStore {
@@ -337,7 +345,11 @@ impl Store for SqliteStore {
     }
 
     async fn commands_arrived(&self) {
-        self.arrived.notified().await;
+        self.arrived.commands.notified().await;
+    }
+
+    async fn runs_arrived(&self) {
+        self.arrived.runs.notified().await;
     }
 
     async fn prune(

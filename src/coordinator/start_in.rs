@@ -11,7 +11,7 @@ use crate::ids::{RunId, Timestamp};
 use crate::journal::{AppendId, Event, Record, RunStarted, Standing, digest};
 use crate::saga::{Outline, Saga};
 use crate::step::{Payload, StepTable, Value};
-use crate::store::Append;
+use crate::store::{Append, LoadError};
 
 /// What a start inside a transaction found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,9 +77,16 @@ impl Start {
     }
 }
 
+fn failed(error: LoadError) -> StartError {
+    match error {
+        LoadError::Store(error) => error.into(),
+        error => error.into(),
+    }
+}
+
 #[cfg(feature = "sqlite")]
 mod sqlite {
-    use super::{Start, StartedIn};
+    use super::{Start, StartedIn, failed};
     use crate::coordinator::error::StartError;
     use crate::coordinator::start::StartOptions;
     use crate::ids::RunId;
@@ -142,7 +149,8 @@ mod sqlite {
         ) -> Result<StartedIn, StartError> {
             let start = Start::new(saga, run.into(), input, options)?;
             let found =
-                SqliteStore::begin_inside(transaction, start.append.clone(), &start.outline)?;
+                SqliteStore::begin_inside(transaction, start.append.clone(), &start.outline)
+                    .map_err(failed)?;
             start.compare(found.as_ref())
         }
     }
@@ -150,7 +158,7 @@ mod sqlite {
 
 #[cfg(feature = "postgres")]
 mod postgres {
-    use super::{Start, StartedIn};
+    use super::{Start, StartedIn, failed};
     use crate::coordinator::error::StartError;
     use crate::coordinator::start::StartOptions;
     use crate::ids::RunId;
@@ -188,7 +196,8 @@ mod postgres {
             let append = start.append.clone();
             let found = self
                 .begin_inside(transaction, append, &start.outline)
-                .await?;
+                .await
+                .map_err(failed)?;
             start.compare(found.as_ref())
         }
     }

@@ -11,6 +11,7 @@ mod definitions;
 mod error;
 mod fleet;
 mod memory;
+mod outbox;
 #[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
@@ -25,6 +26,7 @@ pub use definitions::{Handling, KnownDefinition};
 pub use error::{AppendError, Damage, LoadError, StoreError, SubmitError};
 pub use fleet::{Claim, Fleet, FleetTerms, Renewal, Worker, WorkerEntry};
 pub use memory::MemoryStore;
+pub use outbox::{Outbox, Published};
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 use memory::owner_of;
 #[cfg(feature = "postgres")]
@@ -240,6 +242,11 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// Of a store that serves a fleet, a definition counts as [handled](KnownDefinition::handling) also where
     /// a worker whose lease lasts drives its runs.
     fn fleet(&self) -> Option<&dyn Fleet> {
+        None
+    }
+
+    /// Its records in an order that a reader can follow; nothing where it has none.
+    fn outbox(&self) -> Option<&dyn Outbox> {
         None
     }
 

@@ -17,6 +17,7 @@ mod harm;
 mod inside;
 mod lanes;
 mod options;
+mod outbox;
 mod prune;
 mod queue;
 mod reader;
@@ -42,7 +43,7 @@ use crate::saga::Outline;
 use crate::store::record::NewRecord;
 use crate::store::{
     Append, AppendError, Appending, CommandEntry, Counts, Fleet, KnownDefinition, LoadError,
-    PruneFilter, Pruned, RunEntry, RunFilter, Store, StoreError, SubmitError, TroubleChange,
+    Outbox, PruneFilter, Pruned, RunEntry, RunFilter, Store, StoreError, SubmitError, TroubleChange,
 };
 
 use commands::Mailbox;
@@ -376,6 +377,10 @@ impl Store for PostgresStore {
     }
 
     fn fleet(&self) -> Option<&dyn Fleet> {
+        Some(self)
+    }
+
+    fn outbox(&self) -> Option<&dyn Outbox> {
         Some(self)
     }
 

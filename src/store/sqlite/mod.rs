@@ -15,6 +15,7 @@ mod harm;
 mod inside;
 mod lock;
 mod options;
+mod outbox;
 mod queue;
 mod reader;
 mod rows;
@@ -42,7 +43,7 @@ use crate::journal::{Command, CommandAnswer, Journal};
 use crate::saga::Outline;
 use crate::store::record::NewRecord;
 use crate::store::{
-    Append, AppendError, Appending, CommandEntry, Counts, KnownDefinition, LoadError, PruneFilter,
+    Append, AppendError, Appending, CommandEntry, Counts, KnownDefinition, LoadError, Outbox, PruneFilter,
     Pruned, RunEntry, RunFilter, Store, StoreError, SubmitError,
 };
 
@@ -402,6 +403,10 @@ impl Store for SqliteStore {
                 reader::recall(conn, &key)
             })
             .await
+    }
+
+    fn outbox(&self) -> Option<&dyn Outbox> {
+        Some(self)
     }
 
     /// Writes what is queued, copies the log into the database, and lets go of the file and its lock.

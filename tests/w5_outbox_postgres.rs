@@ -18,6 +18,7 @@ use amends::journal::Event;
 use amends::store::{Outbox, PostgresStore, PruneFilter, Published, Store};
 use amends::{Coordinator, RunId, Saga, StartOptions, StartedIn, Timestamp, step_fn};
 use schemas::Schemas;
+use tokio_postgres::Transaction;
 
 fn saga() -> Saga<u64, u64> {
     let mut saga = Saga::builder::<u64>("order");
@@ -45,11 +46,17 @@ async fn with_outbox(test: impl AsyncFnOnce(&Schemas, PostgresStore)) {
     .await;
 }
 
+/// Writes the start of a run into a transaction.
+async fn begin(store: &PostgresStore, transaction: &Transaction<'_>, run: &str) {
+    let (saga, options) = (saga(), StartOptions::new());
+    let started = store.start_in(transaction, &saga, run, 1, options);
+    assert_eq!(started.await.unwrap(), StartedIn::New);
+}
+
 async fn start(store: &PostgresStore, schemas: &Schemas, run: &str) {
     let mut client = schemas.client().await;
     let transaction = client.transaction().await.unwrap();
-    let started = store.start_in(&transaction, &saga(), run, 1, StartOptions::new());
-    assert_eq!(started.await.unwrap(), StartedIn::New);
+    begin(store, &transaction, run).await;
     transaction.commit().await.unwrap();
 }
 
@@ -66,8 +73,7 @@ async fn w5_what_appended_first_and_committed_last_is_not_lost() {
     with_outbox(async |schemas, store| {
         let mut client = schemas.client().await;
         let early = client.transaction().await.unwrap();
-        let started = store.start_in(&early, &saga(), "early", 1, StartOptions::new());
-        assert_eq!(started.await.unwrap(), StartedIn::New);
+        begin(&store, &early, "early").await;
 
         // The open transaction holds up nobody.
         start(&store, schemas, "late-1").await;
@@ -97,8 +103,7 @@ async fn w5_what_was_rolled_back_has_no_position() {
     with_outbox(async |schemas, store| {
         let mut client = schemas.client().await;
         let transaction = client.transaction().await.unwrap();
-        let started = store.start_in(&transaction, &saga(), "gone", 1, StartOptions::new());
-        started.await.unwrap();
+        begin(&store, &transaction, "gone").await;
         transaction.rollback().await.unwrap();
         start(&store, schemas, "there").await;
         let read = store.published(0, 100).await.unwrap();
@@ -148,9 +153,7 @@ async fn w5_readers_beside_writers_see_every_record_once_and_in_order() {
                 for n in 0..EACH {
                     let run = format!("run-{writer}-{n}");
                     let transaction = client.transaction().await.unwrap();
-                    let options = StartOptions::new();
-                    let started = store.start_in(&transaction, &saga(), run, n, options);
-                    assert_eq!(started.await.unwrap(), StartedIn::New);
+                    begin(&store, &transaction, &run).await;
                     // Held open for different times, so that transactions overtake each other.
                     tokio::time::sleep(Duration::from_millis((writer * 7 + n * 3) % 11)).await;
                     transaction.commit().await.unwrap();

@@ -2,7 +2,9 @@
 #![cfg(all(feature = "testkit", feature = "sqlite"))]
 #![allow(clippy::unwrap_used, clippy::panic)] // Helpers of tests; the lints know test functions only.
 
-use amends::store::{MemoryStore, SqliteStore, Store as _};
+use std::time::Duration;
+
+use amends::store::{FleetTerms, MemoryStore, SqliteStore, Store as _};
 use amends::testkit::conformance::{self, MakeStore};
 
 struct Files(tempfile::TempDir);
@@ -25,6 +27,12 @@ impl MakeStore for Files {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_memory_store_keeps_its_promises() {
     conformance::check(&async || MemoryStore::new()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_memory_store_that_is_shared_serves_a_fleet() {
+    let terms = FleetTerms::new(Duration::from_millis(500), Duration::from_millis(50));
+    conformance::check_fleet(&async || MemoryStore::new().shared_by_workers(terms)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -93,7 +93,7 @@ pub(super) enum Failed {
     #[error("no connection to the server")]
     NotSent(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The server refused it, or went away.
-    #[error("the server failed")]
+    #[error("{}", said(.0))]
     Server(#[from] Error),
     /// No answer came in time.
     #[error("no answer within {0:?}")]
@@ -107,6 +107,14 @@ pub(super) enum Failed {
          or database"
     )]
     Careless,
+}
+
+/// What the server says, in one line; the client's own error says only that it is one of the server.
+fn said(error: &Error) -> String {
+    match error.as_db_error() {
+        Some(said) => format!("the server says {} ({})", said.message(), said.code().code()),
+        None => "the connection to the server failed".to_owned(),
+    }
 }
 
 impl Connections {

@@ -110,9 +110,9 @@ fn saga(name: &str, version: u32, calls: &Arc<AtomicU64>) -> Saga<u64, String> {
 }
 
 async fn output(coordinator: &Coordinator, saga: &Saga<u64, String>, run: &str) -> String {
-    let run = RunId::new(run);
-    loop {
-        if let Some(run) = coordinator.attach(saga, &run).await.unwrap() {
+    let id = RunId::new(run);
+    for _ in 0..4_000 {
+        if let Some(run) = coordinator.attach(saga, &id).await.unwrap() {
             match run.outcome().await.unwrap() {
                 Outcome::Completed(done) => return done.output,
                 other => panic!("{other:?}"),
@@ -120,6 +120,7 @@ async fn output(coordinator: &Coordinator, saga: &Saga<u64, String>, run: &str) 
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+    panic!("nobody has found {run}")
 }
 
 #[tokio::test]

@@ -92,9 +92,9 @@ fn saga(name: &str, calls: &Arc<AtomicU64>) -> Saga<u64, u64> {
 
 /// What came of a run that nobody here has started, once its owner has found it.
 async fn output(coordinator: &Coordinator, saga: &Saga<u64, u64>, run: &str) -> u64 {
-    let run = RunId::new(run);
-    loop {
-        if let Some(run) = coordinator.attach(saga, &run).await.unwrap() {
+    let id = RunId::new(run);
+    for _ in 0..4_000 {
+        if let Some(run) = coordinator.attach(saga, &id).await.unwrap() {
             match run.outcome().await.unwrap() {
                 Outcome::Completed(done) => return done.output,
                 other => panic!("{other:?}"),
@@ -102,6 +102,7 @@ async fn output(coordinator: &Coordinator, saga: &Saga<u64, u64>, run: &str) -> 
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+    panic!("nobody has found {run}")
 }
 
 #[tokio::test]

@@ -14,14 +14,17 @@ mod connect;
 mod definitions;
 mod fleet;
 mod harm;
+mod inside;
 mod lanes;
 mod options;
+mod outbox;
 mod prune;
 mod queue;
 mod reader;
 mod rows;
 mod scan;
 mod schema;
+mod tls;
 
 pub use options::PostgresOptions;
 pub use schema::Migration;
@@ -33,7 +36,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio_postgres::{Config, NoTls};
+use tokio_postgres::Config;
 
 use crate::ids::RunId;
 use crate::journal::{Command, CommandAnswer, Journal};
@@ -41,11 +44,11 @@ use crate::saga::Outline;
 use crate::store::record::NewRecord;
 use crate::store::{
     Append, AppendError, Appending, CommandEntry, Counts, Fleet, KnownDefinition, LoadError,
-    PruneFilter, Pruned, RunEntry, RunFilter, Store, StoreError, SubmitError, TroubleChange,
+    Outbox, PruneFilter, Pruned, RunEntry, RunFilter, Store, StoreError, SubmitError, TroubleChange,
 };
 
 use commands::Mailbox;
-use connect::{Connections, Param};
+use connect::{Connections, Connector, Param};
 use lanes::Written;
 use queue::Queue;
 use rows::Record;
@@ -78,6 +81,7 @@ pub struct PostgresStore {
     /// One for each lane.
     queues: Vec<Arc<Queue>>,
     mailbox: Mailbox,
+    kept: inside::Kept,
 }
 
 /// What the store and its lanes have in common.
@@ -163,11 +167,12 @@ impl PostgresStore {
             config.connect_timeout(Duration::from_secs(10));
         }
 
-        let (mut client, connection) = config
-            .connect(NoTls)
+        let connector = Connector::new(&config, &options)?;
+        let (mut client, driving) = connector
+            .clone()
+            .open(&config)
             .await
             .map_err(|error| StoreError::failed(doing, error))?;
-        let driving = tokio::spawn(connection);
         let prepared = async {
             schema::check_server(&client).await?;
             schema::prepare(&mut client, &options.schema, options.migrate).await
@@ -180,7 +185,7 @@ impl PostgresStore {
 
         let shared = Arc::new(Shared {
             schema: schema::quoted(&options.schema),
-            connections: Connections::new(&config, &options)?,
+            connections: Connections::new(&config, &connector, &options)?,
             written: Written::default(),
             options,
         });
@@ -192,6 +197,7 @@ impl PostgresStore {
         }
         Ok(PostgresStore {
             mailbox: Mailbox::default(),
+            kept: inside::Kept::default(),
             shared,
             queues,
         })
@@ -373,6 +379,10 @@ impl Store for PostgresStore {
     }
 
     fn fleet(&self) -> Option<&dyn Fleet> {
+        Some(self)
+    }
+
+    fn outbox(&self) -> Option<&dyn Outbox> {
         Some(self)
     }
 

@@ -28,7 +28,10 @@ pub use memory::MemoryStore;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 use memory::owner_of;
 #[cfg(feature = "postgres")]
-pub use postgres::{Migration, PostgresOptions, PostgresStore};
+pub use postgres::{
+    Migration, PostgresHold, PostgresHolder, PostgresOptions, PostgresReport, PostgresStore,
+    PostgresTable,
+};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteOptions, SqliteOwner, SqliteReport, SqliteStore};
 

@@ -76,6 +76,8 @@ pub mod store;
 pub mod testkit;
 mod trace_context;
 
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub use coordinator::StartedIn;
 pub use coordinator::{
     BuildError, Clock, CommandError, Coordinator, CoordinatorBuilder, GetError, Migration,
     MigrationFrom, OutcomeError, PoliciesError, Resolution, RunHandle, StartError, StartOptions,

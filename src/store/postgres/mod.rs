@@ -14,8 +14,10 @@ mod connect;
 mod definitions;
 mod fleet;
 mod harm;
+mod inside;
 mod lanes;
 mod options;
+mod outbox;
 mod prune;
 mod queue;
 mod reader;
@@ -42,7 +44,7 @@ use crate::saga::Outline;
 use crate::store::record::NewRecord;
 use crate::store::{
     Append, AppendError, Appending, CommandEntry, Counts, Fleet, KnownDefinition, LoadError,
-    PruneFilter, Pruned, RunEntry, RunFilter, Store, StoreError, SubmitError, TroubleChange,
+    Outbox, PruneFilter, Pruned, RunEntry, RunFilter, Store, StoreError, SubmitError, TroubleChange,
 };
 
 use commands::Mailbox;
@@ -79,6 +81,7 @@ pub struct PostgresStore {
     /// One for each lane.
     queues: Vec<Arc<Queue>>,
     mailbox: Mailbox,
+    kept: inside::Kept,
 }
 
 /// What the store and its lanes have in common.
@@ -194,6 +197,7 @@ impl PostgresStore {
         }
         Ok(PostgresStore {
             mailbox: Mailbox::default(),
+            kept: inside::Kept::default(),
             shared,
             queues,
         })
@@ -375,6 +379,10 @@ impl Store for PostgresStore {
     }
 
     fn fleet(&self) -> Option<&dyn Fleet> {
+        Some(self)
+    }
+
+    fn outbox(&self) -> Option<&dyn Outbox> {
         Some(self)
     }
 

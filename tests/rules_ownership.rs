@@ -64,7 +64,7 @@ async fn w1_a_claim_takes_the_next_sequence_and_raises_the_fence_so_the_old_owne
     let Event::Claimed { fence: 2, worker } = &claim.events[0] else {
         panic!("{:?}", claim.events)
     };
-    assert_eq!(worker, new.worker());
+    assert_eq!(*worker, new.worker());
     assert!(worker.starts_with("new-"));
 
     // The old owner still has its attempt in flight; its result collides, and it does nothing more.

@@ -73,6 +73,8 @@ async fn two_processes_that_migrate_at_once_migrate_once() {
             .collect();
         let waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
         while client.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) < 6 {
+            let over = processes.iter_mut().any(|it| it.try_wait().unwrap().is_some());
+            assert!(!over, "somebody did not wait for the lock");
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
         client.batch_execute("COMMIT").await.unwrap();

@@ -44,7 +44,8 @@ use crate::saga::Outline;
 use crate::store::record::NewRecord;
 use crate::store::{
     Append, AppendError, Appending, CommandEntry, Counts, Fleet, KnownDefinition, LoadError,
-    Outbox, PruneFilter, Pruned, RunEntry, RunFilter, Store, StoreError, SubmitError, TroubleChange,
+    Outbox, PruneFilter, Pruned, RunEntry, RunFilter, Store, StoreError, SubmitError,
+    TroubleChange,
 };
 
 use commands::Mailbox;
@@ -97,6 +98,17 @@ impl Shared {
     /// A statement about the tables of this store.
     fn sql(&self, text: &str) -> String {
         text.replace("{schema}", &self.schema)
+    }
+
+    /// Asks something that may be asked twice, and whose commit has to be as durable as that of an append.
+    async fn ask_durably(
+        &self,
+        doing: &'static str,
+        sql: &str,
+        params: &[Param<'_>],
+    ) -> Result<Vec<tokio_postgres::Row>, StoreError> {
+        let sql = self.sql(sql);
+        self.connections.ask_durably(doing, &sql, params).await
     }
 
     /// Asks something that may be asked twice.

@@ -128,8 +128,8 @@ impl PostgresOptions {
 
     /// Whether tables that are missing or older are made and brought up to date on connecting. Default yes.
     ///
-    /// Where it is no, connecting fails as long as that has to be done: with `amends migrate`, or by whoever may, with
-    /// what [`migrations`](Self::migrations) gives.
+    /// Where it is no, connecting fails as long as that has to be done: by [`upgrade`](Self::upgrade), which is
+    /// `amends migrate --apply`, or by whoever may, with what [`migrations`](Self::migrations) gives.
     pub fn migrate(mut self, yes: bool) -> Self {
         self.migrate = yes;
         self

@@ -60,18 +60,21 @@ impl Driver {
         let appending = RunCounts::appending();
         let mut next = Some(append);
         let mut stall = FIRST_STALL;
+        // Once nobody knows, it stays so until the store has the append: what is said of a later try is said of that.
+        let mut unknown = false;
         while let Some(append) = next.take() {
             self.may_append()?;
             let Err(error) = self.append_once(append).await else {
                 break;
             };
+            unknown |= matches!(error, AppendError::Unknown(_));
             match error {
                 AppendError::Conflict => return Err(Gone::Lost),
                 AppendError::Dead(cause) => {
                     self.shared.store_died(cause.to_string());
                     return Err(Gone::Closed);
                 }
-                AppendError::NotWritten(cause) if self.starting => {
+                AppendError::NotWritten(cause) if self.starting && !unknown => {
                     return Err(Gone::NotStarted(format!(
                         "the store did not take it ({cause})"
                     )));

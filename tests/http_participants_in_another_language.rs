@@ -128,9 +128,8 @@ async fn carry(mut client: TcpStream, shared: &Mutex<Proxied>) -> std::io::Resul
     let (fate, port) = {
         let mut proxied = shared.lock().unwrap();
         proxied.calls += 1;
-        let fate = (proxied.calls % 3 == 0)
-            .then(|| proxied.fates.pop())
-            .flatten();
+        let third = proxied.calls.is_multiple_of(3);
+        let fate = third.then(|| proxied.fates.pop()).flatten();
         (fate, proxied.python.port)
     };
     let carried = carry_to(port, &request, fate).await;

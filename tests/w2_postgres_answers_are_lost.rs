@@ -64,8 +64,8 @@ fn is_unknown(answer: &Result<(), AppendError>) -> bool {
     matches!(answer, Err(AppendError::Unknown(_)))
 }
 
-/// The statement that writes records, and no other.
-const WRITES: &str = "written AS";
+/// What is in each statement that writes records, and in no other.
+const WRITES: &str = ".journal AS written";
 
 /// A start, a step, an end and a change of standing: all that an append may write.
 fn each_kind() -> Vec<(&'static str, Vec<Append>, Append)> {

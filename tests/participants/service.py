@@ -13,7 +13,7 @@ import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 SCHEMA = """
-create table if not exists charges (id text primary key, order_id integer not null, cents integer not null);
+create table if not exists charges (id text not null, order_id integer not null, cents integer not null);
 
 create table if not exists amends_barrier_runs (
     run        text primary key,

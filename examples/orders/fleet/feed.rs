@@ -91,12 +91,28 @@ impl Feed {
         owed.count()
     }
 
-    /// The orders that have not ended.
-    pub(crate) fn open(&self) -> Vec<&str> {
-        let open = self.stages.iter().zip(&self.orders);
-        open.filter(|(stage, _)| !matches!(stage, Stage::Ended | Stage::Kept(_)))
-            .map(|(_, order)| order.id.as_str())
+    /// The places of the orders that somebody was asked about and that have not ended.
+    pub(crate) fn under_way(&self) -> Vec<usize> {
+        let stages = self.stages.iter().enumerate();
+        stages
+            .filter(|(_, stage)| !matches!(stage, Stage::Ended | Stage::Kept(_)))
+            .map(|(place, _)| place)
             .collect()
+    }
+
+    /// Whether the orders at these places have ended.
+    pub(crate) fn have_ended(&self, places: &[usize]) -> bool {
+        let mut places = places.iter();
+        places.all(|place| matches!(self.stages[*place], Stage::Ended))
+    }
+
+    /// What the orders at these places are called.
+    pub(crate) fn names(&self, places: &[usize]) -> String {
+        let names: Vec<&str> = places
+            .iter()
+            .map(|place| self.orders[*place].id.as_str())
+            .collect();
+        names.join(", ")
     }
 
     /// Asks workers to start and await what is to be, among so many orders.

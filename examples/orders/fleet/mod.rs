@@ -35,9 +35,8 @@ use plan::{Blow, Plan};
 /// The longest that a worker needs to find out that another one's lease has run out.
 pub(crate) const LOOK: Duration = Duration::from_millis(300);
 
-/// Long enough for a step that was interrupted to end on the worker that took it up: one that is interrupted
-/// three times in a row looks as if it brought its process down, and its run would be parked for that.
-const REST: Duration = Duration::from_millis(900);
+/// How long runs that were taken up are left in peace. Most of them have ended by then.
+const REST: Duration = Duration::from_millis(600);
 
 /// How long the answers of the database are held back before a worker is frozen, so that it is frozen with
 /// appends that wait to be sent.
@@ -63,6 +62,7 @@ pub(crate) async fn work_off(
         lease: day.lease(),
         acts: Vec::new(),
         quiet_until: Instant::now(),
+        struck: Vec::new(),
         cuts: Vec::new(),
         kills: 0,
         hardships: Hardships {
@@ -104,6 +104,8 @@ struct Fleet {
     acts: Vec<(Instant, Act)>,
     /// When the next phase may begin.
     quiet_until: Instant,
+    /// The orders that were under way when the last phase was struck.
+    struck: Vec<usize>,
     cuts: Vec<Planned>,
     kills: usize,
     hardships: Hardships,
@@ -116,7 +118,7 @@ impl Fleet {
         loop {
             let ended = self.feed.ended();
             let now = Instant::now();
-            if self.acts.is_empty() && now >= self.quiet_until {
+            if self.acts.is_empty() && now >= self.quiet_until && self.has_recovered() {
                 if let Some(blows) = self.plan.due(ended) {
                     self.begin(&blows);
                 } else if self.feed.is_done() && self.plan.is_over() {
@@ -144,7 +146,7 @@ impl Fleet {
                     }
                 }
                 () = sleep_until(stalled_at) => {
-                    let stalled = self.feed.open().join(", ");
+                    let stalled = self.feed.names(&self.feed.under_way());
                     return Err(format!(
                         "no order has ended for {PATIENCE:?}; {ended} had before; open: {stalled}"
                     ).into());
@@ -152,6 +154,15 @@ impl Fleet {
                 () = sleep(TICK) => {}
             }
         }
+    }
+
+    /// Whether the next phase may begin.
+    ///
+    /// A step that is interrupted three times in a row looks as if it brought its process down, and its run is
+    /// parked for that. So all that was under way may be struck a second time, and then has to come to its end:
+    /// however long that takes, because a slow machine is to have the same day.
+    fn has_recovered(&self) -> bool {
+        self.plan.has_struck_once() || self.feed.have_ended(&self.struck)
     }
 
     /// Takes in a line of a worker; says whether it was news.
@@ -199,6 +210,7 @@ impl Fleet {
     /// Spreads the blows of a phase over workers and moments.
     fn begin(&mut self, blows: &[Blow]) {
         let now = Instant::now();
+        self.struck = self.feed.under_way();
         let mut spared = self.crew.slots();
         for &blow in blows {
             let later = Duration::from_millis(self.plan.rng.u64(0..120));

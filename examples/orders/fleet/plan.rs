@@ -77,6 +77,11 @@ impl Plan {
         self.phases.pop_front()
     }
 
+    /// Whether what was under way at the last strike may be struck once more, by the next one.
+    pub(crate) fn has_struck_once(&self) -> bool {
+        (self.all - self.phases.len()) % 2 == 1
+    }
+
     /// The next outage of a service, if one is due at this progress.
     pub(crate) fn outage_due(&mut self, ended: usize) -> Option<Outage> {
         let (at, _) = *self.outages.front()?;

@@ -4,7 +4,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
     completions, definitions, doctor, export, graph, import, journal, list, policy, prune, show,
-    stats, verbs, verify, watch, why,
+    stats, verbs, verify, watch, why, workers,
 };
 
 /// What every `--help` of the whole program ends with.
@@ -35,7 +35,7 @@ pub(crate) struct Cli {
 /// What every subcommand takes.
 #[derive(Debug, Args)]
 pub(crate) struct Global {
-    /// The store: `sqlite:PATH`, or a path that ends in `.db`
+    /// The store: `sqlite:PATH`, a path that ends in `.db`, or `postgres://USER@HOST/DB`
     #[arg(
         long,
         global = true,
@@ -45,6 +45,17 @@ pub(crate) struct Global {
         help_heading = "General"
     )]
     pub(crate) store: Option<String>,
+    /// The schema of a store in PostgreSQL
+    #[arg(
+        long,
+        global = true,
+        value_name = "NAME",
+        env = "AMENDS_SCHEMA",
+        hide_env_values = true,
+        default_value = "amends",
+        help_heading = "General"
+    )]
+    pub(crate) schema: String,
     /// Write JSON: one document, or one line for each thing of a list
     #[arg(long, global = true, help_heading = "General")]
     pub(crate) json: bool,
@@ -91,6 +102,7 @@ pub(crate) enum Command {
     Abandon(verbs::abandon::Args),
     Migrate(verbs::migrate::Args),
     Definitions(definitions::Args),
+    Workers(workers::Args),
     /// Checks, explains and tries recovery policies
     #[command(subcommand)]
     Policy(policy::Command),

@@ -18,11 +18,13 @@ mod output;
 mod paragraph;
 mod place;
 mod progress;
+mod secret;
 mod select;
 mod session;
 mod span;
 mod value;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -32,7 +34,14 @@ use error::{CliError, Exit};
 use session::Session;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::try_parse().unwrap_or_else(|error| {
+        // What is said about wrong arguments repeats them: read again without passwords, they fail alike.
+        let arguments = std::env::args_os().map(|argument| match argument.to_str() {
+            Some(text) => OsString::from(secret::hidden(text)),
+            None => argument,
+        });
+        Cli::try_parse_from(arguments).err().unwrap_or(error).exit()
+    });
     let session = Session::new(&cli);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -1,7 +1,8 @@
 //! The one place that writes: text for people, JSON for programs.
 //!
 //! Results go to the standard output, everything else to the standard error. Text that comes from a store
-//! may hold anything, so control characters are taken out before a terminal sees them.
+//! may hold anything, so control characters are taken out before a terminal sees them, and from what is said
+//! about addresses their passwords.
 
 use std::env;
 use std::fmt::Display;
@@ -14,6 +15,7 @@ use serde_json::json;
 use crate::args::{Colour, Global};
 use crate::error::CliError;
 use crate::host;
+use crate::secret::hidden;
 
 /// A colour with a meaning; nothing is told by it alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,13 +164,13 @@ impl Output {
             let form = json!({ "error": {
                 "code": exit.word(),
                 "exit": exit as u8,
-                "message": error.message(),
+                "message": hidden(error.message()),
                 "hints": error.hints(),
             }});
             writeln!(err, "{form}")
         } else {
             let hints = error.hints().iter().map(|hint| format!("\n  {hint}"));
-            let text = error.message().to_owned() + &hints.collect::<String>();
+            let text = hidden(error.message()) + &hints.collect::<String>();
             writeln!(err, "{} {}", self.paint_error("amends:"), readable(&text))
         };
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use amends::RunId;
 use amends::operator::{Operator, RunView};
-use amends::store::{RunEntry, SqliteStore};
+use amends::store::{RunEntry, Store};
 
 use crate::args::Cli;
 use crate::error::{CliError, Exit};
@@ -15,6 +15,7 @@ use crate::place::Place;
 pub(crate) struct Session {
     pub(crate) out: Output,
     url: Option<String>,
+    schema: String,
 }
 
 impl Session {
@@ -22,22 +23,29 @@ impl Session {
         Session {
             out: Output::new(&cli.global),
             url: cli.global.store.clone(),
+            schema: cli.global.schema.clone(),
         }
     }
 
     /// Which store was meant.
     pub(crate) fn place(&self) -> Result<Place, CliError> {
-        Place::parse(self.url.as_deref())
+        Place::parse(self.url.as_deref(), &self.schema)
     }
 
-    /// Opens the store to read and to hand in commands; somebody else may own it.
-    pub(crate) fn store(&self) -> Result<Arc<SqliteStore>, CliError> {
-        Ok(Arc::new(self.place()?.open_reader()?))
+    /// The schema of stores in PostgreSQL, whichever store was meant.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn schema(&self) -> &str {
+        &self.schema
+    }
+
+    /// Opens the store to read and to hand in commands; others may own it, or work on it.
+    pub(crate) async fn store(&self) -> Result<Arc<dyn Store>, CliError> {
+        self.place()?.open_reader().await
     }
 
     /// The operator over the store that was meant.
-    pub(crate) fn operator(&self) -> Result<Operator, CliError> {
-        Ok(Operator::new(self.store()?))
+    pub(crate) async fn operator(&self) -> Result<Operator, CliError> {
+        Ok(Operator::new(self.store().await?))
     }
 }
 

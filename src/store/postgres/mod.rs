@@ -12,6 +12,7 @@ mod checksum;
 mod commands;
 mod connect;
 mod definitions;
+mod examine;
 mod fleet;
 mod harm;
 mod inside;
@@ -24,7 +25,9 @@ mod reader;
 mod rows;
 mod scan;
 mod schema;
+mod tls;
 
+pub use examine::{PostgresHold, PostgresHolder, PostgresReport, PostgresTable};
 pub use options::PostgresOptions;
 pub use schema::Migration;
 
@@ -35,7 +38,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio_postgres::{Config, NoTls};
+use tokio_postgres::{Client, Config};
 
 use crate::ids::RunId;
 use crate::journal::{Command, CommandAnswer, Journal};
@@ -43,11 +46,12 @@ use crate::saga::Outline;
 use crate::store::record::NewRecord;
 use crate::store::{
     Append, AppendError, Appending, CommandEntry, Counts, Fleet, KnownDefinition, LoadError,
-    Outbox, PruneFilter, Pruned, RunEntry, RunFilter, Store, StoreError, SubmitError, TroubleChange,
+    Outbox, PruneFilter, Pruned, RunEntry, RunFilter, Store, StoreError, SubmitError,
+    TroubleChange,
 };
 
 use commands::Mailbox;
-use connect::{Connections, Param};
+use connect::{Connections, Connector, Param};
 use lanes::Written;
 use queue::Queue;
 use rows::Record;
@@ -154,36 +158,18 @@ impl PostgresStore {
     }
 
     async fn connect_with(config: &str, options: PostgresOptions) -> Result<Self, StoreError> {
-        let doing = "connecting to the server";
         schema::check_name(&options.schema)?;
-        let mut config: Config = config
-            .parse()
-            .map_err(|error: tokio_postgres::Error| StoreError::failed(doing, error))?;
-        if config.get_application_name().is_none() {
-            config.application_name("amends");
-        }
-        if config.get_connect_timeout().is_none() {
-            config.connect_timeout(Duration::from_secs(10));
-        }
-
-        let (mut client, connection) = config
-            .connect(NoTls)
-            .await
-            .map_err(|error| StoreError::failed(doing, error))?;
-        let driving = tokio::spawn(connection);
-        let prepared = async {
-            schema::check_server(&client).await?;
-            schema::prepare(&mut client, &options.schema, options.migrate).await
+        let config = configuration(config)?;
+        let connector = Connector::new(&config, &options)?;
+        let with = async |client: &mut Client| {
+            schema::check_server(client).await?;
+            schema::prepare(client, &options.schema, options.migrate).await
         };
-        let prepared = prepared.await;
-        drop(client);
-        // It says goodbye to the server, and can fail only where nobody listens.
-        let _ = driving.await;
-        prepared?;
+        once(&config, connector.clone(), with).await?;
 
         let shared = Arc::new(Shared {
             schema: schema::quoted(&options.schema),
-            connections: Connections::new(&config, &options)?,
+            connections: Connections::new(&config, &connector, &options)?,
             written: Written::default(),
             options,
         });
@@ -234,6 +220,36 @@ impl PostgresStore {
             queue.close();
         }
     }
+}
+
+/// The way to the server, with what isn't said set to what is good for a store.
+fn configuration(config: &str) -> Result<Config, StoreError> {
+    let mut config: Config = config.parse().map_err(unreachable)?;
+    if config.get_application_name().is_none() {
+        config.application_name("amends");
+    }
+    if config.get_connect_timeout().is_none() {
+        config.connect_timeout(Duration::from_secs(10));
+    }
+    Ok(config)
+}
+
+/// Does something with a connection of its own, which is closed afterwards.
+async fn once<T>(
+    config: &Config,
+    connector: Connector,
+    work: impl AsyncFnOnce(&mut Client) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    let (mut client, driving) = connector.open(config).await.map_err(unreachable)?;
+    let done = work(&mut client).await;
+    drop(client);
+    // It says goodbye to the server, and can fail only where nobody listens.
+    let _ = driving.await;
+    done
+}
+
+fn unreachable(error: tokio_postgres::Error) -> StoreError {
+    StoreError::failed("connecting to the server", error)
 }
 
 /// Refuses what the server would refuse a whole batch for.

@@ -88,6 +88,14 @@ pub(super) fn check_name(schema: &str) -> Result<(), StoreError> {
 
 /// Refuses a server whose commits promise nothing, or that can't keep journals.
 pub(super) async fn check_server(client: &Client) -> Result<(), StoreError> {
+    match fault_of_server(client).await? {
+        None => Ok(()),
+        Some(what) => Err(StoreError::Foreign { what }),
+    }
+}
+
+/// Why a server will not do; nothing where it will.
+pub(super) async fn fault_of_server(client: &Client) -> Result<Option<String>, StoreError> {
     let row = one(
         client,
         "SELECT current_setting('server_version_num')::int, current_setting('server_encoding'),
@@ -98,46 +106,44 @@ pub(super) async fn check_server(client: &Client) -> Result<(), StoreError> {
     .map_err(|error| StoreError::failed("looking what the server is like", error))?;
     let (version, encoding): (i32, &str) = (row.get(0), row.get(1));
     let (commits, in_recovery): (&str, bool) = (row.get(2), row.get(3));
-    let refused = |what: String| Err(StoreError::Foreign { what });
-    if version < 130_000 {
-        return refused(format!(
+    Ok(if version < 130_000 {
+        Some(format!(
             "the server is of version {}, and 13 is the first that will do",
             version / 10_000
-        ));
-    }
-    if encoding != "UTF8" {
-        return refused(format!(
+        ))
+    } else if encoding != "UTF8" {
+        Some(format!(
             "the database has the encoding {encoding}: journals need one with UTF8"
-        ));
-    }
-    if commits == "off" {
-        return refused(
+        ))
+    } else if commits == "off" {
+        Some(
             "`synchronous_commit` is off, so a commit that was reported may be lost with the server: set it to `on` \
              for this role or database (ALTER ROLE .. SET synchronous_commit = on)"
                 .to_owned(),
-        );
-    }
-    if in_recovery {
-        return refused(
+        )
+    } else if in_recovery {
+        Some(
             "the server is a standby, which takes no writes: connect to the primary \
              (with several hosts, add target_session_attrs=read-write)"
                 .to_owned(),
-        );
-    }
-    Ok(())
+        )
+    } else {
+        None
+    })
 }
 
-/// Makes the tables that are missing where that is wanted, and refuses those of a newer build.
+/// Makes the tables that are missing where that is wanted, says by which migrations, and refuses those of a newer
+/// build.
 pub(super) async fn prepare(
     client: &mut Client,
     schema: &str,
     migrate: bool,
-) -> Result<(), StoreError> {
+) -> Result<Vec<Migration>, StoreError> {
     let failed = |error: Error| StoreError::failed("bringing the tables up to date", error);
     let found = version(client, schema).await.map_err(failed)?;
     refuse_newer(schema, found)?;
     if found == Some(VERSION) {
-        return Ok(());
+        return Ok(Vec::new());
     }
     if !migrate {
         let has = found.map_or("no tables yet".to_owned(), |version| {
@@ -145,8 +151,8 @@ pub(super) async fn prepare(
         });
         return Err(StoreError::Foreign {
             what: format!(
-                "schema `{schema}` has {has}, and this build needs version {VERSION}: run `amends migrate`, or have \
-                 what `amends migrate --print` prints run by whoever may make tables there"
+                "schema `{schema}` has {has}, and this build needs version {VERSION}: run `amends migrate --apply`, or \
+                 have what `amends migrate --print` prints run by whoever may make tables there"
             ),
         });
     }
@@ -167,6 +173,7 @@ pub(super) async fn prepare(
         )
         .await?
         .get(0);
+        let mut run = Vec::new();
         for migration in migrations(schema) {
             if Some(migration.number) > found {
                 let mut sql = migration.sql.as_str();
@@ -176,13 +183,15 @@ pub(super) async fn prepare(
                     sql = sql.strip_prefix(line.as_str()).unwrap_or(sql);
                 }
                 transaction.batch_execute(sql).await?;
+                run.push(migration);
             }
         }
         transaction.commit().await?;
-        Ok(found)
+        Ok((found, run))
     };
-    let found = moved.await.map_err(failed)?;
-    refuse_newer(schema, found)
+    let (found, run) = moved.await.map_err(failed)?;
+    refuse_newer(schema, found)?;
+    Ok(run)
 }
 
 fn refuse_newer(schema: &str, found: Option<i32>) -> Result<(), StoreError> {
@@ -198,7 +207,10 @@ fn refuse_newer(schema: &str, found: Option<i32>) -> Result<(), StoreError> {
 }
 
 /// The version of the tables in a schema; nothing where there are none.
-async fn version(client: &impl GenericClient, schema: &str) -> Result<Option<i32>, Error> {
+pub(super) async fn version(
+    client: &impl GenericClient,
+    schema: &str,
+) -> Result<Option<i32>, Error> {
     let table = format!("{}.schema_version", quoted(schema));
     let there = "SELECT to_regclass($1) IS NOT NULL";
     if !one(client, there, Some(&table)).await?.get::<_, bool>(0) {

@@ -13,9 +13,10 @@ use crate::session::Session;
 /// Says which open runs can be finished, and by what the others are held up
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Compares the definitions of runs with those that the last coordinator over this store registered,
-or with those of a file, which `serde_json::to_string(&[saga.outline()])` in your program writes:
-so it is known before a deploy what it could finish. Exits with 6 where a run is held up.")]
+Compares the definitions of runs with those that the last coordinator over this store registered
+and those that live workers have, or with those of a file, which
+`serde_json::to_string(&[saga.outline()])` in your program writes: so it is known before a deploy what
+it could finish. Exits with 6 where a run is held up.")]
 pub(crate) struct Args {
     /// Compare with the outlines in this file: a JSON list of them, or one
     #[arg(long, value_name = "FILE")]
@@ -48,12 +49,13 @@ struct DefinitionForm<'a> {
 }
 
 pub(crate) async fn run(args: &Args, session: &Session) -> Result<Exit, CliError> {
-    let operator = session.operator()?;
+    let operator = session.operator().await?;
     let (report, against) = match &args.outlines {
         Some(file) => {
             let outlines = read(file)?;
             (operator.definitions_with(&outlines).await?, file.as_str())
         }
+        None if operator.store().fleet().is_some() => (operator.definitions().await?, "the fleet"),
         None => (operator.definitions().await?, "the last coordinator"),
     };
     if session.out.is_json() {

@@ -36,7 +36,7 @@ struct DoneForm {
 }
 
 pub(crate) async fn run(args: &Args, session: &Session) -> Result<Exit, CliError> {
-    let operator = session.operator()?;
+    let operator = session.operator().await?;
     let done = match &args.output {
         None => write(args, &operator, std::io::stdout(), session).await?.1,
         Some(file) => {

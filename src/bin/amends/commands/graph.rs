@@ -49,7 +49,7 @@ struct Form<'a> {
 }
 
 pub(crate) async fn run(args: &Args, session: &Session) -> Result<Exit, CliError> {
-    let operator = session.operator()?;
+    let operator = session.operator().await?;
     let view = match (&args.run, &args.saga) {
         (Some(run), _) => session::view(&operator, run).await?,
         (None, saga) => newest_of(&operator, saga.as_deref().unwrap_or_default()).await?,

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use amends::RunId;
 use amends::operator::{ImportOutcome, ImportTotals, Operator};
-use amends::store::Store as _;
 use serde::Serialize;
 
 use crate::commands::archive_error;
@@ -18,8 +17,9 @@ use crate::session::Session;
 /// Reads runs that `amends export` wrote into a store
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Needs the store for itself, and makes it where there is none. Runs that are there already are left alone.\n\
-Open runs go on where the store is opened by a coordinator next: see that they don't where they came from, too.")]
+Needs a file for itself, and makes it where there is none; a database may be in use, and has to have its tables.\n\
+Runs that are there already are left alone. Open runs go on where a coordinator has the store, now or next:\n\
+see that they don't where they came from, too.")]
 pub(crate) struct Args {
     /// The file to read; `-` is the standard input
     #[arg(value_name = "FILE")]
@@ -55,16 +55,15 @@ pub(crate) async fn run(args: &Args, session: &Session) -> Result<Exit, CliError
     };
     let place = session.place()?;
     let totals = if args.dry_run {
-        let there = place.path().exists();
-        let store = if there { Some(session.store()?) } else { None };
-        let operator = Operator::new(match store {
-            Some(store) => store,
-            None => Arc::new(amends::store::MemoryStore::new()),
+        let operator = Operator::new(if place.is_missing() {
+            Arc::new(amends::store::MemoryStore::new())
+        } else {
+            place.open_reader().await?
         });
         read(&operator, from, true, session).await?
     } else {
-        let store = Arc::new(place.open_or_make()?);
-        let totals = read(&Operator::new(store.clone()), from, false, session).await;
+        let store = place.open_to_import().await?;
+        let totals = read(&Operator::new(Arc::clone(&store)), from, false, session).await;
         store.close().await;
         totals?
     };

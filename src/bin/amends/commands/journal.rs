@@ -36,7 +36,7 @@ pub(crate) struct RecordForm {
 }
 
 pub(crate) async fn run(args: &Args, session: &Session) -> Result<Exit, CliError> {
-    let operator = session.operator()?;
+    let operator = session.operator().await?;
     let (journal, damage) = load(&operator, &args.run).await?;
     let out = &session.out;
     let mut writer = Writer::new(out, args.payloads);

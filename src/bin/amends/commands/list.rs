@@ -37,7 +37,7 @@ pub(crate) struct Args {
 const PAGE: usize = 1_000;
 
 pub(crate) async fn run(args: &Args, session: &Session) -> Result<Exit, CliError> {
-    let operator = session.operator()?;
+    let operator = session.operator().await?;
     let selection = args.which.selection(true);
     let out = &session.out;
     if args.all {

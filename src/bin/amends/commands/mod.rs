@@ -12,10 +12,12 @@ pub(crate) mod policy;
 pub(crate) mod prune;
 pub(crate) mod show;
 pub(crate) mod stats;
+pub(crate) mod tables;
 pub(crate) mod verbs;
 pub(crate) mod verify;
 pub(crate) mod watch;
 pub(crate) mod why;
+pub(crate) mod workers;
 
 use amends::operator::ArchiveError;
 
@@ -46,6 +48,7 @@ pub(crate) async fn run(command: &Command, session: &Session) -> Result<Exit, Cl
         Command::Abandon(args) => verbs::abandon::run(args, session).await,
         Command::Migrate(args) => verbs::migrate::run(args, session).await,
         Command::Definitions(args) => definitions::run(args, session).await,
+        Command::Workers(args) => workers::run(args, session).await,
         Command::Policy(command) => policy::run(command, session).await,
         Command::Verify(args) => verify::run(args, session).await,
         Command::Stats(args) => stats::run(args, session).await,

@@ -60,7 +60,7 @@ struct KeptForm<'a> {
 }
 
 pub(crate) async fn run(args: &Args, session: &Session) -> Result<Exit, CliError> {
-    let operator = session.operator()?;
+    let operator = session.operator().await?;
     let age = i64::try_from(args.older_than.as_micros()).unwrap_or(i64::MAX);
     let before = Timestamp::from_micros(Timestamp::now().as_micros().saturating_sub(age));
     let mut filter = PruneFilter::ended_before(before);

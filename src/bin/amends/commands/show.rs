@@ -55,7 +55,7 @@ struct Form<'a> {
 }
 
 pub(crate) async fn run(args: &Args, session: &Session) -> Result<Exit, CliError> {
-    let operator = session.operator()?;
+    let operator = session.operator().await?;
     let view = session::view(&operator, &args.run).await?;
     let mut partial = view.partial();
     if !args.payloads {

@@ -115,7 +115,7 @@ impl TookForm {
 }
 
 pub(crate) async fn run(args: &Args, session: &Session) -> Result<Exit, CliError> {
-    let operator = session.operator()?;
+    let operator = session.operator().await?;
     let stats = operator.stats().await?;
     let journals = match args.journals {
         None => None,

@@ -40,7 +40,7 @@ struct TotalsForm {
 }
 
 pub(crate) async fn run(args: &Args, session: &Session) -> Result<Exit, CliError> {
-    let operator = session.operator()?;
+    let operator = session.operator().await?;
     if !args.runs.is_empty() {
         return some(args, &operator, session).await;
     }

@@ -44,7 +44,7 @@ const LIST_EVERY: Duration = Duration::from_secs(1);
 const SHOWN: usize = 200;
 
 pub(crate) async fn run(args: &Args, session: &Session) -> Result<Exit, CliError> {
-    let operator = session.operator()?;
+    let operator = session.operator().await?;
     let until = args.patience.map(|patience| Instant::now() + patience);
     let patient = || until.is_none_or(|until| Instant::now() < until);
     match &args.run {

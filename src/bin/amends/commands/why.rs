@@ -44,7 +44,7 @@ struct DecisionForm<'a> {
 type Taken = (u64, Timestamp, Decision<String>);
 
 pub(crate) async fn run(args: &Args, session: &Session) -> Result<Exit, CliError> {
-    let operator = session.operator()?;
+    let operator = session.operator().await?;
     let view = session::view(&operator, &args.run).await?;
     let journal = view.journal();
     let mut decisions: Vec<Taken> = Vec::new();

@@ -61,7 +61,7 @@ struct Count {
 
 pub(crate) async fn run(args: &Args, session: &Session) -> Result<Exit, CliError> {
     let set = read_good(&args.file)?;
-    let operator = session.operator()?;
+    let operator = session.operator().await?;
     let bar = bar(session, "trying", None);
     let mut count = Count::default();
     let mut one = async |entry: &RunEntry| -> Result<(), CliError> {

@@ -89,7 +89,7 @@ pub(crate) struct How {
 
 /// Hands a verb in to all runs that are meant.
 pub(crate) async fn ask(verb: Verb, asking: &Asking, session: &Session) -> Result<Exit, CliError> {
-    let operator = session.operator()?;
+    let operator = session.operator().await?;
     let name = verb.name();
     let token = asking.how.token.clone().unwrap_or_else(new_token);
     match asking.runs.as_slice() {

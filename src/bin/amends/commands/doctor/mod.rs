@@ -1,16 +1,23 @@
 //! `amends doctor`.
+//!
+//! What is looked at beneath the runs is another for each kind of store: [`file`] and [`server`].
+
+mod file;
+#[cfg(feature = "postgres")]
+mod server;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use amends::GetError;
 use amends::journal::Standing;
 use amends::operator::Operator;
 use amends::operator::OperatorError;
-use amends::store::{RunEntry, RunFilter, SqliteOwner, SqliteReport, Store as _};
+use amends::store::{RunEntry, RunFilter, Store};
 use serde::Serialize;
 
+use crate::commands::tables;
 use crate::error::{CliError, Exit};
-use crate::host;
 use crate::instants::{coarse, now};
 use crate::output::{Hue, Output, one_line};
 use crate::paragraph::wrapped;
@@ -23,7 +30,7 @@ use crate::session::Session;
     after_help = "Ends with 6 where it finds a problem. Reads a sample of the open runs; `amends verify` reads all there are."
 )]
 pub(crate) struct Args {
-    /// Bring a store of an older version up to date first; needs it for itself
+    /// Bring the tables up to date first, as `amends migrate --apply`; needs a file for itself
     #[arg(long)]
     upgrade: bool,
 }
@@ -54,6 +61,28 @@ struct Form<'a> {
     store: String,
     problems: usize,
     checks: &'a [Check],
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tables: Vec<TableForm>,
+}
+
+/// A table of a database.
+#[derive(Serialize)]
+struct TableForm {
+    table: String,
+    bytes: u64,
+    rows: u64,
+    dead_rows: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    vacuumed_at: Option<String>,
+}
+
+/// What is known beneath the runs.
+struct Ground {
+    name: String,
+    checks: Vec<Check>,
+    tables: Vec<TableForm>,
+    /// The store, where its runs can be read, and whether somebody drives them.
+    store: Option<(Arc<dyn Store>, bool)>,
 }
 
 /// So many open runs are read.
@@ -64,23 +93,21 @@ const COUNTED: usize = 10_000;
 
 const MIB: u64 = 1 << 20;
 
-/// A log this large is not checkpointed as it should be: its owner grows it to 4 MiB and keeps it there.
-const LARGE_LOG: u64 = 256 * MIB;
-
-/// With less than this left, a busy store fails soon.
-const LITTLE_ROOM: u64 = 200 * MIB;
-
 pub(crate) async fn run(args: &Args, session: &Session) -> Result<Exit, CliError> {
     let place = session.place()?;
-    place.must_exist()?;
     let mut checks = Vec::new();
     if args.upgrade {
-        checks.push(upgrade(&place).await?);
+        let upgraded = place.upgrade().await?;
+        checks.push(good("upgrade", tables::in_words(&upgraded)));
     }
-    let report = place.examine()?;
-    checks.extend(of_file(&report));
-    if report.schema == Some(report.newest_schema) {
-        of_runs(&place, report.owner, &mut checks).await?;
+    let ground = match &place {
+        Place::Sqlite(path) => file::ground(path).await?,
+        #[cfg(feature = "postgres")]
+        Place::Postgres(server) => server::ground(server).await?,
+    };
+    checks.extend(ground.checks);
+    if let Some((store, driven)) = ground.store {
+        of_runs(store, driven, &mut checks).await?;
     }
     let problems = checks
         .iter()
@@ -89,12 +116,13 @@ pub(crate) async fn run(args: &Args, session: &Session) -> Result<Exit, CliError
     let out = &session.out;
     if out.is_json() {
         out.document(&Form {
-            store: report.path.display().to_string(),
+            store: ground.name,
             problems,
             checks: &checks,
+            tables: ground.tables,
         })?;
     } else {
-        out.line(out.paint(Hue::Bold, one_line(&report.path.display().to_string())))?;
+        out.line(out.paint(Hue::Bold, one_line(&ground.name)))?;
         for check in &checks {
             write(out, check)?;
         }
@@ -152,85 +180,12 @@ fn problem(check: &'static str, says: impl Into<String>, advice: impl Into<Strin
     }
 }
 
-/// Opening a file as its owner brings its tables up to date.
-async fn upgrade(place: &Place) -> Result<Check, CliError> {
-    let before = place.examine()?;
-    let Some(from) = before.schema else {
-        return Err(CliError::new(
-            Exit::Store,
-            format!(
-                "`{}` is empty: it holds no journals",
-                place.path().display()
-            ),
-        ));
-    };
-    if from == before.newest_schema {
-        return Ok(good("upgrade", "there was nothing to do"));
-    }
-    place.open_owner()?.close().await;
-    let to = before.newest_schema;
-    Ok(good(
-        "upgrade",
-        format!("brought from schema version {from} to {to}"),
-    ))
-}
-
-fn of_file(report: &SqliteReport) -> Vec<Check> {
-    let mut checks = vec![good("sqlite", format!("version {}", report.sqlite))];
-    checks.push(match report.schema {
-        None => problem("schema", "the file is empty: it holds no journals", "a coordinator that opens it makes the tables"),
-        Some(found) if found < report.newest_schema => problem(
-            "schema",
-            format!("version {found}, and this build reads version {}", report.newest_schema),
-            "`amends doctor --upgrade` brings it up to date, and so does a coordinator of this version that opens it",
-        ),
-        Some(found) => good("schema", format!("version {found}, the newest")),
-    });
-    checks.push(match report.owner {
-        SqliteOwner::Process(pid) => good("owner", format!("process {pid} drives the runs")),
-        SqliteOwner::Nobody => note(
-            "owner",
-            "nobody: no run goes on, and commands wait",
-            "start the coordinator",
-        ),
-        _ => good("owner", "a process drives the runs"),
-    });
-    let sizes = format!(
-        "{}, log {}",
-        bytes(report.database_bytes),
-        bytes(report.wal_bytes)
-    );
-    checks.push(if report.wal_bytes > LARGE_LOG {
-        problem(
-            "size",
-            sizes,
-            "the log can't be copied into the database: look for a process that has been reading for long",
-        )
-    } else {
-        good("size", sizes)
-    });
-    if let Some(free) = host::free_bytes(&report.path) {
-        let says = format!("{} free", bytes(free));
-        checks.push(if free < LITTLE_ROOM.max(report.wal_bytes) {
-            problem(
-                "disk",
-                says,
-                "make room: a full disk stops all runs. `amends prune` forgets old ones",
-            )
-        } else {
-            good("disk", says)
-        });
-    }
-    checks
-}
-
 async fn of_runs(
-    place: &Place,
-    owner: SqliteOwner,
+    store: Arc<dyn Store>,
+    driven: bool,
     checks: &mut Vec<Check>,
 ) -> Result<(), CliError> {
-    let store = place.open_reader()?;
-    let operator = Operator::new(std::sync::Arc::new(store));
+    let operator = Operator::new(store);
     let open = count(&operator, &RunFilter::open()).await?;
     checks.push(good("open runs", told(open)));
 
@@ -244,12 +199,12 @@ async fn of_runs(
             "they wait for you: `amends list --parked`, then `amends show RUN`",
         )
     });
-    checks.push(commands(&operator, owner).await?);
+    checks.push(commands(&operator, driven).await?);
     checks.extend(sample(&operator).await?);
     Ok(())
 }
 
-async fn commands(operator: &Operator, owner: SqliteOwner) -> Result<Check, CliError> {
+async fn commands(operator: &Operator, driven: bool) -> Result<Check, CliError> {
     let waiting = operator.store().open_commands(None, COUNTED).await?;
     let Some(first) = waiting.first() else {
         return Ok(good("commands", "none waits"));
@@ -259,7 +214,7 @@ async fn commands(operator: &Operator, owner: SqliteOwner) -> Result<Check, CliE
         "{} without an answer, the oldest for {age}",
         told(waiting.len())
     );
-    Ok(if owner == SqliteOwner::Nobody {
+    Ok(if !driven {
         note(
             "commands",
             says,
@@ -324,7 +279,7 @@ async fn sample(operator: &Operator) -> Result<Vec<Check>, CliError> {
                     damaged.len(),
                     few(&damaged)
                 ),
-                "`amends verify` reads all; `amends show RUN` tells what is known of one. Restore the file from a backup",
+                "`amends verify` reads all; `amends show RUN` tells what is known of one. Restore the store from a backup",
             )
         },
     ])

@@ -86,6 +86,6 @@ pub(super) fn events(
     let mut names = Interner::default();
     let events = decode_events(covered.form, text, &mut names)?;
     let names = names.into_table();
-    let named = |event: Event| event.map_step(|step| names.name(step).to_string());
-    Ok(events.into_iter().map(named).collect())
+    let by_name = |event: Event| event.map_step(|step| names.name(step).to_string());
+    Ok(events.into_iter().map(by_name).collect())
 }

@@ -114,6 +114,7 @@ impl Server {
             StoreError::Foreign { what } => {
                 return CliError::new(Exit::Store, format!("`{}`: {what}", self.shown));
             }
+            StoreError::Failed { cause, .. } => &**cause,
             error => error,
         };
         let why = |why: &str| {
@@ -132,7 +133,7 @@ impl Server {
                     return why(&with_causes(error))
                         .hint("is the server running, and are host and port right?");
                 }
-                if error.to_string().contains("password missing") {
+                if with_causes(error).contains("password missing") {
                     return why("the server asks for a password").hint(PASSWORD);
                 }
             }

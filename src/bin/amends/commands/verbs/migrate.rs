@@ -7,7 +7,7 @@ use crate::commands::tables;
 use crate::error::{CliError, Exit};
 use crate::session::Session;
 
-/// Has a run, whose definition its owner hasn't, go on with another version; or brings tables up to date
+/// Moves a run, whose definition its owner hasn't, to another version; or brings tables up to date
 #[derive(Debug, clap::Args)]
 #[command(
     override_usage = "\
@@ -25,6 +25,7 @@ Of runs: the owner's code declares how: `Migration`, in its builder. The run is 
 Of tables: `--print` is for whoever may make them, with `psql` for example; it needs no server.
 Coordinators bring tables up to date when they open a store, unless they are told not to."
 )]
+// Flags of verbs are refused one by one: who asks may come from the environment.
 pub(crate) struct Args {
     /// To this version; left out, the newest that the owner has declared
     #[arg(long, value_name = "VERSION")]
@@ -33,14 +34,14 @@ pub(crate) struct Args {
     #[arg(
         long,
         help_heading = "Tables",
-        conflicts_with_all = ["runs", "to", "Which", "How", "apply"]
+        conflicts_with_all = ["apply", "runs", "to", "Which", "reason", "token", "wait", "rate", "dry_run", "yes"]
     )]
     print: bool,
     /// Bring the tables of the store up to date, and say what that took
     #[arg(
         long,
         help_heading = "Tables",
-        conflicts_with_all = ["runs", "to", "Which", "How"]
+        conflicts_with_all = ["runs", "to", "Which", "reason", "token", "wait", "rate", "dry_run", "yes"]
     )]
     apply: bool,
     #[command(flatten)]

@@ -81,6 +81,8 @@ pub use coordinator::{
     MigrationFrom, OutcomeError, PoliciesError, Resolution, RunHandle, StartError, StartOptions,
     SystemClock, Told, Watch, WatchedEvent,
 };
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub use coordinator::StartedIn;
 pub use failure::FailureMode;
 pub use ids::{RunId, Timestamp};
 pub use journal::CancelTold;

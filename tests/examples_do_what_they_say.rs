@@ -121,3 +121,22 @@ fn an_approval_waits_over_a_kill() {
     );
     assert!(told.contains("mallory was told: signal `boss`: `mallory` may not answer"));
 }
+
+#[cfg(feature = "postgres")]
+#[test]
+fn a_fleet_loses_no_order_whatever_befalls_it() {
+    let day = "--store postgres --workers 3 --kills 3 --count 60 --seed 7";
+    let day: Vec<&Path> = day.split(' ').map(Path::new).collect();
+    let told = told_by("orders", &day);
+    let line: serde_json::Value = serde_json::from_str(told.lines().last().unwrap()).unwrap();
+    let counted = |what: &str| line[what].as_u64().unwrap();
+    assert_eq!(counted("violations"), 0);
+    assert_eq!(counted("orders"), 60);
+    assert_eq!(counted("parked"), 0);
+    assert_eq!(counted("workers"), 3);
+    assert_eq!(counted("kills"), 3);
+    assert_eq!(counted("freezes"), 1);
+    assert_eq!(counted("restarts"), 2);
+    assert!(counted("take_overs") > 0, "{told}");
+    assert!(counted("unknown_commits") > 0, "{told}");
+}

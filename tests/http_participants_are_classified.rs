@@ -426,7 +426,7 @@ async fn an_undo_is_done_with_a_success_and_tried_again_with_anything_else() {
 }
 
 #[tokio::test]
-async fn w4_a_stale_answer_to_any_call_is_no_failure_of_the_step() {
+async fn a_stale_answer_to_any_call_is_no_failure_of_the_step() {
     let stale = || {
         let answer = Answer::new(409, r#"{"id":"p"}"#);
         answer

@@ -14,7 +14,7 @@ use amends::participant::{HttpParticipant, SetUpError};
 use amends::store::MemoryStore;
 use amends::{Coordinator, Saga, StartOptions, irreversible, read_only};
 use serde_json::json;
-use service::{Answer, Order, Payment, Service, at_once, charge, order, saga, start};
+use service::{Answer, Order, Service, at_once, charge, order, saga, start};
 use undo::TestStore;
 
 #[tokio::test]
@@ -162,7 +162,7 @@ async fn the_same_bytes_are_sent_each_time_so_that_a_participant_can_compare_the
 }
 
 #[tokio::test]
-async fn an_action_is_called_once_and_never_undone() {
+async fn an_action_is_called_as_a_step_is_and_has_no_undo() {
     let (service, url) = Service::start().await;
     let shop = HttpParticipant::new(&format!("{url}/v1/")).unwrap();
     let mut b = Saga::builder::<Order>("look-and-ship");
@@ -178,9 +178,9 @@ async fn an_action_is_called_once_and_never_undone() {
         read_only("price", shop.call::<Order, u64>("price")),
         order_in,
     );
-    let ship = shop.call::<(Order, u64), String>("/parcels");
-    let ship = irreversible("ship", ship).pivot().retry(at_once(2));
-    let parcel = b.add(ship, (order_in, price));
+    let send = shop.call::<(Order, u64), String>("/parcels");
+    let send = irreversible("ship", send).pivot().retry(at_once(2));
+    let parcel = b.add(send, (order_in, price));
     let mail = b.add(
         irreversible("mail", shop.call::<String, ()>("/mails")),
         parcel,

@@ -2,6 +2,8 @@
 #![cfg(all(feature = "testkit", feature = "postgres", unix))]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)] // Helpers of tests; the lints know test functions only.
 
+#[path = "common/pgbouncer.rs"]
+mod pgbouncer;
 #[path = "common/postgres.rs"]
 #[allow(dead_code, unreachable_pub, reason = "other tests use more of it")]
 mod postgres;
@@ -9,37 +11,39 @@ mod postgres;
 #[allow(dead_code, unreachable_pub, reason = "other tests use more of it")]
 mod schemas;
 
-use std::time::Duration;
-
-use amends::store::{PostgresStore, Store as _};
+use amends::store::{PostgresOptions, PostgresStore, Store as _};
 use amends::testkit::conformance::{self, MakeStore};
 
 use schemas::Schemas;
 
-/// Stores with these options, each with a schema to itself.
-struct Stores(Schemas, fn(&str) -> amends::store::PostgresOptions);
+/// Stores with these options, each with a schema to itself, at the server that this leads to.
+struct Stores(Schemas, String, fn(&str) -> PostgresOptions);
 
 impl MakeStore for Stores {
     type Store = PostgresStore;
 
     async fn make(&self) -> PostgresStore {
-        let options = (self.1)(&self.0.name());
-        options.connect(self.0.config()).await.unwrap()
+        let options = (self.2)(&self.0.name());
+        options.connect(&self.1).await.unwrap()
     }
 
     async fn reopen(&self, store: PostgresStore) -> Option<PostgresStore> {
         let schema = store.schema().to_owned();
         store.close().await;
-        let options = (self.1)(&schema);
-        Some(options.connect(self.0.config()).await.unwrap())
+        let options = (self.2)(&schema);
+        Some(options.connect(&self.1).await.unwrap())
     }
 }
 
-async fn check(options: fn(&str) -> amends::store::PostgresOptions) {
-    Schemas::with(async |schemas| conformance::check(&Stores(schemas, options)).await).await;
+async fn check(options: fn(&str) -> PostgresOptions) {
+    Schemas::with(async |schemas| {
+        let config = schemas.config().to_owned();
+        conformance::check(&Stores(schemas, config, options)).await;
+    })
+    .await;
 }
 
-fn plain(schema: &str) -> amends::store::PostgresOptions {
+fn plain(schema: &str) -> PostgresOptions {
     PostgresStore::options()
         .schema(schema)
         .pool_size(2)
@@ -49,6 +53,16 @@ fn plain(schema: &str) -> amends::store::PostgresOptions {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_postgres_store_keeps_its_promises() {
     check(plain).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn and_those_to_a_fleet() {
+    let second = |schema: &str| plain(schema).lease(std::time::Duration::from_secs(1));
+    Schemas::with(async |schemas| {
+        let config = schemas.config().to_owned();
+        conformance::check_fleet(&Stores(schemas, config, second)).await;
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "current_thread")]
@@ -69,8 +83,15 @@ async fn four_on_one_server_at_once_keep_them_too() {
     }
 }
 
+/// Three sessions for some hundred connections: each transaction gets whichever is free.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_postgres_store_serves_a_fleet() {
-    let leases = |schema: &str| plain(schema).lease(Duration::from_millis(600));
-    Schemas::with(async |schemas| conformance::check_fleet(&Stores(schemas, leases)).await).await;
+async fn and_through_a_pooler_that_gives_each_transaction_another_session() {
+    Schemas::with(async |schemas| {
+        let server = postgres::Server::shared().await.config();
+        let pooler = tokio::task::spawn_blocking(move || pgbouncer::PgBouncer::start(&server, 3));
+        let pooler = pooler.await.unwrap();
+        let config = schemas::text(&pooler.config());
+        conformance::check(&Stores(schemas, config, plain)).await;
+    })
+    .await;
 }

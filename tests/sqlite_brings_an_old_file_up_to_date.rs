@@ -57,7 +57,7 @@ async fn an_owner_brings_it_up_to_date_and_finds_its_labels() {
     store.submit(&command).await.unwrap();
     assert_eq!(store.open_commands(None, 9).await.unwrap().len(), 1);
     store.close().await;
-    assert_eq!(version(&file), 2);
+    assert_eq!(version(&file), 3);
     let again = SqliteStore::open(&file).unwrap();
     assert_eq!(
         found(&again, RunFilter::all().label("customer", "42"))
@@ -83,7 +83,7 @@ async fn a_reader_refuses_it_with_what_to_do_and_leaves_it_as_it_is() {
     };
     assert!(what.contains("schema version 1"), "{what}");
     assert!(
-        what.contains("amends doctor") && what.contains("brings it to version 2"),
+        what.contains("amends doctor") && what.contains("brings it to version 3"),
         "{what}"
     );
     assert!(std::fs::read(&file).unwrap() == before);

@@ -228,12 +228,12 @@ fn a_schema_of_a_later_version_is_left_alone() {
         SqliteStore::open(file).unwrap();
         Connection::open(file)
             .unwrap()
-            .pragma_update(None, "user_version", 3)
+            .pragma_update(None, "user_version", 4)
             .unwrap();
         std::fs::remove_file(format!("{}.lock", file.display())).unwrap();
     });
     assert!(
-        what.contains("schema version 3") && what.contains("knows version 2 at most"),
+        what.contains("schema version 4") && what.contains("knows version 3 at most"),
         "{what}"
     );
 }

@@ -61,8 +61,8 @@ async fn a_server_keeps_its_port_and_what_was_committed_however_it_stops() {
 #[tokio::test]
 async fn a_commit_waits_for_the_synchronous_standby_which_takes_over_with_it() {
     let first = Server::own(&[]).await;
-    let second = first.standby("second").await;
     first.set("synchronous_standby_names", STANDBY).await;
+    let second = first.standby("second").await;
     let client = first.connect().await;
     client.batch_execute(MAKE).await.unwrap();
     insert(&client, 1).await.unwrap();
@@ -79,6 +79,10 @@ async fn a_commit_waits_for_the_synchronous_standby_which_takes_over_with_it() {
     let client = second.connect().await;
     assert_eq!(count(&client, "kept where id in (1, 3)").await, 2);
     // Its name for a standby came with the copy: it waits for one of its own now.
+    let waits = insert(&client, 5);
+    let waits = tokio::time::timeout(Duration::from_millis(300), waits).await;
+    waits.expect_err("nobody but the primary has it");
+    let client = second.connect().await;
     let third = second.standby("third").await;
     insert(&client, 4).await.unwrap();
     assert_eq!(count(&third.connect().await, "kept where id = 4").await, 1);

@@ -1,15 +1,12 @@
 //! What goes over the wire between the steps of the saga and the three services.
 //!
-//! Every request is `POST /<verb>` with a JSON body and an `Idempotency-Key`. A request that has an
-//! effect may be repeated under its key as often as its sender likes.
+//! Every request is `POST /<verb>` with a JSON body, and the headers of a call that the barrier asks
+//! for: its key, the key of the effect, the run's fence. It may be repeated as often as its sender likes.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::model::{Address, Line};
-
-/// The header that carries the key of a call.
-pub(crate) const KEY_HEADER: &str = "idempotency-key";
 
 /// `stock/reserve`: set these goods aside.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -66,12 +63,11 @@ pub(crate) struct Confirmation {
     pub(crate) message_id: String,
 }
 
-/// `release`, `refund` and `void` (undo what was done under this key, and let nothing be done under
-/// it any more), and `look` (say what became of it).
+/// `release` and `refund` (undo what was done under the effect's key, if it was, and let nothing be done
+/// under it any more), and `look` (say what became of it).
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct ByKey {
+pub(crate) struct OfOrder {
     pub(crate) order_id: String,
-    pub(crate) effect_key: String,
 }
 
 /// The answer to `look`.
@@ -80,10 +76,8 @@ pub(crate) struct ByKey {
 pub(crate) enum Fate {
     /// It was done, and this was the answer.
     Standing { answer: Value },
-    /// It was refused or withdrawn, and will be refused if it arrives again.
+    /// It was not done, or is undone, and will be refused if it still arrives.
     Never,
-    /// The service has not seen it; it may still be on its way.
-    Unknown,
 }
 
 /// Why a service did not do what it was asked for.
@@ -103,18 +97,21 @@ pub(crate) enum Refusal {
     /// The bank said no.
     #[error("card declined: {reason}")]
     Declined { reason: String },
-    /// No carrier goes there. This is the service's last word on the key.
+    /// No carrier goes there.
     #[error("no carrier takes a parcel to {city}")]
     NotServed { city: String },
-    /// The key was withdrawn by `void` or by an undo before this request arrived.
+    /// The effect was undone, or its key closed, before this request arrived.
     #[error("the request was withdrawn before it arrived")]
     Withdrawn,
     /// The key belongs to a request with another body.
     #[error("the key was used for another request")]
     KeyReused,
-    /// An undo named an effect that was never made.
-    #[error("there is no such effect")]
-    NoSuchEffect,
+    /// The sender has lost the order to another coordinator.
+    #[error("fence {fence} is stale: fence {seen} has been here")]
+    Stale { fence: u64, seen: u64 },
+    /// The service does nothing of this name.
+    #[error("no such verb")]
+    NoSuchVerb,
     /// Too busy; nothing was done.
     #[error("busy, try again in {retry_after_ms} ms")]
     Busy { retry_after_ms: u64 },
@@ -128,12 +125,25 @@ impl Refusal {
     pub(crate) fn status(&self) -> u16 {
         match self {
             Self::Declined { .. } => 402,
-            Self::NoSuchEffect => 404,
-            Self::SoldOut { .. } | Self::Discontinued | Self::NotServed { .. } => 409,
+            Self::NoSuchVerb => 404,
+            Self::SoldOut { .. }
+            | Self::Discontinued
+            | Self::NotServed { .. }
+            | Self::Stale { .. } => 409,
             Self::Withdrawn => 410,
             Self::KeyReused => 422,
             Self::Broken => 500,
             Self::Busy { .. } => 503,
+        }
+    }
+
+    /// The barrier's word, where it was the barrier that refused.
+    pub(crate) fn barrier(&self) -> Option<&'static str> {
+        match self {
+            Self::Stale { .. } => Some("stale"),
+            Self::Withdrawn => Some("closed"),
+            Self::KeyReused => Some("other-request"),
+            _ => None,
         }
     }
 }

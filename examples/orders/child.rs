@@ -1,7 +1,7 @@
 //! Processes of this example: started by the parent, killed by the parent, and gone when it is gone.
 //!
 //! Every child is this very program with a hidden subcommand. Its standard input is a pipe that the
-//! parent holds open and never writes to; when the parent ends, however it ends, the pipe closes.
+//! parent holds open, and writes to if it is a worker's; when the parent ends, however it ends, the pipe closes.
 
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -81,8 +81,50 @@ impl Process {
             .is_err()
         {
             self.kill().await?;
-            return Err("a service did not leave when asked to, and was killed".into());
+            return Err("a process did not leave when asked to, and was killed".into());
         }
         Ok(())
     }
 }
+
+/// What only the workers of a fleet need.
+#[cfg(feature = "postgres")]
+mod told {
+    use std::io::BufRead as _;
+
+    use serde::Serialize;
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::sync::mpsc;
+
+    use super::Process;
+    use crate::Error;
+
+    /// In a child: the lines that the parent says, until it has closed its end of standard input.
+    pub(crate) fn told_by_parent() -> mpsc::UnboundedReceiver<String> {
+        let (tell, hear) = mpsc::unbounded_channel();
+        std::thread::spawn(move || {
+            for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+                if tell.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        hear
+    }
+
+    impl Process {
+        /// Says something to the child, which may be gone.
+        pub(crate) async fn tell(&mut self, word: &impl Serialize) -> Result<(), Error> {
+            let line = serde_json::to_string(word)? + "\n";
+            let pipe = self.lifeline.as_mut().ok_or("the child was dismissed")?;
+            Ok(pipe.write_all(line.as_bytes()).await?)
+        }
+
+        /// The process id, while there is one.
+        pub(crate) fn id(&self) -> Option<u32> {
+            self.child.id()
+        }
+    }
+}
+#[cfg(feature = "postgres")]
+pub(crate) use told::told_by_parent;

@@ -3,13 +3,15 @@
 
 use std::time::Duration;
 
-use amends::{FailureMode, StepError};
+use amends::barrier::{self, Asked, Call, header};
+use amends::failure::Stale;
+use amends::{FailureMode, StepContext, StepError};
 use reqwest::StatusCode;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::Error;
-use crate::api::{KEY_HEADER, Refusal};
+use crate::api::Refusal;
 
 /// A client of one service.
 #[derive(Clone, Debug)]
@@ -26,6 +28,8 @@ pub(crate) struct Client {
 pub(crate) enum CallError {
     /// The service answered, and said no.
     Refused(Refusal),
+    /// It can't be said in headers what is called.
+    Unfit(barrier::CallError),
     /// No connection came about, so the request was never sent.
     Unreachable(reqwest::Error),
     /// The request may have arrived.
@@ -47,13 +51,21 @@ impl Client {
     pub(crate) async fn call<A: DeserializeOwned>(
         &self,
         verb: &str,
-        key: &str,
+        cx: &StepContext,
         body: &impl Serialize,
     ) -> Result<A, CallError> {
-        let request = self
+        let asked = Call::of(cx).map_err(CallError::Unfit)?.asked();
+        let mut request = self
             .http
             .post(format!("{}/{verb}", self.base))
-            .header(KEY_HEADER, key);
+            .header(header::CALL, asked.as_str())
+            .header(header::IDEMPOTENCY_KEY, cx.idempotency_key())
+            .header(header::EFFECT_KEY, cx.effect_key())
+            .header(header::FENCE, cx.fence());
+        if asked != Asked::Compensate {
+            // An undo counts attempts of its own.
+            request = request.header(header::ATTEMPT, cx.attempt());
+        }
         let response = request.json(body).send().await.map_err(|error| {
             if error.is_connect() {
                 CallError::Unreachable(error)
@@ -73,6 +85,7 @@ impl Client {
 impl From<CallError> for StepError {
     fn from(error: CallError) -> Self {
         let refusal = match error {
+            CallError::Unfit(error) => return error.into(),
             CallError::Unreachable(error) => {
                 return Self::not_done(error).with_mode(FailureMode::SystemNetwork);
             }
@@ -85,6 +98,8 @@ impl From<CallError> for StepError {
             Refusal::Busy { retry_after_ms } => Self::not_done(refusal)
                 .with_mode(FailureMode::ApiUnavailable)
                 .retry_after(Duration::from_millis(retry_after_ms)),
+            // Not this step has failed: the run has another owner.
+            Refusal::Stale { fence, seen } => Stale::new(fence).seen(seen).into(),
             Refusal::Broken => Self::in_doubt(refusal).with_mode(FailureMode::ApiUnavailable),
             no => Self::rejected(no.to_string()),
         }

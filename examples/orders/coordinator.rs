@@ -89,20 +89,24 @@ async fn work_off(
     let run = coordinator
         .start(saga, RunId::new(format!("order-{order_id}")), order)
         .await?;
-    let outcome = run.outcome().await?;
+    Ok(ended(order_id, &run.outcome().await?))
+}
+
+/// How a run ended, in the words that the parent hears.
+pub(crate) fn ended(order_id: String, outcome: &Outcome<Confirmation>) -> Ended {
     let partial = outcome.partial();
-    let (end, why) = match &outcome {
+    let (end, why) = match outcome {
         Outcome::Completed(_) => (End::Completed, "paid and shipped".to_owned()),
         Outcome::Compensated(_) => (End::Compensated, refusal(&partial)),
         Outcome::Stopped(_) => (End::Stopped, partial.stopped.clone().unwrap_or_default()),
         _ => (End::Parked, partial.hint()),
     };
-    Ok(Ended {
+    Ended {
         order_id,
         end,
         why,
         in_doubt: doubts(&partial),
-    })
+    }
 }
 
 /// Why an order was undone.
@@ -130,7 +134,7 @@ fn doubts(partial: &PartialResult) -> usize {
 }
 
 /// A line for the parent, in one write, so that a kill can't leave half of it.
-fn say(word: &Word) -> Result<(), Error> {
+pub(crate) fn say(word: &Word) -> Result<(), Error> {
     let line = serde_json::to_string(word)? + "\n";
     Ok(std::io::stdout().write_all(line.as_bytes())?)
 }

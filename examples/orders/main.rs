@@ -4,6 +4,7 @@
 //! ```text
 //! cargo run --example orders
 //! cargo run --example orders -- --orders orders.jsonl --stock stock.jsonl --kills 20
+//! cargo run --example orders --features postgres -- --store postgres --workers 4 --kills 40
 //! ```
 //!
 //! An order reserves stock, charges the card, books the parcel (the point of no return) and sends
@@ -14,10 +15,15 @@
 //! end the parent reads the three databases, without a look at the journal, and checks that every
 //! order is wholly there or wholly undone, to the cent.
 //!
+//! With `--store postgres` there is a fleet of workers over a private PostgreSQL instead of the one
+//! coordinator. They are killed, or frozen beyond their lease and woken again; PostgreSQL is restarted,
+//! and connections are cut in the middle of commits.
+//!
 //! Where to read on:
 //!
 //! * `saga` and `coordinator`: all that touches `amends`; with `client`, this is what you would write;
 //! * `service/`: the participants, and what they owe to a saga (keys, tombstones);
+//! * `fleet/`: several workers, and what befalls them;
 //! * `audit`: how we know;
 //! * `parent`, `plan`, `services`, `child`: who starts and kills whom; `generate` and `model`: the
 //!   orders; `screen` and `report`: what you see.
@@ -30,10 +36,18 @@ mod audit;
 mod child;
 mod client;
 mod coordinator;
+#[cfg(feature = "postgres")]
+mod fleet;
 mod generate;
 mod model;
 mod parent;
 mod plan;
+#[cfg(feature = "postgres")]
+#[path = "../../tests/common/postgres.rs"]
+mod postgres;
+#[cfg(feature = "postgres")]
+#[path = "../../tests/common/proxy.rs"]
+mod proxy;
 mod report;
 mod saga;
 mod screen;
@@ -43,6 +57,7 @@ mod words;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
@@ -71,18 +86,41 @@ pub(crate) struct Day {
     /// How many orders: 500 if made up, else all that are in the file.
     #[arg(long, value_name = "N")]
     pub(crate) count: Option<usize>,
-    /// How often the coordinator is killed on the way.
+    /// How often the coordinator, or one of the workers, is killed on the way.
     #[arg(long, value_name = "K", default_value_t = 5)]
     pub(crate) kills: usize,
     /// What is drawn by lot is drawn from this.
     #[arg(long, value_name = "S", default_value_t = 1)]
     pub(crate) seed: u64,
-    /// Where the coordinator keeps its journal. Memory does not outlive a kill, so there is none.
+    /// Where the journal is kept. Memory does not outlive a kill, so there is none.
     #[arg(long, value_enum, default_value_t = StoreKind::Sqlite)]
     pub(crate) store: StoreKind,
+    /// How many workers there are over PostgreSQL.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=16))]
+    pub(crate) workers: u8,
+    /// How long the lease of a worker lasts.
+    #[arg(long, value_name = "SECONDS", default_value_t = 2.0)]
+    pub(crate) lease: f64,
     /// Falsifies an entry before the audit, which then has to find it.
     #[arg(long, hide = true)]
     pub(crate) sabotage: bool,
+}
+
+impl Day {
+    /// How long the lease of a worker lasts.
+    pub(crate) fn lease(&self) -> Duration {
+        Duration::from_secs_f64(self.lease)
+    }
+
+    /// How long a request is under way that arrives after its sender gave up. In a fleet another worker may have
+    /// the run by then.
+    pub(crate) fn late(&self) -> Duration {
+        let late = Duration::from_millis(1_100);
+        match self.store {
+            StoreKind::Postgres => self.lease() + late,
+            StoreKind::Sqlite | StoreKind::Memory => late,
+        }
+    }
 }
 
 /// The store of the coordinator.
@@ -90,6 +128,8 @@ pub(crate) struct Day {
 pub(crate) enum StoreKind {
     Sqlite,
     Memory,
+    /// Takes `--features postgres`.
+    Postgres,
 }
 
 /// The children's parts in the play.
@@ -99,6 +139,9 @@ enum Role {
     Service(service::Options),
     #[command(hide = true)]
     Coordinator(coordinator::Options),
+    #[cfg(feature = "postgres")]
+    #[command(hide = true)]
+    Worker(fleet::worker::Options),
 }
 
 fn main() -> ExitCode {
@@ -107,6 +150,8 @@ fn main() -> ExitCode {
         None => "orders",
         Some(Role::Service(_)) => "service",
         Some(Role::Coordinator(_)) => "coordinator",
+        #[cfg(feature = "postgres")]
+        Some(Role::Worker(_)) => "worker",
     };
     match run(cli) {
         Ok(code) => code,
@@ -131,6 +176,11 @@ async fn run(cli: Cli) -> Result<ExitCode, Error> {
         }
         Some(Role::Coordinator(options)) => {
             coordinator::run(options).await?;
+            Ok(ExitCode::SUCCESS)
+        }
+        #[cfg(feature = "postgres")]
+        Some(Role::Worker(options)) => {
+            fleet::worker::run(options).await?;
             Ok(ExitCode::SUCCESS)
         }
     }

@@ -11,17 +11,39 @@ use crate::audit::{self, Books};
 use crate::child::Process;
 use crate::model::{self, Order, StockItem};
 use crate::plan::{Plan, Progress};
-use crate::report::Summary;
+use crate::report::{Hardships, Summary};
 use crate::screen::Screen;
 use crate::services::{Services, text};
 use crate::words::{Ended, Word};
 use crate::{Day, Error, StoreKind, generate};
 
 /// A day on which nothing ends for so long is a day that does not end.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How the orders were worked off.
+#[derive(Debug, Default)]
+pub(crate) struct Worked {
+    pub(crate) ended: HashMap<String, Ended>,
+    /// What was said once and taken back later, in sentences.
+    pub(crate) contradictions: Vec<String>,
+    pub(crate) kills: usize,
+    /// Runs that a coordinator found open when it got up.
+    pub(crate) resumed: u64,
+    /// What else befell a fleet, if it was one.
+    pub(crate) hardships: Option<Hardships>,
+}
 
 /// Runs the day, and tells how it went.
 pub(crate) async fn run(day: Day) -> Result<ExitCode, Error> {
+    match day.store {
+        StoreKind::Postgres if cfg!(not(feature = "postgres")) => {
+            return Err("`--store postgres` takes a build with `--features postgres`".into());
+        }
+        StoreKind::Sqlite | StoreKind::Memory if day.workers > 1 => {
+            return Err("only `--store postgres` has room for several workers".into());
+        }
+        _ => {}
+    }
     let began = Instant::now();
     let (orders, stock) = goods(&day)?;
     let work = tempfile::Builder::new()
@@ -32,54 +54,38 @@ pub(crate) async fn run(day: Day) -> Result<ExitCode, Error> {
     model::write_lines(&orders_file, &orders)?;
     model::write_lines(&stock_file, &stock)?;
 
-    let kills = if day.store == StoreKind::Memory {
-        0
-    } else {
-        day.kills
-    };
-    let services = Services::start(work.path(), &stock_file, day.seed).await?;
+    let mut services = Services::start(work.path(), &stock_file, &day).await?;
     let saga = services.saga()?;
-    let screen = Screen::new(&amends::diagram::text(saga.graph()), &day, &orders, kills);
-    let mut shop = Shop {
-        services,
-        plan: Plan::new(orders.len(), kills, day.seed),
-        orders: orders.len(),
-        screen,
-        ended: HashMap::new(),
-        contradictions: Vec::new(),
-        kills: 0,
-        resumed: 0,
-        ready_at: None,
-    };
-    let arguments = shop.coordinator_arguments(&orders_file, work.path(), &day)?;
-    tokio::select! {
+    let mut screen = Screen::new(&amends::diagram::text(saga.graph()), &day, &orders);
+    let mut worked = tokio::select! {
         biased;
         // Ending by an error, and not by the signal, removes the work directory.
         _ = tokio::signal::ctrl_c() => return Err("interrupted".into()),
-        worked_off = shop.work_off(&arguments) => if let Err(error) = worked_off {
-            let kept = work.keep();
-            return Err(format!("{error}; the databases are kept in {}", kept.display()).into());
+        worked = work_off(&day, &orders, &orders_file, work.path(), &mut services, &mut screen) => match worked {
+            Ok(worked) => worked,
+            Err(error) => {
+                let kept = work.keep();
+                return Err(format!("{error}; the databases are kept in {}", kept.display()).into());
+            }
         },
-    }
-    shop.screen.finish();
-    shop.services.close().await?;
+    };
+    screen.finish();
+    services.close().await?;
 
     let books = Books {
-        stock: &shop.services.stock.db,
-        payments: &shop.services.payments.db,
-        parcels: &shop.services.parcels.db,
+        stock: &services.stock.db,
+        payments: &services.payments.db,
+        parcels: &services.parcels.db,
     };
     if day.sabotage {
         audit::sabotage(&books)?;
     }
-    let mut findings = audit::examine(&orders, &stock, &books, &shop.ended)?;
-    findings.violations.append(&mut shop.contradictions);
+    let mut findings = audit::examine(&orders, &stock, &books, &worked.ended)?;
+    findings.violations.append(&mut worked.contradictions);
     let clean = findings.violations.is_empty();
     Summary {
         orders: &orders,
-        words: &shop.ended,
-        kills: shop.kills,
-        resumed: shop.resumed,
+        worked: &worked,
         took: began.elapsed(),
         findings: &findings,
     }
@@ -89,6 +95,37 @@ pub(crate) async fn run(day: Day) -> Result<ExitCode, Error> {
         return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Has the orders worked off, by one coordinator or by a fleet.
+async fn work_off(
+    day: &Day,
+    orders: &[Order],
+    orders_file: &Path,
+    work: &Path,
+    services: &mut Services,
+    screen: &mut Screen,
+) -> Result<Worked, Error> {
+    #[cfg(feature = "postgres")]
+    if day.store == StoreKind::Postgres {
+        return crate::fleet::work_off(day, orders, services, screen).await;
+    }
+    let kills = if day.store == StoreKind::Memory {
+        0
+    } else {
+        day.kills
+    };
+    let mut shop = Shop {
+        services,
+        plan: Plan::new(orders.len(), kills, day.seed),
+        orders: orders.len(),
+        screen,
+        worked: Worked::default(),
+        ready_at: None,
+    };
+    let arguments = shop.coordinator_arguments(orders_file, work, day)?;
+    shop.work_off(&arguments).await?;
+    Ok(shop.worked)
 }
 
 /// The orders and the stock: out of files, or made up.
@@ -102,20 +139,17 @@ fn goods(day: &Day) -> Result<(Vec<Order>, Vec<StockItem>), Error> {
 }
 
 /// Everything that changes while the orders are worked off.
-struct Shop {
-    services: Services,
+struct Shop<'a> {
+    services: &'a mut Services,
     plan: Plan,
     orders: usize,
-    screen: Screen,
-    ended: HashMap<String, Ended>,
-    contradictions: Vec<String>,
-    kills: usize,
-    resumed: u64,
+    screen: &'a mut Screen,
+    worked: Worked,
     /// Since when the coordinator has been at work, if it is.
     ready_at: Option<Instant>,
 }
 
-impl Shop {
+impl Shop<'_> {
     fn coordinator_arguments(
         &self,
         orders: &Path,
@@ -142,7 +176,7 @@ impl Shop {
         let mut kill_at = None;
         let mut stalled_at = Instant::now() + PATIENCE;
         loop {
-            let done = self.ended.len();
+            let done = self.worked.ended.len();
             if kill_at.is_none() {
                 let wait = self.plan.kill_due(Progress {
                     ended: done,
@@ -168,7 +202,7 @@ impl Shop {
                     if !status.success() {
                         return Err(format!("the coordinator failed: {status}").into());
                     }
-                    if self.ended.len() < self.orders {
+                    if self.worked.ended.len() < self.orders {
                         return Err("the coordinator left before every order had ended".into());
                     }
                     if !self.plan.has_kills() {
@@ -184,9 +218,9 @@ impl Shop {
                     while let Some(line) = coordinator.line().await? {
                         self.hear(&line)?;
                     }
-                    self.kills += 1;
+                    self.worked.kills += 1;
                     self.plan.killed();
-                    self.screen.killed(self.kills, self.ended.len());
+                    self.screen.killed(self.worked.kills, self.worked.ended.len());
                     kill_at = None;
                     coordinator = self.start(arguments)?;
                 }
@@ -211,30 +245,32 @@ impl Shop {
     fn hear(&mut self, line: &str) -> Result<bool, Error> {
         match serde_json::from_str(line)? {
             Word::Ready { resumed } => {
-                self.resumed += resumed;
+                self.worked.resumed += resumed;
                 self.ready_at = Some(Instant::now());
                 self.screen.ready(resumed);
                 Ok(true)
             }
             Word::Ended(word) => {
-                let Some(before) = self.ended.get(&word.order_id) else {
+                let Some(before) = self.worked.ended.get(&word.order_id) else {
                     self.screen.ended(&word);
-                    self.ended.insert(word.order_id.clone(), word);
+                    self.worked.ended.insert(word.order_id.clone(), word);
                     return Ok(true);
                 };
                 // A coordinator that was started again repeats what it said; it can't take it back.
                 if *before != word {
-                    self.contradictions
+                    self.worked
+                        .contradictions
                         .push(format!("first {before:?}, later {word:?}"));
                 }
                 Ok(false)
             }
+            word => Err(format!("a coordinator has no fleet, and says {word:?}").into()),
         }
     }
 }
 
 /// Waits for a moment that may never come.
-async fn at(moment: Option<Instant>) {
+pub(crate) async fn at(moment: Option<Instant>) {
     match moment {
         Some(moment) => sleep_until(moment).await,
         None => std::future::pending().await,

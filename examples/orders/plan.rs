@@ -43,18 +43,9 @@ impl Plan {
         let kills = (0..kills)
             .map(|index| (orders * index + rng.usize(0..=orders)) / (kills + 1))
             .collect();
-        let mut kinds = [Kind::Stock, Kind::Payments, Kind::Parcels];
-        rng.shuffle(&mut kinds);
-        let outages = (kinds.into_iter().enumerate())
-            .map(|(index, kind)| {
-                let lasts = Duration::from_millis(rng.u64(300..1_000));
-                let at = (orders * index + rng.usize(0..=orders)) / kinds.len();
-                (at, Outage { kind, lasts })
-            })
-            .collect();
         Self {
             kills,
-            outages,
+            outages: outages(orders, &mut rng),
             rng,
         }
     }
@@ -99,4 +90,17 @@ impl Plan {
         }
         self.outages.pop_front().map(|(_, outage)| outage)
     }
+}
+
+/// Takes each service down once in the course of the day.
+pub(crate) fn outages(orders: usize, rng: &mut Rng) -> VecDeque<(usize, Outage)> {
+    let mut kinds = [Kind::Stock, Kind::Payments, Kind::Parcels];
+    rng.shuffle(&mut kinds);
+    (kinds.into_iter().enumerate())
+        .map(|(index, kind)| {
+            let lasts = Duration::from_millis(rng.u64(300..1_000));
+            let at = (orders * index + rng.usize(0..=orders)) / kinds.len();
+            (at, Outage { kind, lasts })
+        })
+        .collect()
 }

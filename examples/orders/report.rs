@@ -1,6 +1,6 @@
 //! The day in figures: how the orders ended, what the services lived through, what the audit found.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::path::Path;
 use std::time::Duration;
@@ -13,36 +13,55 @@ use serde::Serialize;
 use crate::Error;
 use crate::audit::{Books, Findings};
 use crate::model::{Order, money};
+use crate::parent::Worked;
 use crate::screen::tell;
 use crate::service::weather::Weather;
-use crate::words::{End, Ended};
+use crate::words::End;
 
 /// The day in figures.
 pub(crate) struct Summary<'a> {
     pub(crate) orders: &'a [Order],
-    pub(crate) words: &'a HashMap<String, Ended>,
-    pub(crate) kills: usize,
-    pub(crate) resumed: u64,
+    pub(crate) worked: &'a Worked,
     pub(crate) took: Duration,
     pub(crate) findings: &'a Findings,
 }
 
 impl Summary<'_> {
     fn count(&self, end: End) -> usize {
-        self.words.values().filter(|word| word.end == end).count()
+        self.worked
+            .ended
+            .values()
+            .filter(|word| word.end == end)
+            .count()
     }
 
     /// Prints the tables, the deviations (on standard error), and the line for scripts.
     pub(crate) fn print(&self, books: &Books<'_>) -> Result<(), Error> {
         tell(format_args!("\n{}\n\n{}\n", self.ends(), weather(books)?));
         let found = self.findings;
-        let in_doubt: usize = self.words.values().map(|word| word.in_doubt).sum();
+        let worked = self.worked;
+        let in_doubt: usize = worked.ended.values().map(|word| word.in_doubt).sum();
         tell(format_args!(
             "{} kills, {} runs resumed, {in_doubt} effects in doubt on the way; {:.1} s",
-            self.kills,
-            self.resumed,
+            worked.kills,
+            worked.resumed,
             self.took.as_secs_f64()
         ));
+        let by_word = "SELECT count(*) FROM visit WHERE barrier = ?1";
+        let mut stale_calls = 0;
+        for path in [books.stock, books.payments, books.parcels] {
+            stale_calls += count(path, by_word, "stale")?;
+        }
+        if let Some(fleet) = &worked.hardships {
+            tell(format_args!(
+                "{} workers, {} freezes, {} restarts of PostgreSQL, {} commits cut",
+                fleet.workers, fleet.freezes, fleet.restarts, fleet.cut_commits
+            ));
+            tell(format_args!(
+                "{} take-overs of open runs; stale writes refused: {} appends and {} calls; {} commits unknown at first",
+                fleet.take_overs, fleet.stale_appends, stale_calls, fleet.unknown_commits
+            ));
+        }
         tell(format_args!(
             "audit: {} orders wholly there, {} wholly undone; {} pieces sold; earned {}, banked {}",
             found.there,
@@ -61,10 +80,14 @@ impl Summary<'_> {
             compensated: self.count(End::Compensated),
             stopped: self.count(End::Stopped),
             parked: self.count(End::Parked),
-            kills: self.kills,
-            resumed_runs: self.resumed,
+            kills: worked.kills,
+            resumed_runs: worked.resumed,
             effects_in_doubt: in_doubt,
             violations: found.violations.len(),
+            fleet: worked.hardships.map(|fleet| Hardships {
+                stale_calls,
+                ..fleet
+            }),
         };
         tell(serde_json::to_string(&line)?);
         Ok(())
@@ -74,7 +97,7 @@ impl Summary<'_> {
     fn ends(&self) -> Table {
         let mut rows: BTreeMap<(End, &str), (usize, i64)> = BTreeMap::new();
         for order in self.orders {
-            if let Some(word) = self.words.get(&order.id) {
+            if let Some(word) = self.worked.ended.get(&order.id) {
                 let (count, worth) = rows.entry((word.end, &word.why)).or_default();
                 *count += 1;
                 *worth += order.total_cents();
@@ -97,6 +120,26 @@ impl Summary<'_> {
     }
 }
 
+/// What befell a fleet, beyond kills.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(crate) struct Hardships {
+    pub(crate) workers: u8,
+    /// SIGSTOP beyond the lease, and SIGCONT.
+    pub(crate) freezes: usize,
+    /// Restarts of PostgreSQL, in order or as by a crash.
+    pub(crate) restarts: usize,
+    /// Connections that were cut where a commit waited for its answer.
+    pub(crate) cut_commits: usize,
+    /// How often another worker took up an open run.
+    pub(crate) take_overs: usize,
+    /// Appends of workers that had lost the run, refused by its journal.
+    pub(crate) stale_appends: usize,
+    /// Calls of workers that had lost the run, refused by a service's barrier.
+    pub(crate) stale_calls: u32,
+    /// Appends of which nobody knew at first whether they were durable.
+    pub(crate) unknown_commits: usize,
+}
+
 /// The last line, for scripts.
 #[derive(Serialize)]
 struct Line {
@@ -109,6 +152,8 @@ struct Line {
     resumed_runs: u64,
     effects_in_doubt: usize,
     violations: usize,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    fleet: Option<Hardships>,
 }
 
 /// What the services lived through, from their own records.
@@ -131,15 +176,14 @@ fn weather(books: &Books<'_>) -> Result<Table, Error> {
             bad.label(),
         )?;
     }
-    let by_state = "SELECT count(*) FROM effect WHERE state = ?1";
-    row("effects that stand", by_state, "standing")?;
+    let by_state = "SELECT count(*) FROM amends_barrier WHERE state = ?1";
+    row("effects that stand", by_state, "done")?;
     row("effects undone", by_state, "undone")?;
-    row("keys voided before their request came", by_state, "void")?;
-    row(
-        "… and requests that came afterwards",
-        "SELECT count(*) FROM visit WHERE status = ?1",
-        "410",
-    )?;
+    row("undone before their request came", by_state, "void")?;
+    row("closed by a look before it came", by_state, "never")?;
+    let by_word = "SELECT count(*) FROM visit WHERE barrier = ?1";
+    row("requests that came too late", by_word, "closed")?;
+    row("requests of a stale fence", by_word, "stale")?;
     Ok(table)
 }
 

@@ -13,7 +13,7 @@ use amends::{
 
 use crate::Error;
 use crate::api::{
-    Book, ByKey, Charge, Confirm, Confirmation, Fate, Parcel, Payment, Refusal, Reservation,
+    Book, Charge, Confirm, Confirmation, Fate, OfOrder, Parcel, Payment, Refusal, Reservation,
     Reserve,
 };
 use crate::client::{CallError, Client};
@@ -121,11 +121,7 @@ impl Step for ReserveStock {
             order_id: order.id.clone(),
             lines: order.lines.clone(),
         };
-        match self
-            .stock
-            .call("reserve", cx.idempotency_key(), &request)
-            .await
-        {
+        match self.stock.call("reserve", cx, &request).await {
             Err(CallError::Refused(gone @ Refusal::Discontinued)) => {
                 Err(StepError::stop(gone.to_string()))
             }
@@ -137,9 +133,9 @@ impl Step for ReserveStock {
         &self,
         cx: &StepContext,
         order: &Order,
-        effect: Effect<&Reservation>,
+        _: Effect<&Reservation>,
     ) -> Result<(), StepError> {
-        undo(&self.stock, "release", cx, order, effect).await
+        undo(&self.stock, "release", cx, order).await
     }
 }
 
@@ -159,45 +155,34 @@ impl Step for ChargeCard {
             goods_cents: order.total_cents() - order.freight_cents,
             freight_cents: order.freight_cents,
         };
-        Ok(self
-            .payments
-            .call("charge", cx.idempotency_key(), &request)
-            .await?)
+        Ok(self.payments.call("charge", cx, &request).await?)
     }
 
     async fn compensate(
         &self,
         cx: &StepContext,
         order: &Order,
-        effect: Effect<&Payment>,
+        _: Effect<&Payment>,
     ) -> Result<(), StepError> {
-        undo(&self.payments, "refund", cx, order, effect).await
+        undo(&self.payments, "refund", cx, order).await
     }
 }
 
 /// Takes an effect back, or, where nobody knows whether it was made, sees to it that it neither is
-/// nor will be.
-async fn undo<T>(
+/// nor will be: the service's barrier knows which of the two it is.
+async fn undo(
     service: &Client,
     verb: &str,
     cx: &StepContext,
     order: &Order,
-    effect: Effect<&T>,
 ) -> Result<(), StepError> {
-    let verb = match effect {
-        Effect::Done(_) => verb,
-        Effect::InDoubt => "void",
-    };
-    service
-        .call::<serde_json::Value>(verb, cx.idempotency_key(), &by_key(cx, order))
-        .await?;
+    let _: serde_json::Value = service.call(verb, cx, &of_order(order)).await?;
     Ok(())
 }
 
-fn by_key(cx: &StepContext, order: &Order) -> ByKey {
-    ByKey {
+fn of_order(order: &Order) -> OfOrder {
+    OfOrder {
         order_id: order.id.clone(),
-        effect_key: cx.effect_key().to_owned(),
     }
 }
 
@@ -220,10 +205,7 @@ impl Action for BookParcel {
             ship_to: order.ship_to.clone(),
             pieces: reservation.pieces,
         };
-        Ok(self
-            .parcels
-            .call("book", cx.idempotency_key(), &request)
-            .await?)
+        Ok(self.parcels.call("book", cx, &request).await?)
     }
 }
 
@@ -237,8 +219,8 @@ struct AskCarrier {
 
 impl AskCarrier {
     async fn look(&self, cx: &StepContext, order: &Order) -> Result<Fate, StepError> {
-        let question = by_key(cx, order);
-        let answer = self.parcels.call("look", cx.idempotency_key(), &question);
+        let question = of_order(order);
+        let answer = self.parcels.call("look", cx, &question);
         Ok(tokio::time::timeout(TIMEOUT / 4, answer).await??)
     }
 }
@@ -263,7 +245,6 @@ impl Probe for AskCarrier {
         Ok(match answer? {
             Fate::Standing { answer } => Probed::Done(serde_json::from_value(answer)?),
             Fate::Never => Probed::Never,
-            Fate::Unknown => Probed::Unknown,
         })
     }
 }
@@ -286,9 +267,6 @@ impl Action for SendConfirmation {
             order_id: order.id.clone(),
             tracking: parcel.tracking.clone(),
         };
-        Ok(self
-            .parcels
-            .call("confirm", cx.idempotency_key(), &request)
-            .await?)
+        Ok(self.parcels.call("confirm", cx, &request).await?)
     }
 }

@@ -27,13 +27,21 @@ pub(crate) struct Screen {
 
 impl Screen {
     /// Shows what is about to happen.
-    pub(crate) fn new(picture: &str, day: &Day, orders: &[Order], kills: usize) -> Self {
+    pub(crate) fn new(picture: &str, day: &Day, orders: &[Order]) -> Self {
+        let kills = if day.store == StoreKind::Memory {
+            0
+        } else {
+            day.kills
+        };
         let worth: i64 = orders.iter().map(Order::total_cents).sum();
+        let (orders_count, worth, seed) = (orders.len(), money(worth), day.seed);
+        let who = match (day.store, day.workers) {
+            (StoreKind::Postgres, 1) => "the worker".to_owned(),
+            (StoreKind::Postgres, workers) => format!("one of {workers} workers"),
+            _ => "the coordinator".to_owned(),
+        };
         tell(format_args!(
-            "{picture}\n\n{} orders worth {}, seed {}; the coordinator will be killed {kills} times",
-            orders.len(),
-            money(worth),
-            day.seed
+            "{picture}\n\n{orders_count} orders worth {worth}, seed {seed}; {who} will be killed {kills} times"
         ));
         if day.store == StoreKind::Memory && day.kills > 0 {
             tell("(a journal in memory dies with its process, so there are no kills)");
@@ -52,7 +60,8 @@ impl Screen {
         }
     }
 
-    fn say(&self, line: &str) {
+    /// Says something while the bar is there.
+    pub(crate) fn say(&self, line: &str) {
         self.bar.suspend(|| tell(line));
     }
 

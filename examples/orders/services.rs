@@ -10,7 +10,7 @@ use crate::child::Process;
 use crate::model::Order;
 use crate::plan::Outage;
 use crate::service::Kind;
-use crate::{Error, saga};
+use crate::{Day, Error, saga};
 
 /// A service, with the port that it keeps over its restarts.
 pub(crate) struct Service {
@@ -23,7 +23,7 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    async fn start(kind: Kind, work: &Path, stock: &Path, seed: u64) -> Result<Self, Error> {
+    async fn start(kind: Kind, work: &Path, stock: &Path, day: &Day) -> Result<Self, Error> {
         let db = work.join(format!("{}.db", kind.name()));
         let arguments = [
             "service",
@@ -35,7 +35,9 @@ impl Service {
         ]
         .into_iter()
         .map(str::to_owned)
-        .chain(["--seed".to_owned(), seed.to_string(), "--port".to_owned()])
+        .chain(["--seed".to_owned(), day.seed.to_string()])
+        .chain(["--late-ms".to_owned(), day.late().as_millis().to_string()])
+        .chain(["--port".to_owned()])
         .collect();
         let mut service = Self {
             kind,
@@ -75,11 +77,11 @@ pub(crate) struct Services {
 
 impl Services {
     /// Starts each service with a database of its own in the work directory.
-    pub(crate) async fn start(work: &Path, stock: &Path, seed: u64) -> Result<Self, Error> {
+    pub(crate) async fn start(work: &Path, stock: &Path, day: &Day) -> Result<Self, Error> {
         Ok(Self {
-            stock: Service::start(Kind::Stock, work, stock, seed).await?,
-            payments: Service::start(Kind::Payments, work, stock, seed).await?,
-            parcels: Service::start(Kind::Parcels, work, stock, seed).await?,
+            stock: Service::start(Kind::Stock, work, stock, day).await?,
+            payments: Service::start(Kind::Payments, work, stock, day).await?,
+            parcels: Service::start(Kind::Parcels, work, stock, day).await?,
         })
     }
 

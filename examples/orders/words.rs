@@ -1,4 +1,4 @@
-//! What the coordinator process tells its parent: one JSON object a line on standard output.
+//! What the coordinator process, or a worker, tells its parent: one JSON object a line on standard output.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,6 +10,16 @@ pub(crate) enum Word {
     Ready { resumed: u64 },
     /// A run has ended, now or in an earlier life of the coordinator.
     Ended(Ended),
+    /// A worker has started a run, or has found it started.
+    Started { order_id: String },
+    /// A worker can't do now what it was told to do about an order.
+    NotNow { order_id: String },
+    /// A worker was told to wait for a run that is not there.
+    Missing { order_id: String },
+    /// An append of a worker was refused, because the run belongs to another one by now.
+    StaleAppend,
+    /// An append was not answered: for the time being nobody knows whether it is durable.
+    UnknownCommit,
 }
 
 /// How a run ended, in the words of the coordinator.

@@ -22,6 +22,8 @@ mod shared;
 mod slot;
 mod spans;
 mod start;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod start_in;
 mod timers;
 mod watch;
 
@@ -32,6 +34,8 @@ pub use error::{BuildError, CommandError, GetError, OutcomeError, PoliciesError,
 pub use handle::RunHandle;
 pub use migration::{Migration, MigrationFrom};
 pub use start::StartOptions;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub use start_in::StartedIn;
 pub use watch::{Watch, WatchedEvent};
 
 use std::fmt;

@@ -16,7 +16,7 @@ use crate::machine::State;
 use crate::operator::Reading;
 use crate::partial::Snapshot;
 use crate::saga::{Graph, Outline};
-use crate::store::{Claim, LoadError, RunFilter};
+use crate::store::{Claim, LoadError, RunFilter, Store};
 
 /// So many entries of the list of open runs are looked at in one go.
 const PAGE: usize = 256;
@@ -42,7 +42,9 @@ pub(super) async fn take_up_open_runs(shared: Weak<Shared>) {
         };
         let Some(last) = page.last() else {
             alive.scanned.set();
-            return;
+            let store = Arc::clone(&alive.store);
+            drop(alive);
+            return take_up_arrivals(shared, store, after).await;
         };
         after = Some(last.number);
         for entry in page {
@@ -69,6 +71,40 @@ pub(super) async fn take_up_open_runs(shared: Weak<Shared>) {
                 | Standing::Abandoned => continue,
             }
             alive.resumed.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+}
+
+/// Takes up runs that somebody else has started since: those with higher numbers that nobody drives.
+async fn take_up_arrivals(shared: Weak<Shared>, store: Arc<dyn Store>, mut after: Option<u64>) {
+    let running = RunFilter::open().standing(Standing::Running);
+    loop {
+        store.runs_arrived().await;
+        loop {
+            let page = match store.scan(&running, after, PAGE).await {
+                Ok(page) => page,
+                Err(error) => {
+                    tracing::error!(%error, "the list of open runs can't be read: trying again");
+                    tokio::time::sleep(LOOK_LATER).await;
+                    continue;
+                }
+            };
+            let Some(last) = page.last() else { break };
+            after = Some(last.number);
+            for entry in page {
+                let Some(alive) = shared.upgrade() else {
+                    return;
+                };
+                let driven = alive.definition(&entry.saga, entry.version).is_none()
+                    || alive.slot(&entry.run).is_active();
+                if driven {
+                    continue;
+                }
+                let Some(permit) = alive.run_permit().await else {
+                    return;
+                };
+                Shared::wake_run(&alive, &entry.run, permit);
+            }
         }
     }
 }

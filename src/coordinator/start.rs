@@ -11,11 +11,11 @@ use crate::coordinator::driver::Driver;
 use crate::coordinator::error::StartError;
 use crate::coordinator::slot::{Slot, Started};
 use crate::coordinator::{Coordinator, RunHandle, Shared};
-use crate::ids::{RunId, random_u128};
+use crate::ids::{RunId, Timestamp, random_u128};
 use crate::journal::{Event, RunStarted, digest};
 use crate::machine::State;
-use crate::saga::Saga;
-use crate::step::{Payload, Value};
+use crate::saga::{Definition, Saga};
+use crate::step::{Payload, PayloadError, Value};
 use crate::trace_context::{TraceOrigin, tracestate};
 
 /// What may be said about a run besides its input.
@@ -145,10 +145,7 @@ impl Coordinator {
         options: StartOptions,
     ) -> Result<RunHandle<O>, StartError> {
         let (run, shared) = (run.into(), self.shared());
-        let length = run.as_str().len();
-        if length == 0 || length > RunId::MAX_LEN {
-            return Err(StartError::BadId { length });
-        }
+        check_id(&run)?;
         let (name, version) = (saga.name(), saga.version());
         let registered = shared
             .definition(name, version)
@@ -181,28 +178,13 @@ impl Coordinator {
         }
         let member = shared.member();
         let now = shared.clock.now();
-        let uid = random_u128();
-        let limit = options.deadline.or(registered.definition.deadline);
-        let traceparent = options.trace.as_ref().and_then(TraceOrigin::traceparent);
-        let started = RunStarted {
-            saga: name.to_owned(),
-            version,
-            fingerprint: saga.fingerprint().to_owned(),
-            uid: format!("{uid:032x}"),
-            trace_id: match &options.trace {
-                Some(trace) => trace.trace_id().to_owned(),
-                // The standard's one invalid id is as likely as any other.
-                None => format!("{:032x}", random_u128().max(1)),
-            },
-            tracestate: options.tracestate.filter(|_| traceparent.is_some()),
-            traceparent,
+        let opening = Opening {
             input: input.clone(),
             input_digest,
-            deadline: limit.map(|limit| now.after(limit)),
-            labels: options.labels,
-            redo_of: options.redo_of.map(|run| run.to_string()),
+            now,
             worker: member.worker.to_string(),
         };
+        let started = opening.of(&registered.definition, options);
         let state = State::begin(&registered.definition.graph, &started, now);
         let mut driver = Driver::new(
             shared,
@@ -252,23 +234,81 @@ impl Coordinator {
                 why: "its id was taken, and then free again".to_owned(),
             });
         };
-        if started.saga != saga {
-            let (found, wanted) = (started.saga.clone(), saga.to_owned());
-            return Err(StartError::OtherSaga { run, found, wanted });
-        }
-        let payload = |cause| StartError::Payload {
-            run: run.clone(),
-            cause,
-        };
-        let theirs = match &started.input_digest {
-            Some(digest) => digest.clone(),
-            None => digest(&started.input).map_err(payload)?,
-        };
-        if theirs != digest(input).map_err(payload)? {
-            return Err(StartError::OtherInput { run });
-        }
+        is_same(&run, started, saga, || digest(input))?;
         Ok(handle)
     }
+}
+
+/// What the first record of a run says besides its definition and its options.
+pub(super) struct Opening {
+    pub(super) input: Value,
+    /// Where the input is written down at all.
+    pub(super) input_digest: Option<String>,
+    pub(super) now: Timestamp,
+    /// Whoever begins to drive it; nobody, where that is to be seen.
+    pub(super) worker: String,
+}
+
+impl Opening {
+    pub(super) fn of(self, definition: &Definition, options: StartOptions) -> RunStarted {
+        let limit = options.deadline.or(definition.deadline);
+        let traceparent = options.trace.as_ref().and_then(TraceOrigin::traceparent);
+        RunStarted {
+            saga: definition.graph.saga.to_string(),
+            version: definition.graph.version,
+            fingerprint: definition.graph.fingerprint.to_string(),
+            uid: format!("{:032x}", random_u128()),
+            trace_id: match &options.trace {
+                Some(trace) => trace.trace_id().to_owned(),
+                // The standard's one invalid id is as likely as any other.
+                None => format!("{:032x}", random_u128().max(1)),
+            },
+            tracestate: options.tracestate.filter(|_| traceparent.is_some()),
+            traceparent,
+            input: self.input,
+            input_digest: self.input_digest,
+            deadline: limit.map(|limit| self.now.after(limit)),
+            labels: options.labels,
+            redo_of: options.redo_of.map(|run| run.to_string()),
+            worker: self.worker,
+        }
+    }
+}
+
+/// Refuses an id that can't be anybody's.
+pub(super) fn check_id(run: &RunId) -> Result<(), StartError> {
+    let length = run.as_str().len();
+    if length == 0 || length > RunId::MAX_LEN {
+        return Err(StartError::BadId { length });
+    }
+    Ok(())
+}
+
+/// Whether a run that has the id was started by the same start: of this saga, and with the input of
+/// this digest (rule I1).
+pub(super) fn is_same(
+    run: &RunId,
+    started: &RunStarted,
+    saga: &str,
+    ours: impl FnOnce() -> Result<String, PayloadError>,
+) -> Result<(), StartError> {
+    let run = || run.clone();
+    if started.saga != saga {
+        return Err(StartError::OtherSaga {
+            run: run(),
+            found: started.saga.clone(),
+            wanted: saga.to_owned(),
+        });
+    }
+    let payload = |cause| StartError::Payload { run: run(), cause };
+    let theirs = match &started.input_digest {
+        Some(digest) => digest.clone(),
+        None => digest(&started.input).map_err(payload)?,
+    };
+    if theirs != ours().map_err(payload)? {
+        return Err(StartError::OtherInput { run: run() });
+    }
+    Ok(())
 }
 
 async fn started_or_not(slot: &Slot) -> Started {

@@ -525,6 +525,7 @@ impl<S> Event<S> {
             | Event::WaitOver { .. }
             | Event::Signalled { .. }
             | Event::Migrated(_) => 3,
+            Event::Parked(parking) if parking.reason == ParkReason::StaleFence => 3,
             Event::Decided(decision) => {
                 let mut why = decision.why.iter();
                 let in_part = why.any(|why| why.saw.effect == FailedEffect::Done);

@@ -134,9 +134,11 @@ impl<S: Step> AsStep for S {
 
 /// An action that changes nothing: it is never in doubt and never undone (rule E6).
 pub fn read_only<A: Action>(name: impl Into<String>, action: A) -> StepSpec<A::Input, A::Output> {
-    let atomic = action.is_atomic();
-    let body = Arc::new(ActionBody(Arc::new(action)));
-    StepSpec::new(name.into(), StepKind::ReadOnly, body).declared_atomic(atomic)
+    StepSpec::new(
+        name.into(),
+        StepKind::ReadOnly,
+        Arc::new(ActionBody(Arc::new(action))),
+    )
 }
 
 /// An action that can't be undone: it has to be the pivot, or to come after it (rule P1).

@@ -11,6 +11,7 @@ mod definitions;
 mod error;
 mod fleet;
 mod memory;
+mod outbox;
 #[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
@@ -25,6 +26,7 @@ pub use definitions::{Handling, KnownDefinition};
 pub use error::{AppendError, Damage, LoadError, StoreError, SubmitError};
 pub use fleet::{Claim, Fleet, FleetTerms, Renewal, Worker, WorkerEntry};
 pub use memory::MemoryStore;
+pub use outbox::{Outbox, Published};
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 use memory::owner_of;
 #[cfg(feature = "postgres")]
@@ -217,6 +219,12 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// within a second of their being handed in.
     async fn commands_arrived(&self);
 
+    /// Comes back when there may be runs that somebody else has started, who drives none, within half a second of
+    /// their being there. A store that only its owner writes to never does; nobody asks one that serves a fleet.
+    async fn runs_arrived(&self) {
+        std::future::pending().await
+    }
+
     /// Forgets, for ever, the next `limit` runs at most that match, after the number `after`: one small
     /// piece of work, between which other writers get their turn. Only runs that have ended are forgotten,
     /// and never the newest of all runs, whose number must not be given again.
@@ -237,6 +245,11 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// Of a store that serves a fleet, a definition counts as [handled](KnownDefinition::handling) also where
     /// a worker whose lease lasts drives its runs.
     fn fleet(&self) -> Option<&dyn Fleet> {
+        None
+    }
+
+    /// Its records in an order that a reader can follow; nothing where it has none.
+    fn outbox(&self) -> Option<&dyn Outbox> {
         None
     }
 

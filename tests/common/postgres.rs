@@ -198,12 +198,13 @@ impl Server {
     /// A streaming standby of this private server, with a replication slot of this name. It reports to the
     /// primary as [`STANDBY`], and streams when this returns.
     pub async fn standby(&self, slot: &str) -> Self {
+        self.standby_by(slot, self.port()).await
+    }
+
+    /// The same, streaming by this port of the loopback device, of something in between.
+    pub async fn standby_by(&self, slot: &str, port: u16) -> Self {
         let (primary, slot) = (self.ours().clone(), slot.to_owned());
-        let standby = blocking({
-            let slot = slot.clone();
-            move || primary.standby(&slot)
-        });
-        let standby = standby.await;
+        let standby = blocking(move || primary.standby(&slot, port)).await;
         let client = self.connect().await;
         let streams = "select count(*) from pg_stat_replication where application_name = $1 \
                        and state = 'streaming'";
@@ -378,10 +379,9 @@ impl Private {
         );
     }
 
-    fn standby(&self, slot: &str) -> Server {
+    fn standby(&self, slot: &str, port: u16) -> Server {
         let folder = Folder::new();
-        let port = self.port;
-        let to = |name: &str| {
+        let to = |port: u16, name: &str| {
             format!(
                 "host=127.0.0.1 port={port} user={USER} password='{PASSWORD}' application_name={name}"
             )
@@ -389,12 +389,20 @@ impl Private {
         // The copy's own connection must not count as a standby: it has another name.
         let mut copy = folder.command(&programs().join("pg_basebackup"));
         copy.arg("-D").arg(folder.path().join("data"));
-        copy.args(["-d", &to("copy"), "-C", "-S", slot, "-X", "stream"]);
+        copy.args([
+            "-d",
+            &to(self.port, "copy"),
+            "-C",
+            "-S",
+            slot,
+            "-X",
+            "stream",
+        ]);
         copy.args(["-c", "fast", "--no-sync"]);
         Folder::run(&mut copy);
         folder.write("data/standby.signal", "");
         let mut settings = self.settings.clone();
-        let primary = to(STANDBY);
+        let primary = to(port, STANDBY);
         settings.extend(arguments(&[
             ("primary_conninfo", &primary),
             ("primary_slot_name", slot),

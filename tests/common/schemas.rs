@@ -1,6 +1,5 @@
 //! Schemas of their own on the server that tests share, gone afterwards.
 
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -81,24 +80,22 @@ pub fn text(config: &Config) -> String {
     let quoted = |value: &str| format!("'{}'", value.replace('\\', "\\\\").replace('\'', "\\'"));
     let hosts = config.get_hosts().iter().map(|host| match host {
         Host::Tcp(name) => name.clone(),
-        Host::Unix(path) => PathBuf::from(path).display().to_string(),
+        Host::Unix(path) => path.to_str().unwrap().to_owned(),
     });
-    let mut text = format!("host={}", quoted(&hosts.collect::<Vec<_>>().join(",")));
-    let ports: Vec<String> = config.get_ports().iter().map(ToString::to_string).collect();
-    if !ports.is_empty() {
-        text += &format!(" port={}", ports.join(","));
-    }
-    if let Some(user) = config.get_user() {
-        text += &format!(" user={}", quoted(user));
-    }
-    if let Some(password) = config.get_password() {
-        text += &format!(
-            " password={}",
-            quoted(std::str::from_utf8(password).unwrap())
-        );
-    }
-    if let Some(name) = config.get_dbname() {
-        text += &format!(" dbname={}", quoted(name));
-    }
-    text
+    let ports = config.get_ports().iter().map(ToString::to_string);
+    let password = config
+        .get_password()
+        .map(|it| std::str::from_utf8(it).unwrap());
+    let words = [
+        ("host", Some(hosts.collect::<Vec<_>>().join(","))),
+        ("port", Some(ports.collect::<Vec<_>>().join(","))),
+        ("user", config.get_user().map(str::to_owned)),
+        ("password", password.map(str::to_owned)),
+        ("dbname", config.get_dbname().map(str::to_owned)),
+    ];
+    let said = words.iter().filter_map(|(name, value)| {
+        let value = value.as_deref().filter(|value| !value.is_empty())?;
+        Some(format!("{name}={}", quoted(value)))
+    });
+    said.collect::<Vec<_>>().join(" ")
 }

@@ -311,7 +311,8 @@ impl Drop for Cut {
 fn end(act: Act, cx: &StepContext, kind: &str) -> Result<Probed<String>, StepError> {
     let network = |error: StepError| Err(error.with_mode(FailureMode::SystemNetwork));
     match (act, kind) {
-        (Act::Done, _) => Ok(Probed::Done(format!("{}#{}", cx.step(), cx.round()))),
+        (Act::From(seen), _) if cx.fence() < seen => Err(Stale::new(cx.fence()).seen(seen).into()),
+        (Act::Done | Act::From(_), _) => Ok(Probed::Done(format!("{}#{}", cx.step(), cx.round()))),
         (Act::NotDone, "probe") => Ok(Probed::Never),
         (Act::Doubt, "probe") => Ok(Probed::Unknown),
         (Act::NotDone, _) => network(StepError::not_done("not now")),
@@ -322,8 +323,6 @@ fn end(act: Act, cx: &StepContext, kind: &str) -> Result<Probed<String>, StepErr
         (Act::Stale, _) => {
             Err(StepError::not_done(std::io::Error::other(Stale::new(cx.fence()))).retryable(true))
         }
-        (Act::From(seen), _) if cx.fence() < seen => Err(Stale::new(cx.fence()).seen(seen).into()),
-        (Act::From(_), _) => Ok(Probed::Done(format!("{}#{}", cx.step(), cx.round()))),
         (act, _) => panic!("scripted panic ({act:?})"),
     }
 }

@@ -1,33 +1,29 @@
-//! The desk of a service: one database, and the rules of keys that all three services share.
+//! The desk of a service: one database, and the participant's barrier of `amends` before it.
 //!
-//! * The same key and the same request get the stored answer; the effect is made once.
-//! * The same key with another request is an error.
-//! * `void` of a key that was never seen leaves a tombstone: a request that was held up on its way
-//!   is refused when it arrives at last. This is what lets a step answer `Ok` to
-//!   `compensate(Effect::InDoubt)`.
-//! * A refusal leaves no effect and is not stored, so a later try may fare better, unless the trade
-//!   says that it is its last word.
+//! The barrier is what makes a service safe to be called by a saga: the same call again gets the stored
+//! answer, a call that comes after its undo is refused, and so is one of a coordinator that has lost its
+//! run. All of that is decided in the very transaction that makes the effect. What is left here is
+//! the trade's: a refusal leaves no effect and is not stored, so that a later try may fare better.
 
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
+use amends::Probed;
+use amends::barrier::{BarrierError, Call, Compensate, Execute, Request, sqlite};
+use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 
 use super::weather::Weather;
 use crate::Error;
-use crate::api::{ByKey, Fate, Refusal};
+use crate::api::{Fate, Refusal};
 
 /// What a trade answers to a request for an effect.
 pub(crate) enum Verdict {
     /// It is done.
     Done(Value),
-    /// It is not done, and asking again may help.
+    /// It is not done.
     Refused(Refusal),
-    /// It is not done, and never will be under this key.
-    RefusedForGood(Refusal),
 }
 
 /// What a service does for a living, inside a transaction of its desk.
@@ -37,7 +33,7 @@ pub(crate) trait Trade: Send + Sync + 'static {
     /// The verb that takes an effect back.
     const UNDOES: &'static str;
 
-    /// Makes the effect, or refuses to. A refusal must leave no trace.
+    /// Makes the effect, or refuses to. A refusal is rolled back.
     fn perform(
         &self,
         tx: &Transaction<'_>,
@@ -66,7 +62,11 @@ impl<T: Trade> Desk<T> {
     pub(crate) fn open(path: &Path, seed: u64, schema: &str, trade: T) -> Result<Self, Error> {
         let db = Connection::open(path)?;
         db.busy_timeout(Duration::from_secs(5))?;
-        db.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;")?;
+        // With foreign keys the barrier refuses to commit a call whose result was not recorded.
+        db.execute_batch(
+            "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON;",
+        )?;
+        sqlite::create(&db)?;
         db.execute_batch(include_str!("desk.sql"))?;
         db.execute_batch(schema)?;
         Ok(Self {
@@ -106,24 +106,32 @@ impl<T: Trade> Desk<T> {
         &self,
         visit: i64,
         verb: &str,
-        key: &str,
+        call: &Call,
         body: &[u8],
     ) -> Result<Answer, Error> {
         let mut db = self.db();
         let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let answer = if T::DOES.contains(&verb) {
-            self.perform(&tx, verb, key, body)?
+        let answered = if T::DOES.contains(&verb) {
+            self.perform(&tx, verb, call, body)
+        } else if verb == T::UNDOES {
+            self.undo(&tx, call, body)
+        } else if verb == "look" {
+            look(&tx, call)
         } else {
-            match verb {
-                "look" => look(&tx, &serde_json::from_slice(body)?)?,
-                "void" => self.undo(&tx, &serde_json::from_slice(body)?, true)?,
-                _ if verb == T::UNDOES => self.undo(&tx, &serde_json::from_slice(body)?, false)?,
-                _ => (404, json!({ "error": "no such verb" })),
+            Ok(Err(Refusal::NoSuchVerb))
+        };
+        let answer = match answered? {
+            Ok(answer) => {
+                note(&tx, visit, 200, None)?;
+                tx.commit()?;
+                (200, answer)
+            }
+            Err(refusal) => {
+                tx.rollback()?;
+                note(&db, visit, refusal.status(), refusal.barrier())?;
+                refused(&refusal)
             }
         };
-        tx.prepare_cached("UPDATE visit SET status = ?2 WHERE id = ?1")?
-            .execute(params![visit, answer.0])?;
-        tx.commit()?;
         Ok(answer)
     }
 
@@ -131,89 +139,77 @@ impl<T: Trade> Desk<T> {
         &self,
         tx: &Transaction<'_>,
         verb: &str,
-        key: &str,
+        call: &Call,
         body: &[u8],
-    ) -> Result<Answer, Error> {
-        let digest = Sha256::digest(body).to_vec();
-        if let Some(known) = find(tx, key)? {
-            return Ok(match known.state.as_str() {
-                "undone" | "void" => refused(&Refusal::Withdrawn),
-                _ if known.digest.as_ref() != Some(&digest) => refused(&Refusal::KeyReused),
-                "refused" => (409, known.answer),
-                _ => (200, known.answer),
-            });
-        }
-        let (state, answer) = match self.trade.perform(tx, verb, key, body)? {
-            Verdict::Refused(refusal) => return Ok(refused(&refusal)),
-            Verdict::RefusedForGood(refusal) => ("refused", refused(&refusal)),
-            Verdict::Done(answer) => ("standing", (200, answer)),
+    ) -> Result<Result<Value, Refusal>, Error> {
+        let fresh = match sqlite::execute(tx, call, &Request::of_bytes(body)) {
+            Ok(Execute::Fresh(fresh)) => fresh,
+            Ok(Execute::Duplicate(stored)) => return Ok(Ok(stored.read()?)),
+            Err(error) => return turned_away(error).map(Err),
         };
-        tx.prepare_cached(
-            "INSERT INTO effect (key, verb, digest, state, answer) VALUES (?1, ?2, ?3, ?4, ?5)",
-        )?
-        .execute(params![key, verb, digest, state, answer.1.to_string()])?;
-        Ok(answer)
+        match self.trade.perform(tx, verb, call.effect_key(), body)? {
+            Verdict::Refused(refusal) => Ok(Err(refusal)),
+            Verdict::Done(answer) => {
+                sqlite::record(tx, fresh, &answer)?;
+                Ok(Ok(answer))
+            }
+        }
     }
 
-    /// Undoing is idempotent by the key of the effect, whatever key the call itself carries.
-    fn undo(&self, tx: &Transaction<'_>, what: &ByKey, or_void: bool) -> Result<Answer, Error> {
-        let key = &what.effect_key;
-        match find(tx, key)?.as_ref().map(|known| known.state.as_str()) {
-            Some("standing") => {
-                self.trade.undo(tx, key)?;
-                tx.execute("UPDATE effect SET state = 'undone' WHERE key = ?1", [key])?;
+    /// Whoever asks to undo may not know whether there is anything to undo; the barrier does.
+    fn undo(
+        &self,
+        tx: &Transaction<'_>,
+        call: &Call,
+        body: &[u8],
+    ) -> Result<Result<Value, Refusal>, Error> {
+        match sqlite::compensate(tx, call, &Request::of_bytes(body)) {
+            Ok(Compensate::Undo(undo)) => {
+                self.trade.undo(tx, undo.effect_key())?;
+                sqlite::record_undo(tx, undo, &json!({}))?;
             }
-            Some("undone") => {}
-            Some(_) if or_void => {}
-            None if or_void => {
-                tx.execute(
-                    "INSERT INTO effect (key, verb, state) VALUES (?1, 'void', 'void')",
-                    [key],
-                )?;
-            }
-            _ => return Ok(refused(&Refusal::NoSuchEffect)),
+            Ok(Compensate::Nothing | Compensate::Duplicate(_)) => {}
+            Err(error) => return turned_away(error).map(Err),
         }
-        Ok((200, json!({})))
+        Ok(Ok(json!({})))
     }
 }
 
-fn look(tx: &Transaction<'_>, what: &ByKey) -> Result<Answer, Error> {
-    let fate = match find(tx, &what.effect_key)? {
-        None => Fate::Unknown,
-        Some(known) if known.state == "standing" => Fate::Standing {
-            answer: known.answer,
+fn look(tx: &Transaction<'_>, call: &Call) -> Result<Result<Value, Refusal>, Error> {
+    let fate = match sqlite::probe(tx, call) {
+        Ok(Probed::Done(stored)) => Fate::Standing {
+            answer: stored.read()?,
         },
-        Some(_) => Fate::Never,
+        Ok(_) => Fate::Never,
+        Err(error) => return turned_away(error).map(Err),
     };
-    Ok((200, serde_json::to_value(fate)?))
+    Ok(Ok(serde_json::to_value(fate)?))
+}
+
+/// What the barrier says, in the words of the service.
+fn turned_away(error: BarrierError) -> Result<Refusal, Error> {
+    Ok(match error {
+        BarrierError::Stale { fence, seen, .. } => Refusal::Stale { fence, seen },
+        BarrierError::Closed { .. } => Refusal::Withdrawn,
+        BarrierError::OtherRequest { .. } => Refusal::KeyReused,
+        other => return Err(other.into()),
+    })
+}
+
+/// Notes what became of a visit.
+fn note(
+    db: &Connection,
+    visit: i64,
+    status: u16,
+    barrier: Option<&str>,
+) -> Result<(), rusqlite::Error> {
+    db.prepare_cached("UPDATE visit SET status = ?2, barrier = ?3 WHERE id = ?1")?
+        .execute(params![visit, status, barrier])?;
+    Ok(())
 }
 
 /// The answer that carries a refusal.
 pub(crate) fn refused(refusal: &Refusal) -> Answer {
     let body = serde_json::to_value(refusal).unwrap_or_default();
     (refusal.status(), body)
-}
-
-struct Known {
-    state: String,
-    digest: Option<Vec<u8>>,
-    answer: Value,
-}
-
-fn find(tx: &Transaction<'_>, key: &str) -> Result<Option<Known>, Error> {
-    let row = tx
-        .prepare_cached("SELECT state, digest, answer FROM effect WHERE key = ?1")?
-        .query_row([key], |row| {
-            Ok((row.get(0)?, row.get(1)?, row.get::<_, Option<String>>(2)?))
-        })
-        .optional()?;
-    let Some((state, digest, answer)) = row else {
-        return Ok(None);
-    };
-    let answer = answer.map_or(Ok(Value::Null), |text| serde_json::from_str(&text))?;
-    Ok(Some(Known {
-        state,
-        digest,
-        answer,
-    }))
 }

@@ -1,6 +1,6 @@
 //! A participant of the saga: an HTTP service with a database of its own.
 //!
-//! It knows nothing of sagas. It honours keys (`desk`), does its trade (`stock`, `payments`,
+//! It knows nothing of sagas. It lets calls through a barrier (`desk`), does its trade (`stock`, `payments`,
 //! `parcels`), and is as unreliable as `weather` says.
 
 mod desk;
@@ -16,10 +16,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use amends::barrier::{Call, header as call_header};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{ConnectInfo, Path, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use serde_json::Value;
@@ -28,11 +29,11 @@ use tokio::sync::RwLock;
 use tokio::task::block_in_place;
 
 use crate::Error;
-use crate::api::{KEY_HEADER, Refusal};
+use crate::api::Refusal;
 use crate::child;
 use crate::model;
 use desk::{Desk, Trade, refused};
-use weather::{LATE, SLOW, Weather};
+use weather::{SLOW, Weather};
 use wire::{CuttableListener, Line};
 
 /// The three participants.
@@ -65,6 +66,9 @@ pub(crate) struct Options {
     port: u16,
     #[arg(long)]
     seed: u64,
+    /// How long a request is under way that arrives after its sender gave up.
+    #[arg(long)]
+    late_ms: u64,
     /// Fills the shelves of the warehouse.
     #[arg(long)]
     stock: PathBuf,
@@ -77,21 +81,23 @@ pub(crate) async fn serve(options: Options) -> Result<(), Error> {
         db,
         port,
         seed,
+        late_ms,
         stock,
     } = options;
+    let late = Duration::from_millis(late_ms);
     match kind {
         Kind::Stock => {
             let desk = Desk::open(&db, seed, stock::SCHEMA, stock::Warehouse)?;
             stock::fill(&mut desk.db(), &model::read_stock(&stock)?)?;
-            run(desk, port).await
+            run(desk, late, port).await
         }
         Kind::Payments => {
             let trade = payments::Bank { seed };
-            run(Desk::open(&db, seed, payments::SCHEMA, trade)?, port).await
+            run(Desk::open(&db, seed, payments::SCHEMA, trade)?, late, port).await
         }
         Kind::Parcels => {
             let trade = parcels::Carrier { seed };
-            run(Desk::open(&db, seed, parcels::SCHEMA, trade)?, port).await
+            run(Desk::open(&db, seed, parcels::SCHEMA, trade)?, late, port).await
         }
     }
 }
@@ -100,15 +106,17 @@ pub(crate) async fn serve(options: Options) -> Result<(), Error> {
 /// that the service does not leave before the late ones have arrived.
 struct Shop<T> {
     desk: Desk<T>,
+    late: Duration,
     open: Arc<RwLock<()>>,
 }
 
-async fn run<T: Trade>(desk: Desk<T>, port: u16) -> Result<(), Error> {
+async fn run<T: Trade>(desk: Desk<T>, late: Duration, port: u16) -> Result<(), Error> {
     let listener = listen(port).await?;
     let port = listener.local_addr()?.port();
     let open = Arc::new(RwLock::new(()));
     let shop = Arc::new(Shop {
         desk,
+        late,
         open: Arc::clone(&open),
     });
     let router = Router::new()
@@ -152,21 +160,18 @@ async fn visit<T: Trade>(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    let key = headers
-        .get(KEY_HEADER)
-        .and_then(|value| value.to_str().ok())
-        .map(str::to_owned);
+    let call = Call::from_values(|name| headers.get(name)?.to_str().ok());
     let order_id = serde_json::from_slice::<Value>(&body)
         .ok()
         .and_then(|body| body.get("order_id")?.as_str().map(str::to_owned));
-    let (Some(key), Some(order_id)) = (key, order_id) else {
+    let (Ok(call), Some(order_id)) = (call, order_id) else {
         return StatusCode::BAD_REQUEST.into_response();
     };
     // In a task of its own: the server drops the handler when the client hangs up, and a request
     // that has arrived is carried out all the same.
     let task = tokio::spawn(async move {
         let _open = Arc::clone(&shop.open).read_owned().await;
-        carry_out(&shop.desk, &line, &verb, &order_id, &key, &body).await
+        carry_out(&shop, &line, &verb, &order_id, &call, &body).await
     });
     let (status, body) = match task.await {
         Ok(Ok(answer)) => answer,
@@ -177,33 +182,35 @@ async fn visit<T: Trade>(
         Err(_) => refused(&Refusal::Broken),
     };
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    (
-        status,
-        [(header::CONTENT_TYPE, "application/json")],
-        body.to_string(),
-    )
-        .into_response()
+    let json = [(header::CONTENT_TYPE, "application/json")];
+    let refusal: Option<Refusal> = serde_json::from_value(body.clone()).ok();
+    let mut response = (status, json, body.to_string()).into_response();
+    if let Some(word) = refusal.and_then(|refusal| refusal.barrier()) {
+        let headers = response.headers_mut();
+        headers.insert(call_header::BARRIER, HeaderValue::from_static(word));
+    }
+    response
 }
 
 async fn carry_out<T: Trade>(
-    desk: &Desk<T>,
+    shop: &Shop<T>,
     line: &Line,
     verb: &str,
     order_id: &str,
-    key: &str,
+    call: &Call,
     body: &[u8],
 ) -> Result<desk::Answer, Error> {
-    let (visit, weather) = block_in_place(|| desk.arrive(verb, order_id, key))?;
+    let (visit, weather) = block_in_place(|| shop.desk.arrive(verb, order_id, call.effect_key()))?;
     match weather {
         Weather::ResetBefore => {
             line.reset();
             return Ok(refused(&Refusal::Broken));
         }
         Weather::Busy => return Ok(refused(&Refusal::Busy { retry_after_ms: 30 })),
-        Weather::Late => tokio::time::sleep(LATE).await,
+        Weather::Late => tokio::time::sleep(shop.late).await,
         _ => {}
     }
-    let answer = block_in_place(|| desk.answer(visit, verb, key, body))?;
+    let answer = block_in_place(|| shop.desk.answer(visit, verb, call, body))?;
     match weather {
         Weather::Slow => tokio::time::sleep(SLOW).await,
         Weather::LostReply => line.close(),

@@ -56,7 +56,7 @@ impl Trade for Carrier {
         let request: Book = serde_json::from_slice(body)?;
         let city = request.ship_to.city;
         if dice(self.seed, &("served", &request.order_id)).u8(0..30) == 0 {
-            return Ok(Verdict::RefusedForGood(Refusal::NotServed { city }));
+            return Ok(Verdict::Refused(Refusal::NotServed { city }));
         }
         let count: u32 = tx.query_row("SELECT count(*) FROM booking", [], |row| row.get(0))?;
         let tracking = format!("P{:06}", count + 1);

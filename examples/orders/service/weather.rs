@@ -11,8 +11,6 @@ use fastrand::Rng;
 
 /// How long a slow service takes to answer: longer than a step waits.
 pub(crate) const SLOW: Duration = Duration::from_millis(700);
-/// How long a request is under way that arrives after its sender gave up.
-pub(crate) const LATE: Duration = Duration::from_millis(1_100);
 
 /// The fate of one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -268,9 +268,6 @@ impl Driver {
             if let Some(stale) = self.refused_as_stale() {
                 return Over::Gone(Gone::Stale(stale));
             }
-            if let Some(stale) = self.refused_as_stale() {
-                return Over::Gone(Gone::Stale(stale));
-            }
             self.take_in();
         }
     }

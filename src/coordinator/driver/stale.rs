@@ -53,7 +53,8 @@ impl Driver {
                 self.leave(&Gone::Closed);
                 return None;
             }
-            Some(Ok(Some(loaded))) if self.is_ours(&loaded) => loaded,
+            // A worker whose lease is over claims nothing, even where nobody else has done so yet.
+            Some(Ok(Some(loaded))) if self.is_ours(&loaded) && !self.member.is_over() => loaded,
             Some(Ok(_)) => {
                 self.leave(&Gone::Lost);
                 return None;

@@ -7,6 +7,8 @@
 mod barrier;
 mod io;
 mod isolation;
+#[cfg(feature = "mysql")]
+mod mysql;
 #[cfg(feature = "tokio-postgres")]
 mod postgres;
 #[cfg(feature = "reqwest")]
@@ -20,6 +22,7 @@ mod tonic;
 mod http;
 #[cfg(all(
     test,
+    feature = "mysql",
     feature = "reqwest",
     feature = "sqlite",
     feature = "tokio-postgres",
@@ -132,6 +135,8 @@ pub(super) fn classify(error: &(dyn Error + 'static)) -> Option<Known> {
     let asked = asked.or_else(|| rusqlite::classify(error));
     #[cfg(feature = "tokio-postgres")]
     let asked = asked.or_else(|| postgres::classify(error));
+    #[cfg(feature = "mysql")]
+    let asked = asked.or_else(|| mysql::classify(error));
     asked
 }
 

@@ -8,7 +8,7 @@
 
 use std::fmt::Write;
 
-use super::{Row, http, io, isolation, postgres, reqwest, rusqlite, tonic};
+use super::{Row, barrier, http, io, isolation, mysql, postgres, reqwest, rusqlite, tonic};
 use crate::failure::FailureMode;
 
 const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/failures.md");
@@ -73,7 +73,7 @@ fn list<K>(row: &Row<K>, one: impl Fn(&K) -> String) -> String {
     words.join(", ")
 }
 
-fn tables() -> [(&'static str, String); 8] {
+fn tables() -> [(&'static str, String); 10] {
     let status = |number: &u16| {
         let name = ::http::StatusCode::from_u16(*number).unwrap();
         format!("{number} {}", name.canonical_reason().unwrap())
@@ -89,6 +89,7 @@ fn tables() -> [(&'static str, String); 8] {
             "std",
             Table::new().rows(io::ROWS, said).rows(io::TOKIO, said).0,
         ),
+        ("barrier", Table::new().rows(barrier::ROWS, said).0),
         ("isolation", Table::new().rows(isolation::ROWS, said).0),
         (
             "http",
@@ -126,6 +127,15 @@ fn tables() -> [(&'static str, String); 8] {
                 })
                 .rows(postgres::CLOSED, said)
                 .rows(postgres::NULL, said)
+                .0,
+        ),
+        (
+            "mysql",
+            Table::new()
+                .rows(mysql::CODES, |row| {
+                    format!("{}: {}", list(row, u16::to_string), row.error)
+                })
+                .rows(mysql::CLOSED, said)
                 .0,
         ),
     ]
@@ -199,4 +209,17 @@ fn no_sqlstate_is_hidden_by_a_shorter_one_before_it() {
             assert!(!key.starts_with(earlier), "{earlier} hides {key}");
         }
     }
+}
+
+#[test]
+fn every_number_of_mysql_is_met_once() {
+    let mut listed: Vec<u16> = mysql::CODES
+        .iter()
+        .flat_map(|row| row.keys)
+        .copied()
+        .collect();
+    listed.sort_unstable();
+    let before = listed.len();
+    listed.dedup();
+    assert_eq!(listed.len(), before);
 }

@@ -17,12 +17,13 @@ use deadpool_postgres::{
 use tokio::task::JoinHandle;
 use tokio_postgres::error::{Severity, SqlState};
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{AsyncMessage, Client, Config, Error, NoTls, Row};
+use tokio_postgres::{AsyncMessage, Client, Config, Error, Row};
 
 use crate::store::StoreError;
 
 use super::harm::{self, Harm};
 use super::options::PostgresOptions;
+use super::tls::{self, Tls};
 
 /// A parameter and its type: said here, so that the server need not be asked.
 pub(super) type Param<'a> = (&'a (dyn ToSql + Sync), Type);
@@ -43,37 +44,54 @@ impl Warnings {
 }
 
 /// How connections are made: as always, and their notices are read.
-struct Reading(Arc<Warnings>);
+#[derive(Clone)]
+pub(super) struct Connector {
+    tls: Tls,
+    warnings: Arc<Warnings>,
+}
+
+impl Connector {
+    pub(super) fn new(config: &Config, options: &PostgresOptions) -> Result<Self, StoreError> {
+        Ok(Connector {
+            tls: tls::connector(config, options)?,
+            warnings: Arc::default(),
+        })
+    }
+
+    /// A connection, and the task that drives it.
+    pub(super) async fn open(self, config: &Config) -> Result<(Client, JoinHandle<()>), Error> {
+        let (client, mut connection) = config.connect(self.tls).await?;
+        let warnings = self.warnings;
+        let driving = async move {
+            // A notice is met here before the answer that comes after it is handed on.
+            while let Some(message) = poll_fn(|cx| connection.poll_message(cx)).await {
+                match message {
+                    Ok(AsyncMessage::Notice(notice)) => {
+                        let warns = notice.parsed_severity() == Some(Severity::Warning);
+                        if warns && *notice.code() == SqlState::WARNING {
+                            warnings.0.fetch_add(1, Ordering::Release);
+                            tracing::warn!(%notice, "the server warns");
+                        }
+                    }
+                    Ok(_) => {}
+                    Err(error) => {
+                        tracing::debug!(%error, "a connection to the server was lost");
+                        break;
+                    }
+                }
+            }
+        };
+        Ok((client, tokio::spawn(driving)))
+    }
+}
 
 type Connecting<'a> =
     Pin<Box<dyn Future<Output = Result<(Client, JoinHandle<()>), Error>> + Send + 'a>>;
 
-impl Connect for Reading {
+impl Connect for Connector {
     fn connect(&self, config: &Config) -> Connecting<'_> {
-        let (config, warnings) = (config.clone(), Arc::clone(&self.0));
-        Box::pin(async move {
-            let (client, mut connection) = config.connect(NoTls).await?;
-            let driving = async move {
-                // A notice is met here before the answer that comes after it is handed on.
-                while let Some(message) = poll_fn(|cx| connection.poll_message(cx)).await {
-                    match message {
-                        Ok(AsyncMessage::Notice(notice)) => {
-                            let warns = notice.parsed_severity() == Some(Severity::Warning);
-                            if warns && *notice.code() == SqlState::WARNING {
-                                warnings.0.fetch_add(1, Ordering::Release);
-                                tracing::warn!(%notice, "the server warns");
-                            }
-                        }
-                        Ok(_) => {}
-                        Err(error) => {
-                            tracing::debug!(%error, "a connection to the server was lost");
-                            break;
-                        }
-                    }
-                }
-            };
-            Ok((client, tokio::spawn(driving)))
-        })
+        let config = config.clone();
+        Box::pin(async move { self.clone().open(&config).await })
     }
 }
 
@@ -93,7 +111,7 @@ pub(super) enum Failed {
     #[error("no connection to the server")]
     NotSent(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The server refused it, or went away.
-    #[error("the server failed")]
+    #[error("{}", said(.0))]
     Server(#[from] Error),
     /// No answer came in time.
     #[error("no answer within {0:?}")]
@@ -109,13 +127,28 @@ pub(super) enum Failed {
     Careless,
 }
 
+/// What the server says, in one line; the client's own error says only that it is one of the server.
+fn said(error: &Error) -> String {
+    match error.as_db_error() {
+        Some(said) => format!(
+            "the server says {} ({})",
+            said.message(),
+            said.code().code()
+        ),
+        None => "the connection to the server failed".to_owned(),
+    }
+}
+
 impl Connections {
-    pub(super) fn new(config: &Config, options: &PostgresOptions) -> Result<Self, StoreError> {
-        let warnings = Arc::new(Warnings::default());
+    pub(super) fn new(
+        config: &Config,
+        connector: &Connector,
+        options: &PostgresOptions,
+    ) -> Result<Self, StoreError> {
         let pool = |size: usize| {
             let manager = Manager::from_connect(
                 config.clone(),
-                Reading(Arc::clone(&warnings)),
+                connector.clone(),
                 ManagerConfig {
                     // Anything else would send a statement of its own each time.
                     recycling_method: RecyclingMethod::Fast,
@@ -138,7 +171,7 @@ impl Connections {
             others: pool(options.pool_size)?,
             at_most: options.statement_timeout,
             named: options.prepare_statements,
-            warnings,
+            warnings: Arc::clone(&connector.warnings),
         })
     }
 

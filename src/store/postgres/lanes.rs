@@ -1,7 +1,7 @@
 //! Lanes: each sends one batch after the other, and commits together whatever arrived while its last one was on
 //! its way. A run has one lane, so its appends stay in order.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -144,23 +144,17 @@ impl Lane<'_> {
         }
     }
 
-    /// Takes out of a batch what these rows name by its place, and answers it.
+    /// Takes out of a batch what these rows name by its append id, and answers it.
     fn acknowledge(&self, part: &mut Vec<Kinded>, rows: &[Row]) -> Result<(), Failed> {
         if rows.iter().any(|row| row.get::<_, bool>(1)) {
             // New connections have what is set by then.
             self.shared.connections.renew_lanes();
             return Err(Failed::Careless);
         }
-        let mut named = vec![false; part.len()];
-        for row in rows {
-            let place = usize::try_from(row.get::<_, i64>(0)).ok();
-            if let Some(named) = place.and_then(|place| named.get_mut(place.checked_sub(1)?)) {
-                *named = true;
-            }
-        }
+        let named: HashSet<&[u8]> = rows.iter().map(|row| row.get(0)).collect();
         let mut left = Vec::new();
-        for (one, named) in std::mem::take(part).into_iter().zip(named) {
-            if named {
+        for one in std::mem::take(part) {
+            if named.contains(&one.0.record.append_id[..]) {
                 one.0.acknowledge();
             } else {
                 left.push(one);

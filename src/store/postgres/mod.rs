@@ -15,14 +15,17 @@ mod definitions;
 mod examine;
 mod fleet;
 mod harm;
+mod inside;
 mod lanes;
 mod options;
+mod outbox;
 mod prune;
 mod queue;
 mod reader;
 mod rows;
 mod scan;
 mod schema;
+mod tls;
 
 pub use examine::{PostgresHold, PostgresHolder, PostgresReport, PostgresTable};
 pub use options::PostgresOptions;
@@ -35,7 +38,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres::{Client, Config};
 
 use crate::ids::RunId;
 use crate::journal::{Command, CommandAnswer, Journal};
@@ -43,11 +46,12 @@ use crate::saga::Outline;
 use crate::store::record::NewRecord;
 use crate::store::{
     Append, AppendError, Appending, CommandEntry, Counts, Fleet, KnownDefinition, LoadError,
-    PruneFilter, Pruned, RunEntry, RunFilter, Store, StoreError, SubmitError, TroubleChange,
+    Outbox, PruneFilter, Pruned, RunEntry, RunFilter, Store, StoreError, SubmitError,
+    TroubleChange,
 };
 
 use commands::Mailbox;
-use connect::{Connections, Param};
+use connect::{Connections, Connector, Param};
 use lanes::Written;
 use queue::Queue;
 use rows::Record;
@@ -80,6 +84,7 @@ pub struct PostgresStore {
     /// One for each lane.
     queues: Vec<Arc<Queue>>,
     mailbox: Mailbox,
+    kept: inside::Kept,
 }
 
 /// What the store and its lanes have in common.
@@ -154,16 +159,16 @@ impl PostgresStore {
 
     async fn connect_with(config: &str, options: PostgresOptions) -> Result<Self, StoreError> {
         schema::check_name(&options.schema)?;
-        let config = configuration(config)?;
-        let with = async |client: &mut Client| {
+        let way = Way::to(config, &options)?;
+        way.once(async |client| {
             schema::check_server(client).await?;
             schema::prepare(client, &options.schema, options.migrate).await
-        };
-        once(&config, with).await?;
+        })
+        .await?;
 
         let shared = Arc::new(Shared {
             schema: schema::quoted(&options.schema),
-            connections: Connections::new(&config, &options)?,
+            connections: Connections::new(&way.config, &way.connector, &options)?,
             written: Written::default(),
             options,
         });
@@ -175,6 +180,7 @@ impl PostgresStore {
         }
         Ok(PostgresStore {
             mailbox: Mailbox::default(),
+            kept: inside::Kept::default(),
             shared,
             queues,
         })
@@ -215,30 +221,39 @@ impl PostgresStore {
     }
 }
 
-/// The way to the server, with what isn't said set to what is good for a store.
-fn configuration(config: &str) -> Result<Config, StoreError> {
-    let mut config: Config = config.parse().map_err(unreachable)?;
-    if config.get_application_name().is_none() {
-        config.application_name("amends");
-    }
-    if config.get_connect_timeout().is_none() {
-        config.connect_timeout(Duration::from_secs(10));
-    }
-    Ok(config)
+/// The way to a server.
+struct Way {
+    config: Config,
+    connector: Connector,
 }
 
-/// Does something with a connection of its own, which is closed afterwards.
-async fn once<T>(
-    config: &Config,
-    work: impl AsyncFnOnce(&mut Client) -> Result<T, StoreError>,
-) -> Result<T, StoreError> {
-    let (mut client, connection) = config.connect(NoTls).await.map_err(unreachable)?;
-    let driving = tokio::spawn(connection);
-    let done = work(&mut client).await;
-    drop(client);
-    // It says goodbye to the server, and can fail only where nobody listens.
-    let _ = driving.await;
-    done
+impl Way {
+    /// What isn't said is set to what is good for a store.
+    fn to(config: &str, options: &PostgresOptions) -> Result<Self, StoreError> {
+        let mut config: Config = config.parse().map_err(unreachable)?;
+        if config.get_application_name().is_none() {
+            config.application_name("amends");
+        }
+        if config.get_connect_timeout().is_none() {
+            config.connect_timeout(Duration::from_secs(10));
+        }
+        let connector = Connector::new(&config, options)?;
+        Ok(Way { config, connector })
+    }
+
+    /// Does something with a connection of its own, which is closed afterwards.
+    async fn once<T>(
+        &self,
+        work: impl AsyncFnOnce(&mut Client) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let opened = self.connector.clone().open(&self.config).await;
+        let (mut client, driving) = opened.map_err(unreachable)?;
+        let done = work(&mut client).await;
+        drop(client);
+        // It says goodbye to the server, and can fail only where nobody listens.
+        let _ = driving.await;
+        done
+    }
 }
 
 fn unreachable(error: tokio_postgres::Error) -> StoreError {
@@ -386,6 +401,10 @@ impl Store for PostgresStore {
     }
 
     fn fleet(&self) -> Option<&dyn Fleet> {
+        Some(self)
+    }
+
+    fn outbox(&self) -> Option<&dyn Outbox> {
         Some(self)
     }
 

@@ -38,6 +38,8 @@ pub struct PostgresOptions {
     pub(super) migrate: bool,
     pub(super) poll_interval: Duration,
     pub(super) terms: FleetTerms,
+    #[cfg(feature = "postgres-tls")]
+    pub(super) root_certificates: Option<Vec<u8>>,
 }
 
 impl Default for PostgresOptions {
@@ -54,6 +56,8 @@ impl Default for PostgresOptions {
             migrate: true,
             poll_interval: Duration::from_millis(250),
             terms: FleetTerms::new(Duration::from_secs(15), Duration::from_millis(500)),
+            #[cfg(feature = "postgres-tls")]
+            root_certificates: None,
         }
     }
 }
@@ -148,6 +152,16 @@ impl PostgresOptions {
     /// How often a worker looks for runs that belong to nobody, give or take a fifth. Default 500 ms.
     pub fn look(mut self, interval: Duration) -> Self {
         self.terms.look = interval.max(Duration::from_millis(10));
+        self
+    }
+
+    /// The certificates, in PEM, by which the server's is trusted. Default: those that the operating system trusts.
+    ///
+    /// The server's certificate has to be for the host of the connection string, which needs `sslmode=require` for TLS to
+    /// be insisted upon: by default it is used where the server offers it.
+    #[cfg(feature = "postgres-tls")]
+    pub fn root_certificates(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.root_certificates = Some(pem.into());
         self
     }
 

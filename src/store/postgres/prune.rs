@@ -23,6 +23,8 @@ WITH looked AS MATERIALIZED (
 ), gone AS (
     DELETE FROM {schema}.ended_runs e USING chosen c WHERE e.run = c.run RETURNING e.run
 ), journals AS (DELETE FROM {schema}.journal j USING gone g WHERE j.run = g.run
+), outbox AS (DELETE FROM {schema}.outbox o USING gone g WHERE o.run = g.run
+), notes AS (DELETE FROM {schema}.unsequenced n USING gone g WHERE n.run = g.run
 ), labels AS (DELETE FROM {schema}.labels l USING gone g WHERE l.run = g.run
 ), troubles AS (DELETE FROM {schema}.troubles t USING gone g WHERE t.run = g.run
 ), commands AS (DELETE FROM {schema}.commands c USING gone g WHERE c.run = g.run

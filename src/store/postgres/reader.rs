@@ -14,6 +14,11 @@ use super::{Shared, checksum, scan};
 /// A run in the list, with its journal.
 type Found = (RunEntry, Result<Option<Journal>, LoadError>);
 
+/// One row without a record where the run has none after that place, and no row where there is no run.
+pub(super) const LOAD: &str = "SELECT j.seq, j.form, j.append_id, j.at, j.events, j.checksum
+    FROM {schema}.runs r LEFT JOIN {schema}.journal j ON j.run = r.number AND j.seq > $2
+    WHERE r.id = $1 ORDER BY j.seq";
+
 /// A run's journal after the record `after`, which is 0 for all of it.
 pub(super) async fn load(
     shared: &Shared,
@@ -28,9 +33,7 @@ pub(super) async fn load(
     let rows = shared
         .ask(
             "loading a journal",
-            "SELECT j.seq, j.form, j.append_id, j.at, j.events, j.checksum
-             FROM {schema}.runs r LEFT JOIN {schema}.journal j ON j.run = r.number AND j.seq > $2
-             WHERE r.id = $1 ORDER BY j.seq",
+            LOAD,
             &params,
         )
         .await?;
@@ -85,7 +88,7 @@ pub(super) async fn scan_journals(
 }
 
 /// Hands on the row that begins at this column, if there is one; says no where it is damaged.
-fn push(journal: &mut Assembly, row: &Row, column: usize) -> bool {
+pub(super) fn push(journal: &mut Assembly, row: &Row, column: usize) -> bool {
     let Some(seq) = row.get(column) else {
         // A run without records after this place.
         return true;

@@ -11,10 +11,14 @@ use tokio_postgres::{Client, Error, GenericClient, Row};
 use crate::store::StoreError;
 
 /// Each migration's name and text, oldest first. What was released is never changed.
-const ALL: [(&str, &str); 1] = [("journals", include_str!("migrations/001_journals.sql"))];
+const ALL: [(&str, &str); 3] = [
+    ("journals", include_str!("migrations/001_journals.sql")),
+    ("start", include_str!("migrations/002_start.sql")),
+    ("outbox", include_str!("migrations/003_outbox.sql")),
+];
 
 /// The version of the tables that this build reads and writes.
-pub(super) const VERSION: i32 = 1;
+pub(super) const VERSION: i32 = 3;
 
 /// One step from one version of the tables to the next.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -12,8 +12,10 @@ mod connect;
 mod definitions;
 mod examine;
 mod harm;
+mod inside;
 mod lock;
 mod options;
+mod outbox;
 mod queue;
 mod reader;
 mod rows;
@@ -41,7 +43,7 @@ use crate::journal::{Command, CommandAnswer, Journal};
 use crate::saga::Outline;
 use crate::store::record::NewRecord;
 use crate::store::{
-    Append, AppendError, Appending, CommandEntry, Counts, KnownDefinition, LoadError, PruneFilter,
+    Append, AppendError, Appending, CommandEntry, Counts, KnownDefinition, LoadError, Outbox, PruneFilter,
     Pruned, RunEntry, RunFilter, Store, StoreError, SubmitError,
 };
 
@@ -86,8 +88,15 @@ pub struct SqliteStore {
     options: SqliteOptions,
     readers: Readers,
     counts: Arc<Written>,
-    /// Told when another process has handed in a command.
-    arrived: Arc<Notify>,
+    /// Told when another process may have handed in a command, or started a run.
+    arrived: Arc<Arrivals>,
+}
+
+/// Who is told of what others have written to the file.
+#[derive(Debug, Default)]
+struct Arrivals {
+    commands: Notify,
+    runs: Notify,
 }
 
 impl fmt::Debug for SqliteStore {
@@ -337,7 +346,11 @@ impl Store for SqliteStore {
     }
 
     async fn commands_arrived(&self) {
-        self.arrived.notified().await;
+        self.arrived.commands.notified().await;
+    }
+
+    async fn runs_arrived(&self) {
+        self.arrived.runs.notified().await;
     }
 
     async fn prune(
@@ -390,6 +403,10 @@ impl Store for SqliteStore {
                 reader::recall(conn, &key)
             })
             .await
+    }
+
+    fn outbox(&self) -> Option<&dyn Outbox> {
+        Some(self)
     }
 
     /// Writes what is queued, copies the log into the database, and lets go of the file and its lock.

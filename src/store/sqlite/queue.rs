@@ -45,6 +45,11 @@ pub(super) enum Write {
         token: String,
         json: String,
     },
+    /// How far a reader of the outbox has come.
+    Cursor {
+        name: String,
+        position: i64,
+    },
     /// Ended runs that are forgotten, by number.
     Forget(Vec<i64>),
 }
@@ -74,6 +79,7 @@ impl Write {
             Write::Outline { json, .. } | Write::Answer { json, .. } => json.len(),
             Write::Definitions(all) => all.iter().map(|one| one.json.len()).sum(),
             Write::Command(command) => command.json.len(),
+            Write::Cursor { name, .. } => name.len(),
             // So that only a few share a commit, and nobody waits long for it.
             Write::Forget(runs) => runs.len().saturating_mul(64 << 10),
         }

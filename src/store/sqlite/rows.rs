@@ -60,7 +60,9 @@ impl<'c> Rows<'c> {
         Ok(Rows {
             conn,
             insert_record: conn.prepare(
-                "INSERT INTO journal (run, seq, form, append_id, at, events, checksum) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                // The place is said, since SQLite would give that of a forgotten record again (rule W5).
+                "INSERT INTO journal (pos, run, seq, form, append_id, at, events, checksum)
+                 SELECT max(ifnull((SELECT max(pos) FROM journal), 0), given) + 1, ?, ?, ?, ?, ?, ?, ? FROM positions",
             )?,
             insert_run: conn.prepare(
                 "INSERT INTO runs (id, saga, version, started_at) VALUES (?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
@@ -120,6 +122,17 @@ impl<'c> Rows<'c> {
                     Verdict::Written
                 })
             }
+            Write::Cursor { name, position } => {
+                let mut advance = self.conn.prepare_cached(
+                    "INSERT INTO cursors (name, position) VALUES (?, ?) ON CONFLICT (name)
+                     DO UPDATE SET position = excluded.position WHERE position < excluded.position",
+                )?;
+                Ok(if advance.execute(params![name, position])? == 0 {
+                    Verdict::Known
+                } else {
+                    Verdict::Written
+                })
+            }
             Write::Forget(runs) => {
                 for run in runs {
                     self.forget_run(*run)?;
@@ -160,6 +173,8 @@ impl<'c> Rows<'c> {
         if forgotten == 0 {
             return Ok(());
         }
+        let highest = "UPDATE positions SET given = max(given, (SELECT max(pos) FROM journal))";
+        self.conn.prepare_cached(highest)?.execute([])?;
         for sql in [
             "DELETE FROM journal WHERE run = ?",
             "DELETE FROM labels WHERE run = ?",

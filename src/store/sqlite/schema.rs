@@ -15,10 +15,10 @@ use crate::store::StoreError;
 pub(super) const APPLICATION_ID: i32 = 0x616d_6e64;
 
 /// `PRAGMA user_version`: the version of these tables.
-pub(super) const SCHEMA_VERSION: i32 = 2;
+pub(super) const SCHEMA_VERSION: i32 = 3;
 
 /// What each version added, oldest first. A file is brought to the last one by its owner when it is opened.
-const MIGRATIONS: [&str; 2] = [VERSION_1, VERSION_2];
+const MIGRATIONS: [&str; 3] = [VERSION_1, VERSION_2, VERSION_3];
 
 const VERSION_1: &str = "
 CREATE TABLE journal (
@@ -109,6 +109,18 @@ INSERT INTO labels (key, value, run)
 SELECT l.key, l.value, j.run
 FROM journal j, json_each(j.events, '$[0].run_started.labels') l
 WHERE j.seq = 1 AND json_valid(j.events);
+";
+
+/// The order of records as readers of it know it: the highest place that a forgotten record had, so that it
+/// is never given again, and how far each reader has come.
+const VERSION_3: &str = "
+CREATE TABLE positions (given INTEGER NOT NULL) STRICT;
+INSERT INTO positions VALUES (0);
+
+CREATE TABLE cursors (
+    name     TEXT PRIMARY KEY,
+    position INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
 ";
 
 /// What a database file holds.
@@ -232,9 +244,9 @@ mod tests {
             refusal("CREATE TABLE t (x)").contains("another program (application id 0x0, 1 tables")
         );
         assert!(refusal("PRAGMA application_id = 7").contains("application id 0x7"));
-        let newer = refusal("PRAGMA application_id = 0x616d6e64; PRAGMA user_version = 3");
+        let newer = refusal("PRAGMA application_id = 0x616d6e64; PRAGMA user_version = 4");
         assert!(
-            newer.contains("schema version 3") && newer.contains("knows version 2 at most"),
+            newer.contains("schema version 4") && newer.contains("knows version 3 at most"),
             "{newer}"
         );
     }

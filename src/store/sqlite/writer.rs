@@ -7,11 +7,10 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
-use tokio::sync::Notify;
-
 use crate::observe::BatchSize;
 use crate::store::AppendError;
 
+use super::Arrivals;
 use super::harm::{self, Harm};
 use super::lock::OwnerLock;
 use super::options::SqliteOptions;
@@ -29,7 +28,7 @@ pub(super) struct Counts {
     batch: BatchSize,
 }
 
-/// How often the owner looks for commands from other processes.
+/// How often the owner looks for what others have written: commands, and runs that they have started.
 const LOOK: Duration = Duration::from_millis(250);
 
 /// The body of the thread: writes until the queue is closed and empty, or until it can't go on.
@@ -39,7 +38,7 @@ pub(super) fn run(
     conn: Connection,
     options: &SqliteOptions,
     counts: &Counts,
-    arrived: &Notify,
+    arrived: &Arrivals,
 ) {
     // Dropped last to first: the connection, the lock, and then whoever waits for the end is told.
     let presence = Presence(queue);
@@ -81,24 +80,26 @@ struct Writer<'c> {
     mailbox: Option<Mailbox<'c>>,
 }
 
-/// Where commands from other processes are found: the owner of the runs is told.
+/// Where commands from other processes are found, and runs that they have started: the owner of the runs is told.
 struct Mailbox<'c> {
-    arrived: &'c Notify,
+    arrived: &'c Arrivals,
     seen: i64,
+    /// Changes with each commit of another connection; nothing before the first look.
+    version: Option<i64>,
     looked_at: Instant,
 }
 
 impl<'c> Mailbox<'c> {
-    fn new(arrived: &'c Notify) -> Self {
-        let (seen, looked_at) = (0, Instant::now());
+    fn new(arrived: &'c Arrivals) -> Self {
         Mailbox {
             arrived,
-            seen,
-            looked_at,
+            seen: 0,
+            version: None,
+            looked_at: Instant::now(),
         }
     }
 
-    /// Looks whether there are commands that weren't there at the last look, if that was some time ago.
+    /// Looks whether there is what wasn't there at the last look, if that was some time ago.
     fn look(&mut self, conn: &Connection) -> rusqlite::Result<()> {
         if self.looked_at.elapsed() < LOOK {
             return Ok(());
@@ -109,7 +110,15 @@ impl<'c> Mailbox<'c> {
             .query_row([], |row| row.get(0))?;
         if newest.is_some_and(|newest| newest > self.seen) {
             self.seen = newest.unwrap_or_default();
-            self.arrived.notify_one();
+            self.arrived.commands.notify_one();
+        }
+        // The number is not what it was before this connection read anything, so the look above comes first.
+        let version: i64 = conn
+            .prepare_cached("PRAGMA data_version")?
+            .query_row([], |row| row.get(0))?;
+        // What was committed before the first look may be newer than what the owner has listed.
+        if self.version.replace(version) != Some(version) {
+            self.arrived.runs.notify_one();
         }
         Ok(())
     }

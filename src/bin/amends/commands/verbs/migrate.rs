@@ -7,6 +7,29 @@ use crate::commands::tables;
 use crate::error::{CliError, Exit};
 use crate::session::Session;
 
+/// What has no meaning for tables: one by one, so that a refusal names what was said. Who asks is not among it, because
+/// that may come from the environment.
+const OF_RUNS: [&str; 18] = [
+    "runs",
+    "to",
+    "status",
+    "parked",
+    "open",
+    "saga",
+    "trouble_step",
+    "mode",
+    "older_than",
+    "newer_than",
+    "prefix",
+    "label",
+    "reason",
+    "token",
+    "wait",
+    "rate",
+    "dry_run",
+    "yes",
+];
+
 /// Moves a run, whose definition its owner hasn't, to another version; or brings tables up to date
 #[derive(Debug, clap::Args)]
 #[command(
@@ -25,7 +48,6 @@ Of runs: the owner's code declares how: `Migration`, in its builder. The run is 
 Of tables: `--print` is for whoever may make them, with `psql` for example; it needs no server.
 Coordinators bring tables up to date when they open a store, unless they are told not to."
 )]
-// Flags of verbs are refused one by one: who asks may come from the environment.
 pub(crate) struct Args {
     /// To this version; left out, the newest that the owner has declared
     #[arg(long, value_name = "VERSION")]
@@ -34,14 +56,15 @@ pub(crate) struct Args {
     #[arg(
         long,
         help_heading = "Tables",
-        conflicts_with_all = ["apply", "runs", "to", "Which", "reason", "token", "wait", "rate", "dry_run", "yes"]
+        conflicts_with = "apply",
+        conflicts_with_all = OF_RUNS
     )]
     print: bool,
     /// Bring the tables of the store up to date, and say what that took
     #[arg(
         long,
         help_heading = "Tables",
-        conflicts_with_all = ["runs", "to", "Which", "reason", "token", "wait", "rate", "dry_run", "yes"]
+        conflicts_with_all = OF_RUNS
     )]
     apply: bool,
     #[command(flatten)]

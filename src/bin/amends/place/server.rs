@@ -134,7 +134,9 @@ impl Server {
                     return why(&with_causes(error))
                         .hint("is the server running, and are host and port right?");
                 }
-                if !cfg!(feature = "postgres-tls") && with_causes(error).contains("no TLS implementation") {
+                if !cfg!(feature = "postgres-tls")
+                    && with_causes(error).contains("no TLS implementation")
+                {
                     return why("it asks for TLS, which is not in this build of `amends`").hint(
                         "`cargo install amends --features cli,postgres-tls` makes one that has it",
                     );
@@ -182,8 +184,8 @@ fn hint(error: CliError, code: &SqlState) -> CliError {
             error.hint("`amends` makes no databases: correct the name, or make it with `createdb`")
         }
         SqlState::INSUFFICIENT_PRIVILEGE => error.hint(
-            "this role lacks a right: ask who made the tables, or have what `amends migrate --print` prints run by \
-             whoever may make them",
+            "this role lacks a right, which whoever made the tables can GRANT it; what makes tables is printed by \
+             `amends migrate --print`",
         ),
         SqlState::CANNOT_CONNECT_NOW | SqlState::TOO_MANY_CONNECTIONS => {
             error.hint("this passes: try again")

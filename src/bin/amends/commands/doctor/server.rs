@@ -228,6 +228,7 @@ fn in_words(hold: &PostgresHold) -> String {
     };
     match hold.held_for {
         Some(span) => format!("{who}, open for {}", coarse(span)),
+        None if hold.transactions == 1 => format!("{who}, for one transaction"),
         None => format!("{who}, for {} transactions", hold.transactions),
     }
 }

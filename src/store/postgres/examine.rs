@@ -150,6 +150,18 @@ SELECT * FROM (
 impl PostgresStore {
     /// Looks at a server and the default schema there, without opening it as a store.
     ///
+    /// ```no_run
+    /// use amends::store::PostgresStore;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let report = PostgresStore::examine("postgres://sagas@localhost/shop").await?;
+    /// assert_eq!(report.unfit, None);
+    /// assert_eq!(report.schema, Some(report.newest_schema));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`PostgresOptions::examine`].

@@ -150,8 +150,8 @@ fn of_dead_rows(tables: &[PostgresTable], autovacuum: bool) -> Check {
     let most = tables.iter().max_by_key(|table| table.dead);
     let says = match most {
         Some(most) if most.dead > 0 => format!(
-            "about {sum}, most of them in {} beside {} that live",
-            most.name, most.live
+            "about {sum}, of which {} has {} beside {} live ones",
+            most.name, most.dead, most.live
         ),
         _ => "none".to_owned(),
     };

@@ -76,13 +76,13 @@ pub mod store;
 pub mod testkit;
 mod trace_context;
 
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub use coordinator::StartedIn;
 pub use coordinator::{
     BuildError, Clock, CommandError, Coordinator, CoordinatorBuilder, GetError, Migration,
     MigrationFrom, OutcomeError, PoliciesError, Resolution, RunHandle, StartError, StartOptions,
     SystemClock, Told, Watch, WatchedEvent,
 };
-#[cfg(any(feature = "sqlite", feature = "postgres"))]
-pub use coordinator::StartedIn;
 pub use failure::FailureMode;
 pub use ids::{RunId, Timestamp};
 pub use journal::CancelTold;

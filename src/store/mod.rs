@@ -26,9 +26,9 @@ pub use definitions::{Handling, KnownDefinition};
 pub use error::{AppendError, Damage, LoadError, StoreError, SubmitError};
 pub use fleet::{Claim, Fleet, FleetTerms, Renewal, Worker, WorkerEntry};
 pub use memory::MemoryStore;
-pub use outbox::{Outbox, Published};
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 use memory::owner_of;
+pub use outbox::{Outbox, Published};
 #[cfg(feature = "postgres")]
 pub use postgres::{
     Migration, PostgresHold, PostgresHolder, PostgresOptions, PostgresReport, PostgresStore,

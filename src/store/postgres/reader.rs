@@ -30,13 +30,7 @@ pub(super) async fn load(
         return Ok(None);
     }
     let params: [Param<'_>; 2] = [(&id, Type::TEXT), (&after_seq, Type::INT8)];
-    let rows = shared
-        .ask(
-            "loading a journal",
-            LOAD,
-            &params,
-        )
-        .await?;
+    let rows = shared.ask("loading a journal", LOAD, &params).await?;
     if rows.is_empty() {
         return Ok(None);
     }

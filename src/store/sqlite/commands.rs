@@ -84,7 +84,11 @@ impl SqliteStore {
     }
 
     /// Has something written by whichever writer this store has. Says no where its place was taken.
-    pub(super) async fn write(&self, write: Write, doing: &'static str) -> Result<bool, StoreError> {
+    pub(super) async fn write(
+        &self,
+        write: Write,
+        doing: &'static str,
+    ) -> Result<bool, StoreError> {
         let queue = match &self.queue {
             Some(queue) => queue,
             None => self.outside()?,

@@ -43,8 +43,8 @@ use crate::journal::{Command, CommandAnswer, Journal};
 use crate::saga::Outline;
 use crate::store::record::NewRecord;
 use crate::store::{
-    Append, AppendError, Appending, CommandEntry, Counts, KnownDefinition, LoadError, Outbox, PruneFilter,
-    Pruned, RunEntry, RunFilter, Store, StoreError, SubmitError,
+    Append, AppendError, Appending, CommandEntry, Counts, KnownDefinition, LoadError, Outbox,
+    PruneFilter, Pruned, RunEntry, RunFilter, Store, StoreError, SubmitError,
 };
 
 use lock::OwnerLock;

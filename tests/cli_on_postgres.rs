@@ -80,7 +80,7 @@ async fn every_page_is_that_of_a_file() {
             );
             let mut whole = said.out;
             if !said.err.is_empty() {
-                whole += &format!("--- standard error\n{}", said.err);
+                whole = format!("{whole}--- standard error\n{}", said.err);
             }
             assert_eq!(whole, fs::read_to_string(file).unwrap(), "{arguments}");
         }

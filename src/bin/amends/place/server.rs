@@ -250,7 +250,8 @@ fn add_password(address: &mut String, password: &str) {
         }
     } else {
         let quoted = password.replace('\\', "\\\\").replace('\'', "\\'");
-        address.push_str(&format!(" password='{quoted}'"));
+        // Nor here.
+        let _ = write!(address, " password='{quoted}'");
     }
 }
 

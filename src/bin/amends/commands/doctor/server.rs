@@ -115,7 +115,7 @@ fn of_commits(report: &PostgresReport) -> Check {
     );
     let standby = !report.synchronous_standby_names.is_empty();
     if standby {
-        says += &format!("; standbys: {}", report.synchronous_standby_names);
+        says = format!("{says}; standbys: {}", report.synchronous_standby_names);
     }
     if commits == "off" {
         let advice = "what was acknowledged may be lost with the server, so no store opens: \
@@ -179,7 +179,7 @@ fn of_holds(holds: &[PostgresHold]) -> Check {
     let span = oldest.held_for.unwrap_or_default();
     let mut says = in_words(oldest);
     if holds.len() > 1 {
-        says += &format!(", and {} more", holds.len() - 1);
+        says = format!("{says}, and {} more", holds.len() - 1);
     }
     if span < LONG {
         return good("kept rows", says);
@@ -253,7 +253,7 @@ fn of_workers(workers: &[WorkerEntry]) -> Check {
     }
     let mut says = format!("{live} live");
     if gone > 0 {
-        says += &format!(", {gone} gone");
+        says = format!("{says}, {gone} gone");
     }
     if left == 0 {
         return good("workers", says);

@@ -39,7 +39,8 @@ end() {
     else
         kill -s "$1" "$server"
     fi
-    wait "$server"
+    # A signal to the group ends a wait before its time.
+    while kill -s 0 "$server" 2>/dev/null; do wait "$server"; done
     server=
 }
 while read -r order; do
@@ -52,7 +53,7 @@ while read -r order; do
     echo done
 done
 end "$last"
-rm -rf "$folder"
+rm -rf "$folder" || { sleep 1; rm -rf "$folder"; }
 "#;
 
 /// How long a server may take to start.

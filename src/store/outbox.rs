@@ -3,7 +3,10 @@
 use async_trait::async_trait;
 
 use crate::ids::{RunId, Timestamp};
-use crate::journal::{Event, Interner, decode_events};
+use crate::journal::Event;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+use crate::journal::{Interner, decode_events};
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 use crate::store::record::Covered;
 use crate::store::{Damage, StoreError};
 
@@ -71,6 +74,7 @@ pub struct Published {
 }
 
 /// The events of one row; `sound` says whether its checksum is that of what it says.
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub(super) fn events(
     covered: Covered<'_>,
     sound: impl FnOnce(Covered<'_>) -> bool,

@@ -128,3 +128,56 @@ async fn w2_a_statement_that_was_cancelled_has_not_written_and_one_that_was_ende
     })
     .await;
 }
+
+/// Whether a wait for a standby was cancelled can't be told from other warnings of that code.
+#[tokio::test]
+async fn w2_a_warning_beside_a_commit_leaves_the_append_unknown_and_spoils_no_read() {
+    Schemas::with(async |schemas| {
+        let store = schemas.store().await;
+        let client = schemas.client().await;
+        let mut sample = Sample::new("run");
+        store.append(sample.start()).await.unwrap();
+        let schema = format!("\"{}\"", store.schema());
+        for (raised, known) in [
+            ("NOTICE 'said'", true),
+            ("WARNING 'said' USING ERRCODE = '01P01'", true),
+            ("WARNING 'said'", false),
+        ] {
+            let say = "
+                CREATE OR REPLACE FUNCTION {}.say() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
+                    RAISE RAISED; RETURN true;
+                END $$;
+                DROP POLICY IF EXISTS says ON {}.journal;
+                CREATE POLICY says ON {}.journal USING ({}.say());
+                ALTER TABLE {}.journal ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;";
+            let say = say.replace("{}", &schema).replace("RAISED", raised);
+            client.batch_execute(&say).await.unwrap();
+            // Who may do everything is asked by no policy.
+            let (role, config) = (format!("{} reader", store.schema()), schemas.config());
+            let grant = format!(
+                "DO $$ BEGIN CREATE ROLE \"{role}\" LOGIN PASSWORD 'a password'; EXCEPTION WHEN duplicate_object THEN NULL; END $$;
+                 GRANT ALL ON SCHEMA {schema} TO \"{role}\"; GRANT ALL ON ALL TABLES IN SCHEMA {schema} TO \"{role}\""
+            );
+            client.batch_execute(&grant).await.unwrap();
+            let asked = PostgresStore::options()
+                .schema(store.schema())
+                .connect(&format!("{config} user='{role}' password='a password'"))
+                .await
+                .unwrap();
+            let next = sample.step("output");
+            let answer = asked.append(next.clone()).await;
+            match answer {
+                Ok(()) if known => {}
+                Err(AppendError::Unknown(_)) if !known => {}
+                answer => panic!("{raised}: {answer:?}"),
+            }
+            let journal = asked.load(sample.run()).await.unwrap().unwrap();
+            assert_eq!(journal.records.last().unwrap().seq, next.record.seq, "{raised}");
+            asked.close().await;
+            store.append(next).await.unwrap();
+        }
+        let gone = format!("DROP OWNED BY \"{0} reader\"; DROP ROLE \"{0} reader\"", store.schema());
+        client.batch_execute(&gone).await.unwrap();
+    })
+    .await;
+}

@@ -99,7 +99,7 @@ pub(super) async fn submit(shared: &Shared, command: &Command) -> Result<(), Sub
     // The counter's row is locked before the time is taken, so times and numbers have one order. A command that
     // is there already takes a number too: the answer to it is that of a commit that writes.
     let rows = shared
-        .ask(
+        .ask_durably(
             doing,
             "WITH target AS (SELECT number FROM {schema}.runs WHERE id = $2),
              next AS (

@@ -9,6 +9,7 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use deadpool_postgres::{
@@ -61,6 +62,12 @@ impl Connector {
     /// A connection, and the task that drives it.
     pub(super) async fn open(self, config: &Config) -> Result<(Client, JoinHandle<()>), Error> {
         let (client, mut connection) = config.connect(self.tls).await?;
+        // What the server has to say when somebody connects is about no commit.
+        poll_fn(|cx| {
+            while let Poll::Ready(Some(Ok(_))) = connection.poll_message(cx) {}
+            Poll::Ready(())
+        })
+        .await;
         let warnings = self.warnings;
         let driving = async move {
             // A notice is met here before the answer that comes after it is handed on.
@@ -175,9 +182,11 @@ impl Connections {
         })
     }
 
-    /// Sends one statement of a lane, once, and waits for all of its answer.
+    /// Sends one statement of a lane, once, and waits for all of its answer, and for no warning.
     pub(super) async fn write(&self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, Failed> {
-        self.run(&self.lanes, sql, params).await
+        let warned = self.warnings.so_far();
+        let rows = self.run(&self.lanes, sql, params).await?;
+        self.unwarned_since(warned).map(|()| rows)
     }
 
     /// Sends one statement that may be sent twice, again where the server says that it got in the way of another.
@@ -202,6 +211,28 @@ impl Connections {
         }
     }
 
+    /// The same of a statement whose commit has to be as durable as that of an append.
+    pub(super) async fn ask_durably(
+        &self,
+        doing: &'static str,
+        sql: &str,
+        params: &[Param<'_>],
+    ) -> Result<Vec<Row>, StoreError> {
+        let warned = self.warnings.so_far();
+        let rows = self.ask(doing, sql, params).await?;
+        self.unwarned_since(warned)
+            .map_err(|failed| self.error(doing, failed))?;
+        Ok(rows)
+    }
+
+    fn unwarned_since(&self, warned: u64) -> Result<(), Failed> {
+        if self.warnings.so_far() == warned {
+            Ok(())
+        } else {
+            Err(Failed::Warned)
+        }
+    }
+
     fn error(&self, doing: &'static str, failed: Failed) -> StoreError {
         if self.others.is_closed() {
             let what = "it was closed".to_owned();
@@ -215,7 +246,6 @@ impl Connections {
             .get()
             .await
             .map_err(|error| Failed::NotSent(error.into()))?;
-        let warned = self.warnings.so_far();
         let answer = async {
             if self.named {
                 let types: Vec<Type> = params.iter().map(|(_, ty)| ty.clone()).collect();
@@ -228,8 +258,7 @@ impl Connections {
         };
         let answer = tokio::time::timeout(self.at_most, answer).await;
         let failed = match answer {
-            Ok(Ok(rows)) if self.warnings.so_far() == warned => return Ok(rows),
-            Ok(Ok(_)) => return Err(Failed::Warned),
+            Ok(Ok(rows)) => return Ok(rows),
             Ok(Err(error)) => Failed::Server(error),
             Err(_) => Failed::Late(self.at_most),
         };

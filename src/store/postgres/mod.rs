@@ -25,6 +25,7 @@ mod reader;
 mod rows;
 mod scan;
 mod schema;
+mod shared;
 mod tls;
 
 pub use examine::{PostgresHold, PostgresHolder, PostgresReport, PostgresTable};
@@ -51,10 +52,11 @@ use crate::store::{
 };
 
 use commands::Mailbox;
-use connect::{Connections, Connector, Param};
+use connect::{Connections, Connector};
 use lanes::Written;
 use queue::Queue;
 use rows::Record;
+use shared::Shared;
 
 /// A store in PostgreSQL 13 or later, or what speaks its protocol and keeps its guarantees.
 ///
@@ -85,32 +87,6 @@ pub struct PostgresStore {
     queues: Vec<Arc<Queue>>,
     mailbox: Mailbox,
     kept: inside::Kept,
-}
-
-/// What the store and its lanes have in common.
-struct Shared {
-    options: PostgresOptions,
-    /// The name of the schema as SQL takes it.
-    schema: String,
-    connections: Connections,
-    written: Written,
-}
-
-impl Shared {
-    /// A statement about the tables of this store.
-    fn sql(&self, text: &str) -> String {
-        text.replace("{schema}", &self.schema)
-    }
-
-    /// Asks something that may be asked twice.
-    async fn ask(
-        &self,
-        doing: &'static str,
-        sql: &str,
-        params: &[Param<'_>],
-    ) -> Result<Vec<tokio_postgres::Row>, StoreError> {
-        self.connections.ask(doing, &self.sql(sql), params).await
-    }
 }
 
 impl fmt::Debug for PostgresStore {

@@ -51,8 +51,6 @@
 //! they live; [`isolation`] helps runs that share rows, and [`barrier`] the services that steps call; with the
 //! feature `http`, `participant` has steps that call services in any language. The names used most are here
 //! at the root.
-//! they live; [`isolation`] helps runs that share rows; with the feature `http`, `participant` has steps that
-//! call services in any language. The names used most are here at the root.
 
 pub mod barrier;
 mod coordinator;
@@ -107,6 +105,10 @@ pub use step::{
 #[cfg(all(doctest, feature = "sqlite"))]
 #[doc = include_str!("../README.md")]
 mod readme {}
+
+#[cfg(all(doctest, feature = "postgres"))]
+#[doc = include_str!("../docs/fleet.md")]
+mod fleet {}
 
 /// The pages of `docs/`, so that their examples are compiled and run.
 #[cfg(doctest)]

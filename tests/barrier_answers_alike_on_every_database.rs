@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 
-#[allow(unreachable_pub)]
 mod barrier;
 mod snapshot;
 use barrier::{Crash, Service, compensate, each, execute, run};
@@ -92,11 +91,12 @@ fn expected(plan: &Plan) -> (Vec<String>, i64) {
     for (place, (kind, crash)) in (1..).zip(plan) {
         let (answer, then) = match (kind, known) {
             (Kind::Execute, Known::Nothing) => ("fresh".to_owned(), Known::Done(place)),
-            (Kind::Execute, Known::Done(by)) => (format!("duplicate: {by}"), known),
+            (Kind::Execute, Known::Done(by)) | (Kind::Compensate, Known::Undone(by)) => {
+                (format!("duplicate: {by}"), known)
+            }
             (Kind::Execute, Known::Undone(_) | Known::Void) => ("closed".to_owned(), known),
             (Kind::Compensate, Known::Nothing | Known::Void) => ("nothing".to_owned(), Known::Void),
             (Kind::Compensate, Known::Done(by)) => (format!("undo: {by}"), Known::Undone(place)),
-            (Kind::Compensate, Known::Undone(by)) => (format!("duplicate: {by}"), known),
         };
         answers.push(answer);
         if *crash != Crash::BeforeCommit {

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use amends::FailureMode::{ServiceMissing, StepContract, StepLogic, StepState, SystemNetwork};
+use amends::FailureMode::{StepContract, StepLogic, StepState};
 use amends::barrier::{BarrierError, Call, CallError};
 use amends::failure::FailedEffect::{InDoubt, NotDone};
 use amends::failure::{Classifier, FailedEffect, Stale};
@@ -144,7 +144,6 @@ fn a_deferred_transaction_works_where_the_barrier_comes_first_and_is_busy_where_
 
 #[cfg(feature = "mysql")]
 #[path = "common/mariadb.rs"]
-#[allow(unreachable_pub)]
 mod mariadb;
 
 #[cfg(feature = "mysql")]
@@ -204,17 +203,17 @@ async fn errors_of_mariadb_are_known_by_their_number() {
     one.query_drop("update numbers set m = 0 where n = 1")
         .await
         .unwrap();
-    let (waits, closes) = tokio::join!(
+    let (waits, ends) = tokio::join!(
         one.query_drop("update numbers set m = 0 where n = 2"),
         other.query_drop("update numbers set m = 0 where n = 1"),
     );
     // Which of the two is chosen is the server's affair.
-    let deadlock = waits.err().or(closes.err()).unwrap();
+    let deadlock = waits.err().or(ends.err()).unwrap();
     let meant = answer(&BarrierError::Database(deadlock.into()));
     assert_eq!(meant, (StepState, NotDone, true));
 
     let none = connect(server.url("nowhere")).await.unwrap_err();
-    assert_eq!(answer(&none), (ServiceMissing, NotDone, true));
+    assert_eq!(answer(&none), (FailureMode::ServiceMissing, NotDone, true));
     let id = one.id();
     let mut third = connect(server.url(mariadb::DATABASE)).await.unwrap();
     third.query_drop(format!("kill {id}")).await.unwrap();
@@ -224,7 +223,7 @@ async fn errors_of_mariadb_are_known_by_their_number() {
     let closed = one.query_drop("select 1").await.unwrap_err();
     assert_eq!(
         answer(&closed),
-        (SystemNetwork, InDoubt, true),
+        (FailureMode::SystemNetwork, InDoubt, true),
         "{closed:?}"
     );
 }

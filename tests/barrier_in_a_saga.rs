@@ -15,7 +15,6 @@ use tokio::sync::Mutex;
 use tokio_postgres::{Client, Config, NoTls};
 
 #[path = "common/postgres.rs"]
-#[allow(unreachable_pub)]
 mod postgres;
 use postgres::{Server, connect, count};
 

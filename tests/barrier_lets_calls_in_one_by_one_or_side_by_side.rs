@@ -1,6 +1,6 @@
 //! Calls at once, by connections of their own (rule W4).
 
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 #![cfg(any(feature = "tokio-postgres", feature = "sqlite", feature = "mysql"))]
 
 use std::sync::Arc;
@@ -9,7 +9,6 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-#[allow(unreachable_pub)]
 mod barrier;
 use barrier::{
     Asks, Crash, Gate, Service, Work, compensate, each, execute, probe, run, until_waiting,
@@ -17,6 +16,14 @@ use barrier::{
 
 /// Longer than any call takes that waits for nobody.
 const FOREVER: Duration = Duration::from_secs(20);
+
+/// What comes soon, where nobody waits for anybody.
+async fn soon<T>(service: &Arc<dyn Service>, future: impl Future<Output = T>) -> T {
+    let Ok(came) = timeout(FOREVER, future).await else {
+        panic!("{}: it waits for something", service.name())
+    };
+    came
+}
 
 /// Makes a call in a task of its own.
 fn ask(service: &Arc<dyn Service>, asks: Asks) -> tokio::task::JoinHandle<String> {
@@ -52,9 +59,7 @@ async fn one_while_another(service: &Arc<dyn Service>, one: Asks, another: Asks)
     let one = ask(service, one.gate(&gate));
     gate.entered(1).await;
     let another = ask(service, another);
-    timeout(FOREVER, until_waiting(&**service, 1))
-        .await
-        .expect(service.name());
+    soon(service, until_waiting(&**service, 1)).await;
     gate.open();
     [one.await.unwrap(), another.await.unwrap()]
 }
@@ -92,8 +97,7 @@ async fn w4_when_the_first_of_many_is_rolled_back_exactly_one_other_is_fresh() {
                 .map(|_| execute(&key, 1).result("paid"))
                 .collect::<Vec<_>>();
             let waits = async {
-                let waiting = timeout(FOREVER, until_waiting(&*service, 4));
-                waiting.await.expect(service.name());
+                soon(&service, until_waiting(&*service, 4)).await;
                 gate.open();
             };
             let ((answers, _), ()) = tokio::join!(at_once(&service, others), waits);
@@ -215,9 +219,7 @@ async fn branches_of_one_run_do_not_wait_for_each_other_nor_do_other_runs() {
             working.push(ask(&service, execute(&key, 1).gate(&gate)));
         }
         // All three are in at once.
-        timeout(FOREVER, gate.entered(3))
-            .await
-            .expect(service.name());
+        soon(&service, gate.entered(3)).await;
 
         // Runs whose rows lie right before and behind those that are held, known and new, and known keys.
         let neighbours = [
@@ -240,13 +242,8 @@ async fn branches_of_one_run_do_not_wait_for_each_other_nor_do_other_runs() {
                 (compensate(&format!("{key}y"), 1), "nothing"),
             ];
             for (asks, answer) in calls {
-                let told = timeout(FOREVER, service.ask(asks)).await;
-                assert_eq!(
-                    told.expect(service.name()),
-                    answer,
-                    "{} {key}",
-                    service.name()
-                );
+                let told = soon(&service, service.ask(asks)).await;
+                assert_eq!(told, answer, "{} {key}", service.name());
             }
         }
         gate.open();

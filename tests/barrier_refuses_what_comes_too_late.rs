@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 #![cfg(any(feature = "tokio-postgres", feature = "sqlite", feature = "mysql"))]
 
-#[allow(unreachable_pub)]
 mod barrier;
 use barrier::{Asks, Crash, Work, compensate, each, execute, probe, run};
 

@@ -8,7 +8,6 @@ use std::fmt::Write;
 
 use mysql_async::prelude::Queryable;
 
-#[allow(unreachable_pub)]
 mod barrier;
 mod snapshot;
 use barrier::postgres::Line;

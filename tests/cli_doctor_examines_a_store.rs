@@ -102,6 +102,10 @@ async fn an_older_store_is_told_apart_and_brought_up_to_date_on_demand() {
         "{}",
         again.out
     );
+    assert_eq!(
+        runs.says("migrate --apply").well(),
+        format!("there was nothing to do: the tables are of version {newest}\n")
+    );
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use std::fs;
 use cli_store::{Runs, Said};
 
 /// What is asked, the exit code, and what the standard error has to say.
-const CASES: [(&str, i32, &[&str]); 17] = [
+const CASES: [(&str, i32, &[&str]); 19] = [
     (
         "show order-47",
         3,
@@ -56,10 +56,20 @@ const CASES: [(&str, i32, &[&str]); 17] = [
         &["`other.txt` is not a store", "--store sqlite:PATH"],
     ),
     (
-        "list --store postgres://db/sagas",
+        "list --store postgres://127.0.0.1:1/sagas",
         5,
-        &["PostgreSQL is not in this build"],
+        &[if cfg!(feature = "postgres") {
+            "is the server running"
+        } else {
+            "PostgreSQL is not in this build"
+        }],
     ),
+    (
+        "migrate --apply --store sqlite:nowhere.db",
+        5,
+        &["there is no store at `nowhere.db`"],
+    ),
+    ("workers", 2, &["has no workers", "`amends doctor`"]),
     (
         "list --store sqlite:nowhere/sagas.db",
         5,
@@ -112,9 +122,16 @@ async fn a_store_is_needed_and_one_that_is_none_is_left_alone() {
             .unwrap(),
     );
     assert_eq!(said.code, 2);
+    let postgres = if cfg!(feature = "postgres") {
+        " or `--store postgres://USER@HOST/DB`"
+    } else {
+        ""
+    };
     assert_eq!(
         said.err,
-        "amends: which store?\n  say which with `--store sqlite:PATH`, or once for all with AMENDS_STORE\n"
+        format!(
+            "amends: which store?\n  say which with `--store sqlite:PATH`{postgres}, or once for all with AMENDS_STORE\n"
+        )
     );
 
     let other = runs.dir.path().join("notes.db");

@@ -4,49 +4,7 @@
 
 mod cli_store;
 
-use cli_store::{Runs, SECRET, same_as_kept};
-
-/// Each page, and what is asked for it.
-const PAGES: [(&str, &str); 32] = [
-    ("list", "list"),
-    ("list-parked", "list --parked"),
-    ("list-some-statuses", "list --status waiting,paused"),
-    (
-        "list-by-trouble",
-        "list --step book-hotel --mode agent_validation",
-    ),
-    ("list-by-label", "list --label customer=42"),
-    (
-        "list-by-prefix-and-saga",
-        "list --prefix trip- --saga book-trip --limit 2",
-    ),
-    ("list-by-age", "list --older-than 4m --newer-than 1h"),
-    ("list-nothing", "list --saga other"),
-    ("list-json", "list --json"),
-    ("show-completed", "show order-4710"),
-    ("show-parked", "show order-4711"),
-    ("show-compensated", "show trip-7"),
-    ("show-stuck", "show trip-8"),
-    ("show-waiting", "show trip-9"),
-    ("show-paused", "show trip-10"),
-    ("show-payloads", "show order-4711 --payloads"),
-    ("show-timeline", "show trip-8 --timeline"),
-    ("show-json", "show order-4711 --json"),
-    ("why-parked", "why order-4711"),
-    ("why-compensated", "why trip-7"),
-    ("why-nothing", "why order-4710"),
-    ("why-json", "why order-4711 --json"),
-    ("journal-parked", "journal order-4711"),
-    ("journal-stuck", "journal trip-8"),
-    ("journal-payloads", "journal order-4710 --payloads"),
-    ("journal-json", "journal order-4711 --json"),
-    ("graph-run", "graph order-4711"),
-    ("graph-saga", "graph --saga book-trip"),
-    ("graph-mermaid", "graph order-4711 --format mermaid"),
-    ("graph-dot", "graph trip-8 --format dot"),
-    ("graph-svg", "graph trip-7 --format svg"),
-    ("graph-json", "graph order-4711 --format mermaid --json"),
-];
+use cli_store::{PAGES, Runs, SECRET, same_as_kept};
 
 #[tokio::test]
 async fn every_page_is_as_it_was() {

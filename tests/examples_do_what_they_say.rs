@@ -138,5 +138,6 @@ fn a_fleet_loses_no_order_whatever_befalls_it() {
     assert_eq!(counted("freezes"), 1);
     assert_eq!(counted("restarts"), 2);
     assert!(counted("take_overs") > 0, "{told}");
+    assert!(counted("cut_commits") > 0, "{told}");
     assert!(counted("unknown_commits") > 0, "{told}");
 }

@@ -332,7 +332,7 @@ async fn a_redirect_is_not_followed_by_any_call() {
 }
 
 #[tokio::test]
-async fn a_closed_key_is_not_done_and_never_tried_again() {
+async fn what_the_barrier_refuses_for_good_is_never_tried_again() {
     let (service, url) = Service::start().await;
     let payments = HttpParticipant::new(&url).unwrap();
     service.on(
@@ -352,6 +352,27 @@ async fn a_closed_key_is_not_done_and_never_tried_again() {
         [(FailureMode::StepContract, NotDone)]
     );
     assert_eq!(service.paths(), ["/charges"]);
+
+    // As final, and one of them in doubt.
+    for (status, word, effect) in [
+        (409, "unrecorded", InDoubt),
+        (422, "other-request", NotDone),
+        (500, "bad-result", NotDone),
+    ] {
+        let answer = Answer::new(status, "").header("amends-barrier", word);
+        let failure = answered(answer).await.failure;
+        assert_eq!(
+            (failure.mode, failure.effect),
+            (FailureMode::StepContract, effect),
+            "{word}"
+        );
+        assert!(!failure.retryable);
+        assert!(
+            failure
+                .message
+                .ends_with(&format!("/charges refuses the call: {word}"))
+        );
+    }
 
     // The word counts only with its status.
     let other = Answer::new(500, "").header("amends-barrier", "closed");

@@ -150,7 +150,7 @@ async fn w2_nothing_acknowledged_is_lost_when_the_standby_takes_over() {
         pair.between.hold(true);
         let reached = *counted.borrow() + 10 * BETWEEN;
         tokio::select! {
-            _ = waits_for_standby(&pair.primary) => {}
+            _ = waits_for_standby(&pair.primary, || false) => {}
             _ = counted.wait_for(|count| *count >= reached) => {}
         }
         pair.primary.stop(Stop::Kill).await;
@@ -176,14 +176,17 @@ async fn w2_nothing_acknowledged_is_lost_when_the_standby_takes_over() {
     store.close().await;
 }
 
-/// Waits until a commit waits for the standby, and gives the session that it is in.
-async fn waits_for_standby(server: &Server) -> i32 {
+/// Waits until a commit waits for the standby, and gives the session that it is in. It must not be answered
+/// before.
+async fn waits_for_standby(server: &Server, is_answered: impl Fn() -> bool) -> i32 {
     let client = server.connect().await;
     let sql = "select pid from pg_stat_activity where wait_event = 'SyncRep'";
     loop {
         if let Some(row) = client.query(sql, &[]).await.unwrap().first() {
+            assert!(!is_answered());
             return row.get(0);
         }
+        assert!(!is_answered(), "no standby has it");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
@@ -216,8 +219,7 @@ async fn w2_what_a_standby_never_got_is_never_acknowledged() {
         })
     };
     let mut sent = send();
-    let session = waits_for_standby(&primary).await;
-    assert!(!sent.is_finished());
+    let session = waits_for_standby(&primary, || sent.is_finished()).await;
 
     // Somebody cancels the wait: the server commits, says that all is well, and warns.
     let operator = primary.connect().await;
@@ -229,8 +231,7 @@ async fn w2_what_a_standby_never_got_is_never_acknowledged() {
 
     // Sent again it finds its own row, which is no more durable for that.
     sent = send();
-    waits_for_standby(&primary).await;
-    assert!(!sent.is_finished());
+    waits_for_standby(&primary, || sent.is_finished()).await;
 
     // The wait ends with its session, and the row is there after a restart.
     primary.stop(Stop::Fast).await;
@@ -239,8 +240,7 @@ async fn w2_what_a_standby_never_got_is_never_acknowledged() {
     primary.start().await;
     assert_eq!(records(&primary).await, 2);
     sent = send();
-    waits_for_standby(&primary).await;
-    assert!(!sent.is_finished());
+    waits_for_standby(&primary, || sent.is_finished()).await;
 
     // The standby never got it.
     primary.stop(Stop::Kill).await;

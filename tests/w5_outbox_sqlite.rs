@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use amends::journal::Event;
 use amends::store::{Outbox, PruneFilter, Published, SqliteStore, Store};
-use amends::{Coordinator, RunId, Saga, StartOptions, Timestamp, step_fn};
+use amends::{Coordinator, RunId, Saga, StartOptions, Timestamp, step_fn, step_with};
+use tokio::sync::Notify;
 
 fn saga() -> Saga<u64, u64> {
     let mut saga = Saga::builder::<u64>("order");
@@ -19,6 +20,27 @@ fn saga() -> Saga<u64, u64> {
         last = saga.add(step, last);
     }
     saga.returns(last).unwrap()
+}
+
+/// One step, which waits for the gate where its input isn't 0.
+fn gated(gate: &Arc<Notify>) -> Saga<u64, u64> {
+    let mut saga = Saga::builder::<u64>("gated");
+    let input = saga.input();
+    let done = saga.add(
+        step_with(
+            "wait",
+            Arc::clone(gate),
+            async |gate: &Arc<Notify>, _, input: &u64| {
+                if *input > 0 {
+                    gate.notified().await;
+                }
+                Ok(*input)
+            },
+            async |_, _, _, _| Ok(()),
+        ),
+        input,
+    );
+    saga.returns(done).unwrap()
 }
 
 async fn coordinator(path: &Path) -> Coordinator {
@@ -106,27 +128,26 @@ async fn w5_readers_beside_writers_see_every_record_once_and_in_order() {
 async fn w5_a_forgotten_record_leaves_its_position_to_nobody() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("sagas.db");
-    let coordinator = coordinator(&path).await;
+    let gate = Arc::new(Notify::new());
+    let gated = gated(&gate);
+    let store = SqliteStore::open(&path).unwrap();
+    let builder = Coordinator::builder(store).register(&gated);
+    let coordinator = builder.build().await.unwrap();
     let outside = SqliteStore::open_reader(&path).unwrap();
     // The older run ends last, and so has the highest position.
-    let (older, options) = (RunId::new("older"), StartOptions::new());
-    let mut other = rusqlite::Connection::open(&path).unwrap();
-    let transaction = other.transaction().unwrap();
-    SqliteStore::start_in(&transaction, &saga(), older, 1, options).unwrap();
-    SqliteStore::start_in(&transaction, &saga(), "newer", 1, StartOptions::new()).unwrap();
-    transaction.commit().unwrap();
-    complete(&coordinator, "newer").await;
-    complete(&coordinator, "older").await;
+    let older = coordinator.start(&gated, "older", 1).await.unwrap();
+    let newer = coordinator.start(&gated, "newer", 0).await.unwrap();
+    assert_eq!(newer.outcome().await.unwrap().word(), "completed");
+    gate.notify_one();
+    assert_eq!(older.outcome().await.unwrap().word(), "completed");
     coordinator.shutdown().await;
 
+    let mut other = rusqlite::Connection::open(&path).unwrap();
     let store = SqliteStore::open(&path).unwrap();
-    let highest = store
-        .published(0, 100)
-        .await
-        .unwrap()
-        .last()
-        .unwrap()
-        .position;
+    let all = store.published(0, 100).await.unwrap();
+    let last = all.last().unwrap();
+    assert_eq!(last.run.as_str(), "older");
+    let highest = last.position;
     let filter = PruneFilter::ended_before(Timestamp::from_micros(i64::MAX));
     let after_prune = async |expected: u64| {
         assert_eq!(

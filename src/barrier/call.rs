@@ -52,6 +52,7 @@ impl Asked {
         }
     }
 
+    #[cfg(any(feature = "tokio-postgres", feature = "sqlite", feature = "mysql"))]
     fn told(self) -> &'static str {
         match self {
             Asked::Execute => "an execute",

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::coordinator::Shared;
 use crate::coordinator::commands::Told;
 use crate::coordinator::error::CommandError;
+use crate::coordinator::resume::has_to_claim;
 use crate::coordinator::slot::{Asking, Settled, Slot};
 use crate::journal::{AppendId, Event, ParkReason, Parking, Record, Verb, VerbName};
 use crate::machine::{Asked, Refused, State};
@@ -163,7 +164,7 @@ impl Shared {
     /// The claim that comes before anything else, where another coordinator had the run (rule W1).
     pub(super) fn claim(&self, state: &State) -> Option<Event<StepIx>> {
         let worker = &*self.member().worker;
-        (state.worker != worker && !state.is_ended()).then(|| Event::Claimed {
+        has_to_claim(state, worker).then(|| Event::Claimed {
             fence: state.fence() + 1,
             worker: worker.to_owned(),
         })

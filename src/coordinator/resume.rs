@@ -109,6 +109,12 @@ async fn take_up_arrivals(shared: Weak<Shared>, store: Arc<dyn Store>, mut after
     }
 }
 
+/// Whether a run that nobody here drives has to be claimed first: another worker had it, or a driver of ours that
+/// went away in the middle, whose calls nobody answers any more.
+pub(super) fn has_to_claim(state: &State, worker: &str) -> bool {
+    !state.is_ended() && (state.worker != worker || state.has_in_flight())
+}
+
 /// A run as its journal says it is.
 pub(super) struct Loaded {
     pub(super) state: State,
@@ -237,7 +243,7 @@ impl Shared {
                 found: Found::Here(registered),
             })) => {
                 let member = shared.member();
-                let claims = *state.worker != *member.worker && !state.is_ended();
+                let claims = has_to_claim(&state, &member.worker);
                 let claim = Event::Claimed {
                     fence: state.fence() + 1,
                     worker: member.worker.to_string(),

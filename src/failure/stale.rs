@@ -2,6 +2,7 @@
 
 use std::error::Error;
 
+use super::barrier::BarrierError;
 use super::classify::chain;
 use super::isolation::LockError;
 
@@ -65,6 +66,9 @@ impl Stale {
             if let Some(stale) = error.downcast_ref::<Stale>() {
                 return Some(*stale);
             }
+            if let Some(BarrierError::Stale { fence, seen, .. }) = error.downcast_ref() {
+                return Some(Stale::new(*fence).seen(*seen));
+            }
             match error.downcast_ref::<LockError>()? {
                 LockError::Stale { fence, seen, .. } => Some(Stale::new(*fence).seen(*seen)),
                 LockError::Held { .. } | LockError::Lost { .. } => None,
@@ -99,5 +103,20 @@ mod tests {
         };
         assert_eq!(Stale::find(&lock), Some(Stale::new(1).seen(2)));
         assert_eq!(Stale::find(&LockError::Lost { run, by: None }), None);
+    }
+    #[test]
+    fn a_barrier_says_it_too_and_its_other_refusals_do_not() {
+        let refused = BarrierError::Stale {
+            run: "5f0a".to_owned(),
+            fence: 1,
+            seen: 2,
+        };
+        assert_eq!(Stale::find(&refused), Some(Stale::new(1).seen(2)));
+        let wrapped = io::Error::other(refused);
+        assert_eq!(Stale::find(&wrapped), Some(Stale::new(1).seen(2)));
+        let closed = BarrierError::Closed {
+            key: "5f0a/a/1".to_owned(),
+        };
+        assert_eq!(Stale::find(&closed), None);
     }
 }

@@ -5,7 +5,7 @@ use http::{Method, StatusCode};
 use reqwest::{Response, Url};
 use serde::de::DeserializeOwned;
 
-use crate::failure::{HttpFailure, Stale, retry_after};
+use crate::failure::{FailedEffect, HttpFailure, Stale, retry_after};
 use crate::participant::{HttpError, HttpParticipant};
 use crate::step::{CallKind, StepContext};
 
@@ -18,6 +18,12 @@ pub(super) enum Barrier {
     Stale,
     /// The key is closed: an undo, or a probe, was there before.
     Closed,
+    /// Another request has come under the key.
+    OtherRequest,
+    /// A call under the key was begun, and what came of it never recorded.
+    Unrecorded,
+    /// The result could not be stored, and the work was rolled back.
+    BadResult,
     /// It did not happen, and will be refused.
     Never,
 }
@@ -28,6 +34,9 @@ impl Barrier {
         match (status, headers.get("amends-barrier")?.to_str().ok()?) {
             (StatusCode::CONFLICT, "stale") => Some(Barrier::Stale),
             (StatusCode::CONFLICT, "closed") => Some(Barrier::Closed),
+            (StatusCode::CONFLICT, "unrecorded") => Some(Barrier::Unrecorded),
+            (StatusCode::UNPROCESSABLE_ENTITY, "other-request") => Some(Barrier::OtherRequest),
+            (StatusCode::INTERNAL_SERVER_ERROR, "bad-result") => Some(Barrier::BadResult),
             (StatusCode::GONE, "never") => Some(Barrier::Never),
             _ => None,
         }
@@ -153,6 +162,21 @@ impl Answer<'_> {
     /// The answer if it says that the call is done: any 2xx but 202.
     pub(super) fn success(self) -> Result<Self, HttpError> {
         let headers = self.response.headers();
+        let (word, effect) = match self.barrier {
+            Some(Barrier::Closed) => ("closed", FailedEffect::NotDone),
+            Some(Barrier::OtherRequest) => ("other-request", FailedEffect::NotDone),
+            Some(Barrier::BadResult) => ("bad-result", FailedEffect::NotDone),
+            // An earlier call may have done its work.
+            Some(Barrier::Unrecorded) => ("unrecorded", FailedEffect::InDoubt),
+            Some(Barrier::Stale | Barrier::Never) | None => ("", FailedEffect::InDoubt),
+        };
+        if !word.is_empty() {
+            return Err(HttpError::Barrier {
+                url: self.call.shown(),
+                word,
+                effect,
+            });
+        }
         if self.status() == StatusCode::ACCEPTED {
             return Err(HttpError::NotEnded {
                 url: self.call.shown(),
@@ -176,9 +200,6 @@ impl Answer<'_> {
             limit,
         };
         let announced = number(self.response.headers(), CONTENT_LENGTH.as_str());
-        if announced.is_some_and(|length| length > limit as u64) {
-            return Err(too_long());
-        }
         let mut text = Vec::new();
         while let Some(chunk) =
             (self.response.chunk().await).map_err(|error| self.call.lost(error))?

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::time::Duration;
 
-use crate::failure::{FailureMode, HttpFailure, Stale};
+use crate::failure::{FailedEffect, FailureMode, HttpFailure, Stale};
 use crate::step::StepError;
 
 /// A participant can't be set up as it is described.
@@ -85,11 +85,20 @@ pub enum HttpError {
         #[source]
         source: Stale,
     },
-    /// The execute came too late: its key was closed by an undo, or by a probe that answered *never*.
-    #[error("{url} has closed the key of the call: it came too late")]
-    Closed {
+    /// The participant's barrier refuses the call for good, for one of these reasons:
+    ///
+    /// * `closed`: it came too late, after an undo or a probe that answered *never*;
+    /// * `other-request`: another request has come under its key;
+    /// * `bad-result`: the result could not be stored, and the work was rolled back;
+    /// * `unrecorded`: a call was begun under its key, and nobody knows what came of it. Only this one is in doubt.
+    #[error("{url} refuses the call: {word}")]
+    Barrier {
         /// The URL that was called.
         url: String,
+        /// The reason.
+        word: &'static str,
+        /// What is known of the effect.
+        effect: FailedEffect,
     },
     /// The answer is longer than the participant's limit. It was not read to its end.
     #[error("the answer of {url} is longer than {limit} bytes")]
@@ -133,10 +142,12 @@ impl HttpError {
                     None => error,
                 }
             }
-            // Nothing helps: the key stays closed.
-            HttpError::Closed { .. } => {
-                StepError::not_done(self).with_mode(FailureMode::StepContract)
+            // The answer would be the same again. An undo that is refused so has not done its work either.
+            HttpError::Barrier { effect, .. } => match effect {
+                FailedEffect::NotDone => StepError::not_done(self),
+                FailedEffect::InDoubt | FailedEffect::Done => StepError::in_doubt(self),
             }
+            .with_mode(FailureMode::StepContract),
             HttpError::TooLong { .. } | HttpError::Unreadable { .. } => {
                 StepError::in_doubt(self).with_mode(FailureMode::StepContract)
             }

@@ -222,7 +222,7 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// Comes back when there may be runs that somebody else has started, who drives none, within half a second of
     /// their being there. A store that only its owner writes to never does; nobody asks one that serves a fleet.
     async fn runs_arrived(&self) {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     /// Forgets, for ever, the next `limit` runs at most that match, after the number `after`: one small

@@ -3,7 +3,10 @@
 use async_trait::async_trait;
 
 use crate::ids::{RunId, Timestamp};
-use crate::journal::{Event, Interner, decode_events};
+use crate::journal::Event;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+use crate::journal::{Interner, decode_events};
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 use crate::store::record::Covered;
 use crate::store::{Damage, StoreError};
 
@@ -71,6 +74,7 @@ pub struct Published {
 }
 
 /// The events of one row; `sound` says whether its checksum is that of what it says.
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub(super) fn events(
     covered: Covered<'_>,
     sound: impl FnOnce(Covered<'_>) -> bool,
@@ -82,6 +86,6 @@ pub(super) fn events(
     let mut names = Interner::default();
     let events = decode_events(covered.form, text, &mut names)?;
     let names = names.into_table();
-    let named = |event: Event| event.map_step(|step| names.name(step).to_string());
-    Ok(events.into_iter().map(named).collect())
+    let by_name = |event: Event| event.map_step(|step| names.name(step).to_string());
+    Ok(events.into_iter().map(by_name).collect())
 }

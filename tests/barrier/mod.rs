@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use amends::Probed;
 use amends::barrier::{Asked, BarrierError, Call, Compensate, Execute, Request};
 use async_trait::async_trait;
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::sync::Semaphore;
 
 #[cfg(feature = "mysql")]
 pub mod mysql;
@@ -137,7 +137,8 @@ pub async fn each(test: impl AsyncFn(Arc<dyn Service>)) {
     #[cfg(feature = "tokio-postgres")]
     {
         // For as long as the process lives: with it, they go.
-        static SERVER: OnceCell<Arc<postgres::server::Server>> = OnceCell::const_new();
+        static SERVER: tokio::sync::OnceCell<Arc<postgres::server::Server>> =
+            tokio::sync::OnceCell::const_new();
         let server = SERVER.get_or_init(postgres::server::Server::shared).await;
         server
             .with_database(async |config| {
@@ -214,7 +215,7 @@ impl Asks {
     }
 
     pub fn result(mut self, result: &str) -> Self {
-        self.result = result.to_owned();
+        result.clone_into(&mut self.result);
         self
     }
 }

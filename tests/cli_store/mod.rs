@@ -7,6 +7,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::Arc;
 use std::time::Duration;
 
 use amends::journal::{Event, Journal, Standing, Verb};
@@ -28,6 +29,48 @@ pub const BEGAN: i64 = 1_795_339_800_000_000;
 pub const NOW: i64 = BEGAN + 300_000_000;
 
 const MINUTE: i64 = 60_000_000;
+
+/// Each page about [these runs](make_each_kind), and what is asked for it.
+pub const PAGES: [(&str, &str); 32] = [
+    ("list", "list"),
+    ("list-parked", "list --parked"),
+    ("list-some-statuses", "list --status waiting,paused"),
+    (
+        "list-by-trouble",
+        "list --step book-hotel --mode agent_validation",
+    ),
+    ("list-by-label", "list --label customer=42"),
+    (
+        "list-by-prefix-and-saga",
+        "list --prefix trip- --saga book-trip --limit 2",
+    ),
+    ("list-by-age", "list --older-than 4m --newer-than 1h"),
+    ("list-nothing", "list --saga other"),
+    ("list-json", "list --json"),
+    ("show-completed", "show order-4710"),
+    ("show-parked", "show order-4711"),
+    ("show-compensated", "show trip-7"),
+    ("show-stuck", "show trip-8"),
+    ("show-waiting", "show trip-9"),
+    ("show-paused", "show trip-10"),
+    ("show-payloads", "show order-4711 --payloads"),
+    ("show-timeline", "show trip-8 --timeline"),
+    ("show-json", "show order-4711 --json"),
+    ("why-parked", "why order-4711"),
+    ("why-compensated", "why trip-7"),
+    ("why-nothing", "why order-4710"),
+    ("why-json", "why order-4711 --json"),
+    ("journal-parked", "journal order-4711"),
+    ("journal-stuck", "journal trip-8"),
+    ("journal-payloads", "journal order-4710 --payloads"),
+    ("journal-json", "journal order-4711 --json"),
+    ("graph-run", "graph order-4711"),
+    ("graph-saga", "graph --saga book-trip"),
+    ("graph-mermaid", "graph order-4711 --format mermaid"),
+    ("graph-dot", "graph trip-8 --format dot"),
+    ("graph-svg", "graph trip-7 --format svg"),
+    ("graph-json", "graph order-4711 --format mermaid --json"),
+];
 
 /// Three steps, of which the second refuses some orders; a person has to look then.
 pub fn place_order() -> Saga<String, String> {
@@ -189,6 +232,44 @@ async fn waits_at(coordinator: &Coordinator, run: &RunId, step: &str) {
     panic!("{run} does not wait at {step}");
 }
 
+/// Runs of `place-order` and `book-trip`, one of each kind.
+pub async fn make_each_kind(coordinator: &Coordinator) {
+    let (order, trip) = (place_order(), book_trip());
+    let with = |customer: &str| StartOptions::new().label("customer", customer);
+
+    let run = coordinator
+        .start_with(&order, "order-4710", SECRET.to_owned(), with("17"))
+        .await
+        .unwrap();
+    run.outcome().await.unwrap();
+    let run = coordinator
+        .start_with(
+            &order,
+            "order-4711",
+            format!("blocked {SECRET}"),
+            with("42"),
+        )
+        .await
+        .unwrap();
+    run.outcome().await.unwrap();
+    for (id, input) in [("trip-7", "full"), ("trip-8", "stuck")] {
+        let input = format!("{input} {SECRET}");
+        let run = coordinator.start(&trip, id, input).await.unwrap();
+        run.outcome().await.unwrap();
+    }
+    for id in ["trip-9", "trip-10"] {
+        let input = format!("late {SECRET}");
+        let run = coordinator.start(&trip, id, input).await.unwrap();
+        until(coordinator, run.id(), "waiting").await;
+    }
+    let pause = amends::journal::Command::new("trip-10", Verb::Pause)
+        .by("ada")
+        .reason("the hotel called")
+        .token("ticket-10");
+    coordinator.command(&pause).await.unwrap();
+    until(coordinator, &RunId::new("trip-10"), "paused").await;
+}
+
 /// A store in a folder that goes with it.
 pub struct Runs {
     pub dir: tempfile::TempDir,
@@ -201,44 +282,16 @@ impl Runs {
         let dir = tempfile::tempdir().unwrap();
         let made = dir.path().join("made.db");
         let coordinator = coordinator(&made).await;
-        let (order, trip) = (place_order(), book_trip());
-        let with = |customer: &str| StartOptions::new().label("customer", customer);
-
-        let run = coordinator
-            .start_with(&order, "order-4710", SECRET.to_owned(), with("17"))
-            .await
-            .unwrap();
-        run.outcome().await.unwrap();
-        let run = coordinator
-            .start_with(
-                &order,
-                "order-4711",
-                format!("blocked {SECRET}"),
-                with("42"),
-            )
-            .await
-            .unwrap();
-        run.outcome().await.unwrap();
-        for (id, input) in [("trip-7", "full"), ("trip-8", "stuck")] {
-            let input = format!("{input} {SECRET}");
-            let run = coordinator.start(&trip, id, input).await.unwrap();
-            run.outcome().await.unwrap();
-        }
-        for id in ["trip-9", "trip-10"] {
-            let input = format!("late {SECRET}");
-            let run = coordinator.start(&trip, id, input).await.unwrap();
-            until(&coordinator, run.id(), "waiting").await;
-        }
-        let pause = amends::journal::Command::new("trip-10", Verb::Pause)
-            .by("ada")
-            .reason("the hotel called")
-            .token("ticket-10");
-        coordinator.command(&pause).await.unwrap();
-        until(&coordinator, &RunId::new("trip-10"), "paused").await;
+        make_each_kind(&coordinator).await;
         coordinator.shutdown().await;
 
         let path = dir.path().join("sagas.db");
-        settle(&made, &path, &[order.outline(), trip.outline()]).await;
+        settle_file(
+            &made,
+            &path,
+            &[place_order().outline(), book_trip().outline()],
+        )
+        .await;
         Runs { dir, path }
     }
 
@@ -267,27 +320,32 @@ impl Runs {
         coordinator.shutdown().await;
 
         let path = dir.path().join("sagas.db");
-        settle(&made, &path, &[shop.outline(), crowd.outline()]).await;
+        settle_file(&made, &path, &[shop.outline(), crowd.outline()]).await;
         Runs { dir, path }
     }
 
     /// The program over this store, 80 columns wide, without colours.
     pub fn amends(&self, arguments: &str) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_amends"));
-        command
-            .args(words(arguments))
-            .env_clear()
-            .env("AMENDS_STORE", format!("sqlite:{}", self.path.display()))
-            .env("AMENDS_NOW", NOW.to_string())
-            .env("COLUMNS", "80")
-            .env("USER", "ada");
-        command
+        amends(&format!("sqlite:{}", self.path.display()), arguments)
     }
 
     /// What the program prints, and how it ends.
     pub fn says(&self, arguments: &str) -> Said {
         self.amends(arguments).output().unwrap().into()
     }
+}
+
+/// The program over a store, 80 columns wide, without colours.
+pub fn amends(store: &str, arguments: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_amends"));
+    command
+        .args(words(arguments))
+        .env_clear()
+        .env("AMENDS_STORE", store)
+        .env("AMENDS_NOW", NOW.to_string())
+        .env("COLUMNS", "80")
+        .env("USER", "ada");
+    command
 }
 
 /// What a program printed, and how it ended.
@@ -353,7 +411,11 @@ fn words(text: &str) -> Vec<String> {
 }
 
 pub async fn coordinator(path: &Path) -> Coordinator {
-    Coordinator::builder(SqliteStore::open(path).unwrap())
+    coordinator_on(Arc::new(SqliteStore::open(path).unwrap())).await
+}
+
+pub async fn coordinator_on(store: Arc<dyn Store>) -> Coordinator {
+    Coordinator::builder_shared(store)
         .register(&place_order())
         .register(&book_trip())
         .worker("shop-1")
@@ -375,18 +437,25 @@ async fn until(coordinator: &Coordinator, run: &RunId, standing: &str) {
     panic!("{run} is not {standing}");
 }
 
-/// Copies all journals from one store into another, with fixed instants, durations and names.
-async fn settle(from: &Path, to: &Path, outlines: &[amends::Outline]) {
+async fn settle_file(from: &Path, to: &Path, outlines: &[amends::Outline]) {
     let made = SqliteStore::open_reader(from).unwrap();
     let settled = SqliteStore::open(to).unwrap();
+    settle(&made, &settled, outlines).await;
+    made.close().await;
+    settled.close().await;
+}
+
+/// Copies all journals from one store into another, with fixed instants, durations and names.
+pub async fn settle(made: &dyn Store, settled: &dyn Store, outlines: &[amends::Outline]) {
     for outline in outlines {
         settled.remember(outline).await.unwrap();
     }
-    for entry in made.scan(&RunFilter::all(), None, 100).await.unwrap() {
+    let entries = made.scan(&RunFilter::all(), None, 100).await.unwrap();
+    for (place, entry) in (1..).zip(entries) {
         let mut journal = made.load(&entry.run).await.unwrap().unwrap();
         let began = journal.records[0].at;
-        let start = BEGAN + i64::try_from(entry.number).unwrap() * MINUTE / 2;
-        settle_journal(&mut journal, entry.number, start);
+        let start = BEGAN + i64::try_from(place).unwrap() * MINUTE / 2;
+        settle_journal(&mut journal, place, start);
         let shift = |at: Timestamp| {
             if at == Timestamp::NEVER {
                 return at;
@@ -412,8 +481,6 @@ async fn settle(from: &Path, to: &Path, outlines: &[amends::Outline]) {
             settled.append(append).await.unwrap();
         }
     }
-    made.close().await;
-    settled.close().await;
 }
 
 fn settle_journal(journal: &mut Journal, number: u64, start: i64) {

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use amends::journal::{Command, CommandAnswer, Journal};
 use amends::store::{
-    Append, Appending, Claim, CommandEntry, Fleet, FleetTerms, KnownDefinition, LoadError,
-    MemoryStore, PruneFilter, Pruned, Renewal, RunEntry, RunFilter, Store, StoreError, SubmitError,
-    Worker, WorkerEntry,
+    Append, AppendError, Appending, Claim, CommandEntry, Fleet, FleetTerms, KnownDefinition,
+    LoadError, MemoryStore, PruneFilter, Pruned, Renewal, RunEntry, RunFilter, Store, StoreError,
+    SubmitError, Worker, WorkerEntry,
 };
 use amends::{Outline, RunId};
 use tokio::sync::watch;
@@ -36,6 +36,15 @@ pub enum Held {
     Request,
 }
 
+/// What is lost of an append; its sender is told that nobody knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lost {
+    /// It is written.
+    Answer,
+    /// It is not.
+    Request,
+}
+
 /// What happens to the append with this number, from 1, of this line.
 #[derive(Clone, Copy, Debug)]
 struct Hold {
@@ -46,6 +55,7 @@ struct Hold {
 pub struct Line {
     inner: Arc<MemoryStore>,
     hold: Mutex<Option<Hold>>,
+    lose: Mutex<Option<(usize, Lost)>>,
     sent: Mutex<Vec<Vec<String>>>,
     /// Whether an append is held now, and whether it may go on.
     gate: watch::Sender<Gate>,
@@ -69,6 +79,7 @@ impl Line {
         Arc::new(Line {
             inner: Arc::clone(store),
             hold: Mutex::default(),
+            lose: Mutex::default(),
             sent: Mutex::default(),
             gate: watch::Sender::default(),
             cut: watch::Sender::default(),
@@ -78,6 +89,11 @@ impl Line {
     /// Holds the append with this number, from 1, until it is let go.
     pub fn hold(&self, nth: usize, held: Held) {
         *self.hold.lock().unwrap() = Some(Hold { nth, held });
+    }
+
+    /// Loses a part of the append with this number, from 1.
+    pub fn lose(&self, nth: usize, lost: Lost) {
+        *self.lose.lock().unwrap() = Some((nth, lost));
     }
 
     /// Waits until an append is held.
@@ -123,6 +139,8 @@ impl Store for Line {
         };
         let due = self.hold.lock().unwrap().filter(|hold| hold.nth == nth);
         let held = due.map(|hold| hold.held);
+        let lose = self.lose.lock().unwrap().filter(|(of, _)| *of == nth);
+        let lost = lose.map(|(_, lost)| lost);
         let (inner, gate) = (Arc::clone(&self.inner), self.gate.clone());
         let mut cut = self.cut.subscribe();
         Appending::future(async move {
@@ -134,7 +152,13 @@ impl Store for Line {
                 gate.send_modify(|gate| gate.holding = true);
                 open.wait_for(|gate| gate.open).await.unwrap();
             }
+            if lost == Some(Lost::Request) {
+                return Err(AppendError::unknown("the line went dead"));
+            }
             let answer = inner.append(append).await;
+            if lost == Some(Lost::Answer) {
+                return Err(AppendError::unknown("the line went dead"));
+            }
             if held == Some(Held::Answer) {
                 let mut open = gate.subscribe();
                 gate.send_modify(|gate| gate.holding = true);

@@ -42,6 +42,9 @@ const REST: Duration = Duration::from_millis(600);
 /// appends that wait to be sent.
 const HOLD: Duration = Duration::from_millis(80);
 
+/// What only an append says on its way to the database.
+const APPEND: &str = "append_id, at, events";
+
 /// How often the feed looks whether somebody owes it an answer.
 const TICK: Duration = Duration::from_millis(100);
 
@@ -281,8 +284,8 @@ impl Fleet {
                     self.crew.thaw(slot).await?;
                 }
                 Act::Strike(Blow::Cut(trick), slot) => {
-                    let append = "journal (run, seq";
-                    self.cuts.push(self.crew.proxy(slot).play(trick, append, 1));
+                    let proxy = self.crew.proxy(slot);
+                    self.cuts.push(proxy.play(trick, APPEND, 1));
                 }
                 Act::Strike(Blow::Restart(how), _) => {
                     self.hardships.restarts += 1;

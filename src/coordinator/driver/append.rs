@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::{Driver, Gone};
 use crate::coordinator::slot::Started;
-use crate::journal::{End, Record};
+use crate::journal::{End, Event, Record};
 use crate::machine::State;
 use crate::observe::RunCounts;
 use crate::store::{Append, AppendError, Trouble, TroubleChange};
@@ -53,6 +53,10 @@ impl Driver {
         };
         // A store that keeps values answers at once and for certain, so nothing has to be sent again.
         let spare = (!self.shared.store.keeps_values()).then(|| append.clone());
+        // What was read before a fail-over may be gone after it. A claim was made for that very journal, so it
+        // is not sent again: the run is read and claimed anew.
+        let claims = self.shared.is_in_fleet()
+            && matches!(append.record.events.first(), Some(Event::Claimed { .. }));
         let appending = RunCounts::appending();
         let mut next = Some(append);
         let mut stall = FIRST_STALL;
@@ -74,6 +78,10 @@ impl Driver {
                     return Err(Gone::NotStarted(format!(
                         "the store did not take it ({cause})"
                     )));
+                }
+                AppendError::Unknown(cause) if claims => {
+                    tracing::warn!(run = %self.slot.run, %cause, "whether the run was claimed is not known: it is looked at again");
+                    return Err(Gone::Lost);
                 }
                 AppendError::Unknown(cause) | AppendError::NotWritten(cause) => {
                     tracing::warn!(run = %self.slot.run, %cause, "the append is sent again in {stall:?}");

@@ -1,4 +1,4 @@
-//! Errors of mysql_async, by the numbers of MySQL and MariaDB.
+//! Errors of `mysql_async`, by the numbers of MySQL and MariaDB.
 //!
 //! A server that reports an error has rolled the statement back where its tables are of a transactional
 //! engine, as InnoDB's are. In doubt is what ends the session instead, since that may come between a commit

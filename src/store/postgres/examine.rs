@@ -8,9 +8,8 @@ use tokio_postgres::types::Type;
 use crate::ids::Timestamp;
 use crate::store::{PostgresOptions, PostgresStore, StoreError};
 
-use super::connect::Connector;
+use super::Way;
 use super::schema::{self, Migration};
-use super::{configuration, once};
 
 /// What a look at a server gives.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,6 +88,32 @@ pub enum PostgresHolder {
     Slot(String),
 }
 
+impl PostgresTable {
+    /// A table that was never vacuumed.
+    #[must_use]
+    pub fn new(name: impl Into<String>, bytes: u64, live: u64, dead: u64) -> Self {
+        PostgresTable {
+            name: name.into(),
+            bytes,
+            live,
+            dead,
+            vacuumed_at: None,
+        }
+    }
+}
+
+impl PostgresHold {
+    /// Something that keeps rows.
+    #[must_use]
+    pub fn new(holder: PostgresHolder, held_for: Option<Duration>, transactions: u64) -> Self {
+        PostgresHold {
+            holder,
+            held_for,
+            transactions,
+        }
+    }
+}
+
 const SETTINGS: &str = "
 SELECT current_setting('server_version'), current_setting('synchronous_commit'),
        current_setting('synchronous_standby_names'), current_setting('fsync')::bool,
@@ -125,6 +150,18 @@ SELECT * FROM (
 impl PostgresStore {
     /// Looks at a server and the default schema there, without opening it as a store.
     ///
+    /// ```no_run
+    /// use amends::store::PostgresStore;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let report = PostgresStore::examine("postgres://sagas@localhost/shop").await?;
+    /// assert_eq!(report.unfit, None);
+    /// assert_eq!(report.schema, Some(report.newest_schema));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`PostgresOptions::examine`].
@@ -143,12 +180,9 @@ impl PostgresOptions {
     /// [`StoreError::Failed`] where the server can't be reached or does not answer.
     pub async fn examine(&self, config: &str) -> Result<PostgresReport, StoreError> {
         schema::check_name(&self.schema)?;
-        let config = configuration(config)?;
-        let connector = Connector::new(&config, self)?;
-        once(&config, connector, async |client| {
-            examine(client, &self.schema).await
-        })
-        .await
+        Way::to(config, self)?
+            .once(async |client| examine(client, &self.schema).await)
+            .await
     }
 
     /// Makes the tables that are missing, brings older ones up to date, and says which migrations that took, oldest
@@ -159,13 +193,12 @@ impl PostgresOptions {
     /// As [`PostgresStore::connect`].
     pub async fn upgrade(&self, config: &str) -> Result<Vec<Migration>, StoreError> {
         schema::check_name(&self.schema)?;
-        let config = configuration(config)?;
-        let connector = Connector::new(&config, self)?;
-        once(&config, connector, async |client| {
-            schema::check_server(client).await?;
-            schema::prepare(client, &self.schema, true).await
-        })
-        .await
+        Way::to(config, self)?
+            .once(async |client| {
+                schema::check_server(client).await?;
+                schema::prepare(client, &self.schema, true).await
+            })
+            .await
     }
 }
 

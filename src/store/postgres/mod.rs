@@ -135,17 +135,16 @@ impl PostgresStore {
 
     async fn connect_with(config: &str, options: PostgresOptions) -> Result<Self, StoreError> {
         schema::check_name(&options.schema)?;
-        let config = configuration(config)?;
-        let connector = Connector::new(&config, &options)?;
-        let with = async |client: &mut Client| {
+        let way = Way::to(config, &options)?;
+        way.once(async |client| {
             schema::check_server(client).await?;
             schema::prepare(client, &options.schema, options.migrate).await
-        };
-        once(&config, connector.clone(), with).await?;
+        })
+        .await?;
 
         let shared = Arc::new(Shared {
             schema: schema::quoted(&options.schema),
-            connections: Connections::new(&config, &connector, &options)?,
+            connections: Connections::new(&way.config, &way.connector, &options)?,
             written: Written::default(),
             options,
         });
@@ -198,30 +197,39 @@ impl PostgresStore {
     }
 }
 
-/// The way to the server, with what isn't said set to what is good for a store.
-fn configuration(config: &str) -> Result<Config, StoreError> {
-    let mut config: Config = config.parse().map_err(unreachable)?;
-    if config.get_application_name().is_none() {
-        config.application_name("amends");
-    }
-    if config.get_connect_timeout().is_none() {
-        config.connect_timeout(Duration::from_secs(10));
-    }
-    Ok(config)
+/// The way to a server.
+struct Way {
+    config: Config,
+    connector: Connector,
 }
 
-/// Does something with a connection of its own, which is closed afterwards.
-async fn once<T>(
-    config: &Config,
-    connector: Connector,
-    work: impl AsyncFnOnce(&mut Client) -> Result<T, StoreError>,
-) -> Result<T, StoreError> {
-    let (mut client, driving) = connector.open(config).await.map_err(unreachable)?;
-    let done = work(&mut client).await;
-    drop(client);
-    // It says goodbye to the server, and can fail only where nobody listens.
-    let _ = driving.await;
-    done
+impl Way {
+    /// What isn't said is set to what is good for a store.
+    fn to(config: &str, options: &PostgresOptions) -> Result<Self, StoreError> {
+        let mut config: Config = config.parse().map_err(unreachable)?;
+        if config.get_application_name().is_none() {
+            config.application_name("amends");
+        }
+        if config.get_connect_timeout().is_none() {
+            config.connect_timeout(Duration::from_secs(10));
+        }
+        let connector = Connector::new(&config, options)?;
+        Ok(Way { config, connector })
+    }
+
+    /// Does something with a connection of its own, which is closed afterwards.
+    async fn once<T>(
+        &self,
+        work: impl AsyncFnOnce(&mut Client) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let opened = self.connector.clone().open(&self.config).await;
+        let (mut client, driving) = opened.map_err(unreachable)?;
+        let done = work(&mut client).await;
+        drop(client);
+        // It says goodbye to the server, and can fail only where nobody listens.
+        let _ = driving.await;
+        done
+    }
 }
 
 fn unreachable(error: tokio_postgres::Error) -> StoreError {

@@ -14,9 +14,9 @@ use crate::session::Session;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Compares the definitions of runs with those that the last coordinator over this store registered
-and those that live workers have, or with those of a file, which
-`serde_json::to_string(&[saga.outline()])` in your program writes: so it is known before a deploy what
-it could finish. Exits with 6 where a run is held up.")]
+and live workers have, or with those of a file, which `serde_json::to_string(&[saga.outline()])` in
+your program writes: so it is known before a deploy what it could finish. Exits with 6 where a run
+is held up.")]
 pub(crate) struct Args {
     /// Compare with the outlines in this file: a JSON list of them, or one
     #[arg(long, value_name = "FILE")]

@@ -17,9 +17,9 @@ use crate::session::Session;
 /// Reads runs that `amends export` wrote into a store
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Needs a file for itself, and makes it where there is none; a database may be in use, and has to have its tables.\n\
-Runs that are there already are left alone. Open runs go on where a coordinator has the store, now or next:\n\
-see that they don't where they came from, too.")]
+Needs a file for itself, and makes it where there is none; a database may be in use, and has to\n\
+have its tables. Runs that are there already are left alone. Open runs go on where a coordinator has\n\
+the store, now or next: see that they don't where they came from, too.")]
 pub(crate) struct Args {
     /// The file to read; `-` is the standard input
     #[arg(value_name = "FILE")]

@@ -93,7 +93,7 @@ fn write(out: &Output, page: &[RunEntry]) -> Result<(), CliError> {
 }
 
 /// The columns that a terminal needs to have before labels are shown in a list.
-const WIDE: usize = 100;
+pub(crate) const WIDE: usize = 100;
 
 /// A table of runs, in lines that are cut where the terminal ends.
 pub(crate) fn table(out: &Output, page: &[RunEntry], now: Timestamp) -> Table {

@@ -5,16 +5,17 @@ use std::collections::BTreeMap;
 use amends::store::WorkerEntry;
 use serde::Serialize;
 
+use crate::commands::list::WIDE;
 use crate::error::{CliError, Exit};
-use crate::instants::{age, now, to_the_second};
+use crate::instants::{age, now, time_of_day};
 use crate::output::{Hue, keep_whole};
 use crate::session::Session;
 
 /// Lists the workers of a fleet, and whose lease lasts
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-A worker is one coordinator over the store. One that is gone without having left stays in the list for an hour;
-what it owned is taken over by the others. All instants are of the server's clock.")]
+A worker is one coordinator over the store. One that is gone without having left stays in the list
+for an hour; what it owned is taken over by the others. All instants are by the server's clock.")]
 pub(crate) struct Args {
     /// Only workers whose lease lasts
     #[arg(long)]
@@ -82,7 +83,8 @@ pub(crate) async fn run(args: &Args, session: &Session) -> Result<Exit, CliError
         out.note("No worker is there.");
         return Ok(Exit::Done);
     }
-    let labels = workers.iter().any(|entry| !entry.worker.labels.is_empty());
+    let labels = workers.iter().any(|entry| !entry.worker.labels.is_empty())
+        && out.width().is_none_or(|width| width >= WIDE);
     let mut headings = vec!["NAME", "ID", "STATUS", "LEASE UNTIL", "RUNS", "DEFINITIONS"];
     if labels {
         headings.push("LABELS");
@@ -95,6 +97,8 @@ pub(crate) async fn run(args: &Args, session: &Session) -> Result<Exit, CliError
         } else {
             (Hue::Red, format!("✗ gone {}", age(entry.until, now)))
         };
+        let until = time_of_day(entry.until);
+        let until = format!("{}Z", until.split('.').next().unwrap_or_default());
         let definitions: Vec<String> = entry
             .worker
             .definitions
@@ -105,7 +109,8 @@ pub(crate) async fn run(args: &Args, session: &Session) -> Result<Exit, CliError
             out.cell(Hue::Plain, &entry.worker.name),
             out.cell(Hue::Dim, &entry.worker.id),
             out.cell(hue, status),
-            out.cell(Hue::Plain, to_the_second(entry.until)),
+            // None of these is further away than some minutes, so the day goes without saying.
+            out.cell(Hue::Plain, until),
             out.cell(Hue::Plain, entry.runs),
             out.cell(Hue::Plain, definitions.join(", ")),
         ];
@@ -120,7 +125,7 @@ pub(crate) async fn run(args: &Args, session: &Session) -> Result<Exit, CliError
         }
         out.row(&mut table, cells);
     }
-    keep_whole(&mut table, &[0, 2, 3, 4]);
+    keep_whole(&mut table, &[0, 1, 2, 3, 4]);
     out.show(&table)?;
     Ok(Exit::Done)
 }

@@ -10,8 +10,6 @@ use std::sync::Arc;
 use amends::store::Store;
 
 use crate::error::CliError;
-#[cfg(not(feature = "postgres"))]
-use crate::error::Exit;
 #[cfg(feature = "postgres")]
 pub(crate) use server::Server;
 
@@ -117,6 +115,8 @@ fn in_postgres(_: &str, _: &str) -> Result<Place, CliError> {
 /// This build can't.
 #[cfg(not(feature = "postgres"))]
 pub(crate) fn no_postgres() -> CliError {
+    use crate::error::Exit;
+
     CliError::new(Exit::Store, "PostgreSQL is not in this build of `amends`")
         .hint("this build opens SQLite files: `--store sqlite:PATH`")
         .hint("`cargo install amends --features cli,postgres` makes one that has both")
@@ -125,6 +125,7 @@ pub(crate) fn no_postgres() -> CliError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Exit;
 
     #[test]
     fn a_store_is_named_by_a_url_or_by_a_file_that_ends_in_db() {

@@ -75,31 +75,32 @@ impl Server {
         &self.schema
     }
 
-    fn options(&self) -> PostgresOptions {
-        PostgresStore::options()
+    fn options(&self) -> Result<PostgresOptions, CliError> {
+        let options = PostgresStore::options()
             .schema(&self.schema)
             .migrate(false)
             .pool_size(2)
             .lanes(1)
             // Whoever asks for millions of runs waits, or interrupts.
-            .statement_timeout(Duration::from_secs(600))
+            .statement_timeout(Duration::from_secs(600));
+        with_certificates(options)
     }
 
     pub(crate) async fn open(&self) -> Result<Arc<dyn Store>, CliError> {
-        let store = self.options().connect(&self.address).await;
+        let store = self.options()?.connect(&self.address).await;
         Ok(Arc::new(store.map_err(|error| self.cannot_open(&error))?))
     }
 
     /// Looks at the server and the tables without opening them as a store.
     pub(crate) async fn examine(&self) -> Result<PostgresReport, CliError> {
-        let report = self.options().examine(&self.address).await;
+        let report = self.options()?.examine(&self.address).await;
         report.map_err(|error| self.cannot_open(&error))
     }
 
     pub(crate) async fn upgrade(&self) -> Result<Upgraded, CliError> {
-        let run = self.options().upgrade(&self.address).await;
+        let run = self.options()?.upgrade(&self.address).await;
         let run = run.map_err(|error| self.cannot_open(&error))?;
-        let newest = self.options().migrations();
+        let newest = self.options()?.migrations();
         let to = newest.last().map_or(0, |migration| migration.number);
         let from = run.first().map_or(to, |migration| migration.number - 1);
         Ok(Upgraded {
@@ -114,6 +115,7 @@ impl Server {
             StoreError::Foreign { what } => {
                 return CliError::new(Exit::Store, format!("`{}`: {what}", self.shown));
             }
+            StoreError::Failed { cause, .. } => &**cause,
             error => error,
         };
         let why = |why: &str| {
@@ -132,7 +134,14 @@ impl Server {
                     return why(&with_causes(error))
                         .hint("is the server running, and are host and port right?");
                 }
-                if error.to_string().contains("password missing") {
+                if !cfg!(feature = "postgres-tls")
+                    && with_causes(error).contains("no TLS implementation")
+                {
+                    return why("it asks for TLS, which is not in this build of `amends`").hint(
+                        "`cargo install amends --features cli,postgres-tls` makes one that has it",
+                    );
+                }
+                if with_causes(error).contains("password missing") {
                     return why("the server asks for a password").hint(PASSWORD);
                 }
             }
@@ -140,6 +149,25 @@ impl Server {
         }
         why(&with_causes(error))
     }
+}
+
+/// As `psql` has it: a file of authorities to trust in place of the system's.
+#[cfg(feature = "postgres-tls")]
+fn with_certificates(options: PostgresOptions) -> Result<PostgresOptions, CliError> {
+    let Some(file) = env::var_os("PGSSLROOTCERT").filter(|file| !file.is_empty()) else {
+        return Ok(options);
+    };
+    let pem = std::fs::read(&file).map_err(|error| {
+        let what = format!("reading `{}`, which PGSSLROOTCERT names", file.display());
+        CliError::failed(&what, &error)
+    })?;
+    Ok(options.root_certificates(pem))
+}
+
+#[cfg(not(feature = "postgres-tls"))]
+#[allow(clippy::unnecessary_wraps)] // It is the other one that can fail.
+fn with_certificates(options: PostgresOptions) -> Result<PostgresOptions, CliError> {
+    Ok(options)
 }
 
 const PASSWORD: &str =
@@ -156,8 +184,8 @@ fn hint(error: CliError, code: &SqlState) -> CliError {
             error.hint("`amends` makes no databases: correct the name, or make it with `createdb`")
         }
         SqlState::INSUFFICIENT_PRIVILEGE => error.hint(
-            "this role lacks a right: ask who made the tables, or have what `amends migrate --print` prints run by \
-             whoever may make them",
+            "this role lacks a right, which whoever made the tables can GRANT it; what makes tables is printed by \
+             `amends migrate --print`",
         ),
         SqlState::CANNOT_CONNECT_NOW | SqlState::TOO_MANY_CONNECTIONS => {
             error.hint("this passes: try again")
@@ -222,7 +250,8 @@ fn add_password(address: &mut String, password: &str) {
         }
     } else {
         let quoted = password.replace('\\', "\\\\").replace('\'', "\\'");
-        address.push_str(&format!(" password='{quoted}'"));
+        // Nor here.
+        let _ = write!(address, " password='{quoted}'");
     }
 }
 

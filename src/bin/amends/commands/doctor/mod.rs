@@ -142,14 +142,15 @@ fn write(out: &Output, check: &Check) -> Result<(), CliError> {
     };
     let sign = out.paint(hue, sign);
     let name = format!("{:<12}", check.name);
-    let says = wrapped(out, 15, &check.says);
+    // Names on a server may hold anything.
+    let says = wrapped(out, 15, &one_line(&check.says));
     out.line(format!(
         "{sign} {} {}",
         out.paint(Hue::Dim, name),
         says.trim_start()
     ))?;
     if let Some(advice) = &check.advice {
-        let advice = wrapped(out, 17, advice);
+        let advice = wrapped(out, 17, &one_line(advice));
         out.line(format!("{:15}→ {}", "", advice.trim_start()))?;
     }
     Ok(())

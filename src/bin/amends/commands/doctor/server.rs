@@ -65,7 +65,7 @@ fn of_server(report: &PostgresReport, schema: &str) -> Vec<Check> {
     checks.push(of_commits(report));
     if !report.tables.is_empty() {
         checks.push(good("size", sizes(&report.tables)));
-        checks.push(of_dead_rows(report));
+        checks.push(of_dead_rows(&report.tables, report.autovacuum));
     }
     checks.push(of_holds(&report.holds));
     checks
@@ -73,14 +73,22 @@ fn of_server(report: &PostgresReport, schema: &str) -> Vec<Check> {
 
 fn of_schema(report: &PostgresReport, schema: &str) -> Check {
     let newest = report.newest_schema;
-    const HELP: &str = "`amends migrate --apply` brings it up to date, and so does a coordinator of this version; \
-                        `amends migrate --print` is for whoever may make tables there";
+    let help = |does: &str| {
+        format!(
+            "`amends migrate --apply` {does}, and so does a coordinator of this version; `amends migrate --print` \
+             is for whoever may make tables there"
+        )
+    };
     match report.schema {
-        None => problem("schema", format!("`{schema}` has no tables yet"), HELP),
+        None => problem(
+            "schema",
+            format!("`{schema}` has no tables yet"),
+            help("makes them"),
+        ),
         Some(found) if found < newest => problem(
             "schema",
             format!("`{schema}` has version {found}, and this build reads version {newest}"),
-            HELP,
+            help("brings it up to date"),
         ),
         Some(found) if found > newest => problem(
             "schema",
@@ -107,7 +115,7 @@ fn of_commits(report: &PostgresReport) -> Check {
     );
     let standby = !report.synchronous_standby_names.is_empty();
     if standby {
-        says += &format!("; standbys: {}", report.synchronous_standby_names);
+        says = format!("{says}; standbys: {}", report.synchronous_standby_names);
     }
     if commits == "off" {
         let advice = "what was acknowledged may be lost with the server, so no store opens: \
@@ -137,21 +145,21 @@ fn sizes(tables: &[PostgresTable]) -> String {
     format!("{}, of which {}", bytes(whole), largest.join(", "))
 }
 
-fn of_dead_rows(report: &PostgresReport) -> Check {
-    let sum: u64 = report.tables.iter().map(|table| table.dead).sum();
-    let most = report.tables.iter().max_by_key(|table| table.dead);
+fn of_dead_rows(tables: &[PostgresTable], autovacuum: bool) -> Check {
+    let sum: u64 = tables.iter().map(|table| table.dead).sum();
+    let most = tables.iter().max_by_key(|table| table.dead);
     let says = match most {
         Some(most) if most.dead > 0 => format!(
-            "about {sum}, most of them in {} beside {} that live",
-            most.name, most.live
+            "about {sum}, of which {} has {} beside {} live ones",
+            most.name, most.dead, most.live
         ),
         _ => "none".to_owned(),
     };
     let many = |table: &PostgresTable| table.dead > FEW_DEAD && table.dead > table.live;
-    if !report.autovacuum {
+    if !autovacuum {
         let advice = "autovacuum is off, so they are never removed: set `autovacuum = on`";
         problem("dead rows", says, advice)
-    } else if report.tables.iter().any(many) {
+    } else if tables.iter().any(many) {
         let advice = "vacuum does not keep up, and looking for work takes longer and longer: see what keeps rows, below";
         problem("dead rows", says, advice)
     } else {
@@ -171,7 +179,7 @@ fn of_holds(holds: &[PostgresHold]) -> Check {
     let span = oldest.held_for.unwrap_or_default();
     let mut says = in_words(oldest);
     if holds.len() > 1 {
-        says += &format!(", and {} more", holds.len() - 1);
+        says = format!("{says}, and {} more", holds.len() - 1);
     }
     if span < LONG {
         return good("kept rows", says);
@@ -220,6 +228,7 @@ fn in_words(hold: &PostgresHold) -> String {
     };
     match hold.held_for {
         Some(span) => format!("{who}, open for {}", coarse(span)),
+        None if hold.transactions == 1 => format!("{who}, for one transaction"),
         None => format!("{who}, for {} transactions", hold.transactions),
     }
 }
@@ -244,7 +253,7 @@ fn of_workers(workers: &[WorkerEntry]) -> Check {
     }
     let mut says = format!("{live} live");
     if gone > 0 {
-        says += &format!(", {gone} gone");
+        says = format!("{says}, {gone} gone");
     }
     if left == 0 {
         return good("workers", says);
@@ -256,4 +265,67 @@ fn of_workers(workers: &[WorkerEntry]) -> Check {
         "those that go on by themselves are taken over within a second by a worker that has their definition: \
          `amends workers`, `amends definitions`",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Verdict;
+    use super::*;
+
+    fn session(held_for: Option<Duration>) -> PostgresHold {
+        let holder = PostgresHolder::Session {
+            pid: 4711,
+            application: "a report".to_owned(),
+            state: Some("idle in transaction".to_owned()),
+        };
+        PostgresHold::new(holder, held_for, 9)
+    }
+
+    #[test]
+    fn a_transaction_that_keeps_rows_matters_by_how_long_it_has_been_open() {
+        for (held_for, verdict) in [
+            (59, Verdict::Good),
+            (60, Verdict::Note),
+            (3_599, Verdict::Note),
+            (3_600, Verdict::Problem),
+        ] {
+            let check = of_holds(&[session(Some(Duration::from_secs(held_for)))]);
+            assert_eq!(check.verdict, verdict, "{held_for}");
+            let end = "SELECT pg_terminate_backend(4711)";
+            let says_how = check.advice.is_some_and(|advice| advice.contains(end));
+            assert_eq!(says_how, verdict != Verdict::Good);
+        }
+        assert_eq!(of_holds(&[]).verdict, Verdict::Good);
+    }
+
+    #[test]
+    fn the_one_that_has_been_open_for_longest_is_told() {
+        let slot = PostgresHold::new(PostgresHolder::Slot("old".to_owned()), None, 90_000);
+        let hour = session(Some(Duration::from_secs(3_600)));
+        let check = of_holds(&[slot.clone(), session(None), hour]);
+        assert_eq!(
+            check.says,
+            "a transaction of process 4711 (a report, idle in transaction), open for 1h, and 2 more"
+        );
+        let check = of_holds(&[slot]);
+        assert_eq!(
+            check.says,
+            "the replication slot `old`, for 90000 transactions"
+        );
+        assert_eq!(check.verdict, Verdict::Good);
+    }
+
+    #[test]
+    fn dead_rows_matter_where_they_are_many_and_more_than_live() {
+        for (live, dead, autovacuum, verdict) in [
+            (0, FEW_DEAD, true, Verdict::Good),
+            (0, FEW_DEAD + 1, true, Verdict::Problem),
+            (FEW_DEAD + 1, FEW_DEAD + 1, true, Verdict::Good),
+            (9, 0, false, Verdict::Problem),
+        ] {
+            let table = PostgresTable::new("open_runs", 8_192, live, dead);
+            let check = of_dead_rows(&[table], autovacuum);
+            assert_eq!(check.verdict, verdict, "{live} {dead} {autovacuum}");
+        }
+    }
 }

@@ -7,7 +7,30 @@ use crate::commands::tables;
 use crate::error::{CliError, Exit};
 use crate::session::Session;
 
-/// Has a run, whose definition its owner hasn't, go on with another version; or brings tables up to date
+/// What has no meaning for tables: one by one, so that a refusal names what was said. Who asks is not among it, because
+/// that may come from the environment.
+const OF_RUNS: [&str; 18] = [
+    "runs",
+    "to",
+    "status",
+    "parked",
+    "open",
+    "saga",
+    "trouble_step",
+    "mode",
+    "older_than",
+    "newer_than",
+    "prefix",
+    "label",
+    "reason",
+    "token",
+    "wait",
+    "rate",
+    "dry_run",
+    "yes",
+];
+
+/// Moves a run, whose definition its owner hasn't, to another version; or brings tables up to date
 #[derive(Debug, clap::Args)]
 #[command(
     override_usage = "\
@@ -33,14 +56,15 @@ pub(crate) struct Args {
     #[arg(
         long,
         help_heading = "Tables",
-        conflicts_with_all = ["runs", "to", "Which", "How", "apply"]
+        conflicts_with = "apply",
+        conflicts_with_all = OF_RUNS
     )]
     print: bool,
     /// Bring the tables of the store up to date, and say what that took
     #[arg(
         long,
         help_heading = "Tables",
-        conflicts_with_all = ["runs", "to", "Which", "How"]
+        conflicts_with_all = OF_RUNS
     )]
     apply: bool,
     #[command(flatten)]

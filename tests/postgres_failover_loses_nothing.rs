@@ -212,13 +212,13 @@ async fn w2_what_a_standby_never_got_is_never_acknowledged() {
 
     // The primary has it, and nobody else.
     let second = sample.step("second");
-    let send = || {
+    let again = || {
         tokio::spawn({
             let (store, second) = (Arc::clone(&store), second.clone());
             async move { store.append(second).await }
         })
     };
-    let mut sent = send();
+    let mut sent = again();
     let session = waits_for_standby(&primary, || sent.is_finished()).await;
 
     // Somebody cancels the wait: the server commits, says that all is well, and warns.
@@ -230,7 +230,7 @@ async fn w2_what_a_standby_never_got_is_never_acknowledged() {
     assert_eq!(records(&primary).await, 2);
 
     // Sent again it finds its own row, which is no more durable for that.
-    sent = send();
+    sent = again();
     waits_for_standby(&primary, || sent.is_finished()).await;
 
     // The wait ends with its session, and the row is there after a restart.
@@ -239,7 +239,7 @@ async fn w2_what_a_standby_never_got_is_never_acknowledged() {
     assert!(matches!(answer, Err(AppendError::Unknown(_))), "{answer:?}");
     primary.start().await;
     assert_eq!(records(&primary).await, 2);
-    sent = send();
+    sent = again();
     waits_for_standby(&primary, || sent.is_finished()).await;
 
     // The standby never got it.

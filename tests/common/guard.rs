@@ -39,7 +39,8 @@ end() {
     else
         kill -s "$1" "$server"
     fi
-    wait "$server"
+    # A signal to the group ends a wait before its time.
+    while kill -s 0 "$server" 2>/dev/null; do wait "$server"; done
     server=
 }
 while read -r order; do
@@ -52,7 +53,15 @@ while read -r order; do
     echo done
 done
 end "$last"
-rm -rf "$folder"
+rm -rf "$folder" || { sleep 1; rm -rf "$folder"; }
+"#;
+
+/// Removes a folder, `$1`, when nobody is left who says that it is to be kept. What still writes into it then
+/// soon finds that it is gone.
+const WATCH: &str = r#"
+trap : INT TERM HUP
+read -r keep && exit
+for _ in 1 2 3 4 5; do rm -rf "$1" && exit; sleep 1; done
 "#;
 
 /// How long a server may take to start.
@@ -128,10 +137,7 @@ impl Guarded {
     /// Gives the server up, and keeps its folder.
     pub fn release(mut self) -> Folder {
         self.order("leave");
-        Folder {
-            path: self.folder.clone(),
-            user: self.user,
-        }
+        Folder::watched(self.folder.clone(), self.user)
     }
 
     fn order(&mut self, order: &str) -> String {
@@ -151,22 +157,33 @@ impl Drop for Guarded {
     }
 }
 
-/// A new folder for a server, of the user that the server runs as.
+/// A new folder for a server, of the user that the server runs as. It is gone with this process, too.
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
     user: Option<(u32, u32)>,
+    watch: Option<Child>,
 }
 
 impl Folder {
     /// A folder that is empty. Its path is short, since those of sockets have to be.
     pub fn new() -> Self {
         let made = tempfile::Builder::new().prefix("amends-").tempdir();
-        let folder = Folder {
-            path: made.unwrap().keep(),
-            user: unprivileged(),
+        let (path, user) = (made.unwrap().keep(), unprivileged());
+        give(&path, user);
+        Folder::watched(path, user)
+    }
+
+    fn watched(path: PathBuf, user: Option<(u32, u32)>) -> Self {
+        let mut folder = Folder {
+            path,
+            user,
+            watch: None,
         };
-        folder.give(&folder.path);
+        let mut watch = folder.command(Path::new("sh"));
+        watch.args(["-c", WATCH, "sh"]).arg(&folder.path);
+        watch.stdin(Stdio::piped()).stdout(Stdio::null());
+        folder.watch = Some(watch.stderr(Stdio::null()).spawn().unwrap());
         folder
     }
 
@@ -184,7 +201,7 @@ impl Folder {
         options.write(true).create(true).truncate(true).mode(0o600);
         let mut file = options.open(&path).unwrap();
         file.write_all(text.as_bytes()).unwrap();
-        self.give(&path);
+        give(&path, self.user);
         path
     }
 
@@ -204,20 +221,26 @@ impl Folder {
         assert!(ran.status.success(), "{command:?}: {ran:?}");
     }
 
-    fn give(&self, path: &Path) {
-        chown(path, self.user.map(|it| it.0), self.user.map(|it| it.1)).unwrap();
-    }
-
     /// Leaves the folder to somebody else to remove.
     fn keep(mut self) -> PathBuf {
+        if let Some(mut watch) = self.watch.take() {
+            let mut told = watch.stdin.take().unwrap();
+            told.write_all(b"keep\n").unwrap();
+            watch.wait().unwrap();
+        }
         std::mem::take(&mut self.path)
     }
 }
 
+fn give(path: &Path, user: Option<(u32, u32)>) {
+    chown(path, user.map(|it| it.0), user.map(|it| it.1)).unwrap();
+}
+
 impl Drop for Folder {
     fn drop(&mut self) {
-        if self.path != Path::new("") {
-            let _ = fs::remove_dir_all(&self.path);
+        if let Some(mut watch) = self.watch.take() {
+            drop(watch.stdin.take());
+            let _ = watch.wait();
         }
     }
 }

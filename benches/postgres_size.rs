@@ -9,7 +9,6 @@
 #![allow(clippy::cast_precision_loss, reason = "numbers far below 2^52")]
 
 #[path = "../tests/common/guard.rs"]
-#[allow(dead_code, unreachable_pub, clippy::expect_used, clippy::panic)]
 mod guard;
 #[path = "../tests/common/postgres.rs"]
 #[allow(dead_code, unreachable_pub, clippy::expect_used, clippy::panic)]

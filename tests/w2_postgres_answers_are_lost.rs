@@ -222,7 +222,8 @@ async fn w2_without_an_answer_in_time_an_append_is_unknown() {
     store.append(sample.start()).await.unwrap();
     let next = sample.step("output");
     rig.proxy.hold(true);
-    let answer = store.append(next.clone()).await;
+    let answer = tokio::time::timeout(Duration::from_secs(15), store.append(next.clone())).await;
+    let answer = answer.expect("it waits beyond its time");
     assert!(is_unknown(&answer), "{answer:?}");
     rig.proxy.hold(false);
     assert_eq!(rig.records().await, 2, "it was written all the same");

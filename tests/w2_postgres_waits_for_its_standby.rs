@@ -91,7 +91,7 @@ async fn a_server_that_does_not_wait_for_its_disk_is_refused_also_when_it_begins
     server.set("synchronous_commit", "off").await;
     match PostgresStore::connect(&address).await {
         Err(StoreError::Foreign { what }) => {
-            assert!(what.contains("`synchronous_commit` is off"), "{what}")
+            assert!(what.contains("`synchronous_commit` is off"), "{what}");
         }
         other => panic!("{other:?}"),
     }

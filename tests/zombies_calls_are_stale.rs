@@ -183,7 +183,7 @@ fn late(fails: bool, is_held: fn(&Call) -> bool) -> (String, &'static str, i64) 
     let told = service.deliver().unwrap();
     let written = line.sent().len();
     zombie.run(&world, async || {
-        tokio::time::sleep(Duration::from_secs(60)).await
+        tokio::time::sleep(Duration::from_secs(60)).await;
     });
     assert_eq!(
         line.sent().len(),

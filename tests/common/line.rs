@@ -137,10 +137,10 @@ impl Store for Line {
             sent.push(words.collect());
             sent.len()
         };
-        let due = self.hold.lock().unwrap().filter(|hold| hold.nth == nth);
-        let held = due.map(|hold| hold.held);
-        let lose = self.lose.lock().unwrap().filter(|(of, _)| *of == nth);
-        let lost = lose.map(|(_, lost)| lost);
+        let meant = self.hold.lock().unwrap().filter(|hold| hold.nth == nth);
+        let held = meant.map(|hold| hold.held);
+        let gone = self.lose.lock().unwrap().filter(|(of, _)| *of == nth);
+        let lost = gone.map(|(_, lost)| lost);
         let (inner, gate) = (Arc::clone(&self.inner), self.gate.clone());
         let mut cut = self.cut.subscribe();
         Appending::future(async move {

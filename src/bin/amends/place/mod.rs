@@ -40,6 +40,8 @@ pub(crate) struct Upgraded {
     pub(crate) steps: Vec<(i32, &'static str)>,
 }
 
+// A file is opened at once: only a server is waited for.
+#[cfg_attr(not(feature = "postgres"), allow(clippy::unused_async))]
 impl Place {
     pub(crate) fn parse(url: Option<&str>, schema: &str) -> Result<Self, CliError> {
         let Some(url) = url.filter(|url| !url.is_empty()) else {

@@ -226,6 +226,8 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 /// A connection through the proxy.
 struct Line {
     shared: Arc<Shared>,
+    /// How often all connections had been cut before this one was made.
+    cuts: u64,
     counts: Mutex<Counts>,
 }
 
@@ -289,6 +291,7 @@ async fn serve(
     };
     let line = Line {
         shared: Arc::clone(shared),
+        cuts: *cuts.borrow(),
         counts: Mutex::default(),
     };
     let (mut from_server, mut to_server) = tokio::io::split(server);
@@ -387,6 +390,10 @@ impl Line {
         request: &[u8],
         server: &mut (impl AsyncWrite + Unpin),
     ) -> io::Result<Option<End>> {
+        // What is sent after a cut does not slip through before the cut is heard of.
+        if *self.shared.cuts.borrow() != self.cuts {
+            return Ok(Some(End::Cut));
+        }
         match self.trick(request) {
             Some((Trick::Drop, played)) => {
                 played.send_replace(true);

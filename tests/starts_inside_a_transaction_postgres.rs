@@ -378,3 +378,38 @@ async fn a_malformed_trace_is_ignored_and_a_well_formed_one_is_kept_as_rust_keep
     })
     .await;
 }
+
+/// PostgreSQL's own client: no code of ours is in the process that starts the run.
+async fn psql(schemas: &Schemas, schema: &str, script: &str) {
+    let script = script.replace("amends.", &format!("{schema}."));
+    let config = schemas.config().to_owned();
+    let ran = tokio::task::spawn_blocking(move || {
+        let mut psql = std::process::Command::new(postgres::programs().join("psql"));
+        psql.args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-c", &script, &config]);
+        psql.output().unwrap()
+    })
+    .await
+    .unwrap();
+    assert!(ran.status.success(), "{ran:?}");
+}
+
+#[tokio::test]
+async fn a_run_that_psql_starts_beside_a_business_row_comes_and_goes_with_it() {
+    Shop::with(async |schemas, shop| {
+        let coordinator = shop.coordinator(schemas).await;
+        let script = |order: &str, end: &str| {
+            format!(
+                "BEGIN; INSERT INTO amends.orders VALUES ('{order}'); SELECT amends.start('order', '{order}', '7'); {end};"
+            )
+        };
+        psql(schemas, &shop.schema, &script("rolled-back", "ROLLBACK")).await;
+        psql(schemas, &shop.schema, &script("committed", "COMMIT")).await;
+        let ended = output(&coordinator, &shop.saga, "committed").await;
+        assert!(ended.starts_with("7 2 "), "{ended}");
+        assert_eq!((shop.orders().await, shop.calls()), (1, 1));
+        let none = shop.store.find(&RunId::new("rolled-back")).await.unwrap();
+        assert_eq!(none, None);
+        coordinator.shutdown().await;
+    })
+    .await;
+}

@@ -442,7 +442,7 @@ fn text(path: &Path) -> String {
 }
 
 /// The folder of the server's programs: on the path, or where Debian puts the newest.
-fn programs() -> PathBuf {
+pub fn programs() -> PathBuf {
     let on_path = std::env::var_os("PATH").unwrap_or_default();
     let mut debian: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
         .into_iter()

@@ -65,7 +65,7 @@ impl Asked {
 /// One call, as the barrier has to know it: what is asked, for which effect, and under which fence.
 ///
 /// A step in the process of its coordinator makes it of its context, [`Call::of`]. A service that is
-/// called over HTTP makes it of the headers ([`from_headers`](Self::from_headers), feature `http-status`), or of their values
+/// called over HTTP makes it of the headers (`from_headers`, feature `http-status`), or of their values
 /// where it has another kind of map.
 ///
 /// ```

@@ -2,8 +2,8 @@
 //! executes, stale fences and changed requests, inside that very transaction.
 //!
 //! It stands apart: a service needs nothing else of this crate, and what calls it may be in another
-//! process, or in another language. The adapters are [`postgres`] (feature `tokio-postgres`), [`sqlite`]
-//! (feature `sqlite`) and [`mysql`] (feature `mysql`, MariaDB too).
+//! process, or in another language. The adapters are `postgres` (feature `tokio-postgres`), `sqlite`
+//! (feature `sqlite`) and `mysql` (feature `mysql`, MariaDB too).
 //!
 #![doc = include_str!("../../docs/barrier.md")]
 

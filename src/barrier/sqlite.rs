@@ -1,6 +1,6 @@
 //! The barrier in SQLite, in a transaction of `rusqlite`.
 //!
-//! Begin it with [`TransactionBehavior::Immediate`](rusqlite::TransactionBehavior::Immediate). A deferred one works too where the barrier comes first:
+//! Begin it with [`TransactionBehavior::Immediate`]. A deferred one works too where the barrier comes first:
 //! its first statement writes, and takes the lock. One that has read before can't take it any more once
 //! another connection has written: that is `SQLITE_BUSY`, nothing is done, and only a new transaction helps.
 //!

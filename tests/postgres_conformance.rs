@@ -57,10 +57,12 @@ async fn the_postgres_store_keeps_its_promises() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn and_those_to_a_fleet() {
-    let second = |schema: &str| plain(schema).lease(std::time::Duration::from_secs(1));
     Schemas::with(async |schemas| {
-        let config = schemas.config().to_owned();
-        conformance::check_fleet(&Stores(schemas, config, second)).await;
+        let leased = async |lease| {
+            let options = plain(&schemas.name()).lease(lease);
+            options.connect(schemas.config()).await.unwrap()
+        };
+        conformance::check_fleet(&leased).await;
     })
     .await;
 }

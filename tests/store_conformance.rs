@@ -31,8 +31,11 @@ async fn the_memory_store_keeps_its_promises() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_memory_store_that_is_shared_serves_a_fleet() {
-    let terms = FleetTerms::new(Duration::from_millis(500), Duration::from_millis(50));
-    conformance::check_fleet(&async || MemoryStore::new().shared_by_workers(terms)).await;
+    let shared = async |lease| {
+        let terms = FleetTerms::new(lease, Duration::from_millis(50));
+        MemoryStore::new().shared_by_workers(terms)
+    };
+    conformance::check_fleet(&shared).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

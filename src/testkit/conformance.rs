@@ -24,6 +24,7 @@ mod pruning;
 mod runs;
 mod sample;
 
+pub use fleet::MakeFleet;
 pub use sample::Sample;
 
 use std::fmt;
@@ -201,7 +202,7 @@ pub async fn violations(maker: &impl MakeStore) -> Vec<Violation> {
 }
 
 /// Holds a store that several coordinators share to what [`Fleet`](crate::store::Fleet) promises, beside
-/// [`check`]. Its leases should be short, a second say: most checks wait for one to run out.
+/// [`check`]. Each check says how long the leases of its store last: some wait for one to run out.
 ///
 /// ```
 /// use std::time::Duration;
@@ -211,8 +212,8 @@ pub async fn violations(maker: &impl MakeStore) -> Vec<Violation> {
 ///
 /// # #[tokio::main]
 /// # async fn main() {
-/// let terms = FleetTerms::new(Duration::from_millis(200), Duration::from_millis(20));
-/// conformance::check_fleet(&async || MemoryStore::new().shared_by_workers(terms)).await;
+/// let terms = |lease| FleetTerms::new(lease, Duration::from_millis(100));
+/// conformance::check_fleet(&async |lease| MemoryStore::new().shared_by_workers(terms(lease))).await;
 /// # }
 /// ```
 ///
@@ -220,7 +221,7 @@ pub async fn violations(maker: &impl MakeStore) -> Vec<Violation> {
 ///
 /// Where it breaks a promise, with all that it breaks.
 #[allow(clippy::panic)] // It is made for tests, where a panic is the failure.
-pub async fn check_fleet(maker: &impl MakeStore) {
+pub async fn check_fleet(maker: &impl MakeFleet) {
     let found = run_checks!(
         maker,
         fleet {
@@ -235,6 +236,7 @@ pub async fn check_fleet(maker: &impl MakeStore) {
             a_run_that_rests_is_reserved_by_its_name,
             workers_are_listed_with_what_they_own,
             permits_are_held_by_one_worker_each,
+            permits_of_the_dead_are_free,
         }
     );
     tell(&found);

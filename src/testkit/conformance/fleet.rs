@@ -1,6 +1,7 @@
 //! Workers, their leases, and who drives what.
 
 use std::collections::BTreeSet;
+use std::future::Future;
 use std::time::Duration;
 
 use tokio::time::sleep;
@@ -9,7 +10,30 @@ use crate::ids::{RunId, Timestamp};
 use crate::journal::Standing;
 use crate::store::{Claim, Fleet, Renewal, Store, StoreError, Worker};
 
-use super::{Checked, MakeStore, Sample, chain, ensure, written};
+use super::{Checked, Sample, chain, ensure, written};
+
+/// Makes stores with leases of this length.
+pub trait MakeFleet {
+    /// What it makes.
+    type Store: Store;
+
+    /// A new store that holds nothing, whose leases last for so long.
+    fn make(&self, lease: Duration) -> impl Future<Output = Self::Store>;
+}
+
+impl<S: Store, F: AsyncFn(Duration) -> S> MakeFleet for F {
+    type Store = S;
+
+    async fn make(&self, lease: Duration) -> S {
+        self(lease).await
+    }
+}
+
+/// A lease that outlasts a check, on however slow a machine.
+const LONG: Duration = Duration::from_secs(600);
+
+/// A lease that a check waits for, and in which a slow machine still gets something done.
+const SHORT: Duration = Duration::from_secs(2);
 
 type Result<T, E = String> = std::result::Result<T, E>;
 
@@ -26,9 +50,9 @@ async fn joined(store: &impl Store, id: &str) -> Checked {
     told(fleet(store)?.join(&worker).await)
 }
 
-/// A bit longer than a lease.
-fn lease(store: &impl Store) -> Result<Duration> {
-    Ok(fleet(store)?.terms().lease + Duration::from_millis(100))
+/// Waits until short leases have run out.
+async fn a_lease_later() {
+    sleep(SHORT + Duration::from_millis(100)).await;
 }
 
 async fn started(store: &impl Store, run: &str, worker: &str) -> Result<Sample> {
@@ -53,14 +77,13 @@ async fn renewed(store: &impl Store, worker: &str) -> Result<Renewal> {
     told(fleet(store)?.renew(worker).await)
 }
 
-pub(super) async fn a_lease_lasts_as_long_as_it_is_renewed(maker: &impl MakeStore) -> Checked {
-    let store = maker.make().await;
+pub(super) async fn a_lease_lasts_as_long_as_it_is_renewed(maker: &impl MakeFleet) -> Checked {
+    let store = maker.make(SHORT * 2).await;
     joined(&store, "a").await?;
     started(&store, "run-1", "a").await?;
     joined(&store, "b").await?;
-    let third = fleet(&store)?.terms().lease / 3;
     for _ in 0..5 {
-        sleep(third).await;
+        sleep(SHORT / 2).await;
         for worker in ["a", "b"] {
             let answer = renewed(&store, worker).await?;
             ensure!(
@@ -77,11 +100,11 @@ pub(super) async fn a_lease_lasts_as_long_as_it_is_renewed(maker: &impl MakeStor
     Ok(())
 }
 
-pub(super) async fn a_lease_that_has_run_out_is_lost_for_good(maker: &impl MakeStore) -> Checked {
-    let store = maker.make().await;
+pub(super) async fn a_lease_that_has_run_out_is_lost_for_good(maker: &impl MakeFleet) -> Checked {
+    let store = maker.make(SHORT).await;
     joined(&store, "a").await?;
     started(&store, "run-1", "").await?;
-    sleep(lease(&store)?).await;
+    a_lease_later().await;
     for _ in 0..2 {
         let answer = renewed(&store, "a").await?;
         ensure!(
@@ -102,8 +125,8 @@ pub(super) async fn a_lease_that_has_run_out_is_lost_for_good(maker: &impl MakeS
     told(fleet(&store)?.leave("stranger").await)
 }
 
-pub(super) async fn runs_of_a_living_worker_are_its_own(maker: &impl MakeStore) -> Checked {
-    let store = maker.make().await;
+pub(super) async fn runs_of_a_living_worker_are_its_own(maker: &impl MakeFleet) -> Checked {
+    let store = maker.make(LONG).await;
     joined(&store, "a").await?;
     joined(&store, "b").await?;
     started(&store, "run-1", "a").await?;
@@ -122,12 +145,12 @@ pub(super) async fn runs_of_a_living_worker_are_its_own(maker: &impl MakeStore) 
     Ok(())
 }
 
-pub(super) async fn runs_of_the_dead_are_free(maker: &impl MakeStore) -> Checked {
-    let store = maker.make().await;
+pub(super) async fn runs_of_the_dead_are_free(maker: &impl MakeFleet) -> Checked {
+    let store = maker.make(SHORT).await;
     joined(&store, "a").await?;
     started(&store, "run-1", "a").await?;
     started(&store, "run-2", "a").await?;
-    sleep(lease(&store)?).await;
+    a_lease_later().await;
     joined(&store, "b").await?;
     let claimed = claim(&store, "b", "run-2").await?;
     ensure!(
@@ -141,11 +164,18 @@ pub(super) async fn runs_of_the_dead_are_free(maker: &impl MakeStore) -> Checked
     );
     let again = due(&store, "b", 10).await?;
     ensure!(again.is_empty(), "b was given {again:?}, which it has");
+    a_lease_later().await;
+    let workers = told(fleet(&store)?.workers().await)?;
+    let live = workers.iter().filter(|entry| entry.live).count();
+    ensure!(
+        live == 0,
+        "{live} workers are listed as live after their leases"
+    );
     Ok(())
 }
 
-pub(super) async fn runs_of_who_left_are_free_at_once(maker: &impl MakeStore) -> Checked {
-    let store = maker.make().await;
+pub(super) async fn runs_of_who_left_are_free_at_once(maker: &impl MakeFleet) -> Checked {
+    let store = maker.make(LONG).await;
     joined(&store, "a").await?;
     joined(&store, "b").await?;
     started(&store, "run-1", "a").await?;
@@ -161,8 +191,8 @@ pub(super) async fn runs_of_who_left_are_free_at_once(maker: &impl MakeStore) ->
     Ok(())
 }
 
-pub(super) async fn a_claim_in_the_journal_makes_the_owner(maker: &impl MakeStore) -> Checked {
-    let store = maker.make().await;
+pub(super) async fn a_claim_in_the_journal_makes_the_owner(maker: &impl MakeFleet) -> Checked {
+    let store = maker.make(LONG).await;
     for worker in ["a", "b", "c"] {
         joined(&store, worker).await?;
     }
@@ -188,8 +218,8 @@ pub(super) async fn a_claim_in_the_journal_makes_the_owner(maker: &impl MakeStor
     Ok(())
 }
 
-pub(super) async fn only_what_can_be_driven_now_is_given(maker: &impl MakeStore) -> Checked {
-    let store = maker.make().await;
+pub(super) async fn only_what_can_be_driven_now_is_given(maker: &impl MakeFleet) -> Checked {
+    let store = maker.make(LONG).await;
     joined(&store, "a").await?;
     let now = Timestamp::now();
     let waiting = |until| Standing::Waiting { until };
@@ -224,9 +254,9 @@ pub(super) async fn only_what_can_be_driven_now_is_given(maker: &impl MakeStore)
     Ok(())
 }
 
-pub(super) async fn each_free_run_is_given_once(maker: &impl MakeStore) -> Checked {
+pub(super) async fn each_free_run_is_given_once(maker: &impl MakeFleet) -> Checked {
     const RUNS: usize = 60;
-    let store = maker.make().await;
+    let store = maker.make(LONG).await;
     let workers = ["a", "b", "c", "d"];
     for worker in workers {
         joined(&store, worker).await?;
@@ -262,8 +292,8 @@ pub(super) async fn each_free_run_is_given_once(maker: &impl MakeStore) -> Check
     Ok(())
 }
 
-pub(super) async fn a_run_that_rests_is_reserved_by_its_name(maker: &impl MakeStore) -> Checked {
-    let store = maker.make().await;
+pub(super) async fn a_run_that_rests_is_reserved_by_its_name(maker: &impl MakeFleet) -> Checked {
+    let store = maker.make(LONG).await;
     joined(&store, "a").await?;
     joined(&store, "b").await?;
     let mut parked = started(&store, "parked", "").await?;
@@ -303,8 +333,8 @@ pub(super) async fn a_run_that_rests_is_reserved_by_its_name(maker: &impl MakeSt
     Ok(())
 }
 
-pub(super) async fn workers_are_listed_with_what_they_own(maker: &impl MakeStore) -> Checked {
-    let store = maker.make().await;
+pub(super) async fn workers_are_listed_with_what_they_own(maker: &impl MakeFleet) -> Checked {
+    let store = maker.make(LONG).await;
     let fleet = fleet(&store)?;
     let mut one = Worker::new("one-1", "one")
         .drives("sample", 1)
@@ -342,20 +372,11 @@ pub(super) async fn workers_are_listed_with_what_they_own(maker: &impl MakeStore
         entry.renewed_at,
         entry.until
     );
-    sleep(lease(&store)?).await;
-    let live = told(fleet.workers().await)?
-        .iter()
-        .filter(|entry| entry.live)
-        .count();
-    ensure!(
-        live == 0,
-        "{live} workers are listed as live after their leases"
-    );
     Ok(())
 }
 
-pub(super) async fn permits_are_held_by_one_worker_each(maker: &impl MakeStore) -> Checked {
-    let store = maker.make().await;
+pub(super) async fn permits_are_held_by_one_worker_each(maker: &impl MakeFleet) -> Checked {
+    let store = maker.make(LONG).await;
     let fleet = fleet(&store)?;
     joined(&store, "a").await?;
     joined(&store, "b").await?;
@@ -391,12 +412,20 @@ pub(super) async fn permits_are_held_by_one_worker_each(maker: &impl MakeStore) 
     told(fleet.give_back("a", "x", &a).await)?;
     let given = take("b", "x", 3).await?;
     ensure!(given == a, "after a gave back {a:?}, b got {given:?}");
-    sleep(lease(&store)?).await;
-    joined(&store, "c").await?;
-    let free = take("c", "x", 9).await?;
+    Ok(())
+}
+
+pub(super) async fn permits_of_the_dead_are_free(maker: &impl MakeFleet) -> Checked {
+    let store = maker.make(SHORT).await;
+    joined(&store, "a").await?;
+    told(fleet(&store)?.take_permits("a", "x", 3, 2).await)?;
+    a_lease_later().await;
+    joined(&store, "b").await?;
+    let mut free = told(fleet(&store)?.take_permits("b", "x", 3, 9).await)?;
+    free.sort_unstable();
     ensure!(
         free == [1, 2, 3],
-        "after the leases of all holders c got {free:?}"
+        "after the lease of the holder b got {free:?}"
     );
     Ok(())
 }

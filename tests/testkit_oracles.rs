@@ -235,8 +235,10 @@ fn a_store_that_acknowledges_without_writing_is_found_out() {
     });
     // The next append finds another end of the journal than its own; after the last there is none.
     let lost = "the coordinator failed: run `run-1` belongs to another coordinator now";
-    let untrue = "run `run-1`: `Completed` is true: `charge` is not done";
-    assert_eq!(found, [lost, lost, untrue]);
+    assert_eq!(found[..2], [lost, lost]);
+    // Then the run that is started again is not over in the store: it is claimed, which is lost too, and called.
+    let unannounced = "run `run-1`: intent before effect: charge: execute called under ";
+    assert!(found[2].starts_with(unannounced), "{}", found[2]);
 }
 
 #[test]

@@ -35,13 +35,14 @@ const LONG: Duration = Duration::from_secs(600);
 /// A lease that a check waits for, and in which a slow machine still gets something done.
 const SHORT: Duration = Duration::from_secs(2);
 
-type Result<T, E = String> = std::result::Result<T, E>;
+/// What a look at the store gives, or what went wrong in words.
+type Told<T> = Result<T, String>;
 
-fn fleet(store: &impl Store) -> Result<&dyn Fleet> {
+fn fleet(store: &impl Store) -> Told<&dyn Fleet> {
     store.fleet().ok_or_else(|| "it serves no fleet".to_owned())
 }
 
-fn told<T>(answer: Result<T, StoreError>) -> Result<T> {
+fn told<T>(answer: Result<T, StoreError>) -> Told<T> {
     answer.map_err(|error| chain(&error))
 }
 
@@ -55,13 +56,13 @@ async fn a_lease_later() {
     sleep(SHORT + Duration::from_millis(100)).await;
 }
 
-async fn started(store: &impl Store, run: &str, worker: &str) -> Result<Sample> {
+async fn started(store: &impl Store, run: &str, worker: &str) -> Told<Sample> {
     let mut sample = Sample::new(run).by(worker);
     written("a start", store.append(sample.start()).await)?;
     Ok(sample)
 }
 
-async fn due(store: &impl Store, worker: &str, limit: usize) -> Result<Vec<String>> {
+async fn due(store: &impl Store, worker: &str, limit: usize) -> Told<Vec<String>> {
     let of = [("sample".to_owned(), 1)];
     let given = told(fleet(store)?.claim_due(worker, &of, limit).await)?;
     let mut given: Vec<String> = given.iter().map(ToString::to_string).collect();
@@ -69,11 +70,11 @@ async fn due(store: &impl Store, worker: &str, limit: usize) -> Result<Vec<Strin
     Ok(given)
 }
 
-async fn claim(store: &impl Store, worker: &str, run: &str) -> Result<Claim> {
+async fn claim(store: &impl Store, worker: &str, run: &str) -> Told<Claim> {
     told(fleet(store)?.claim(worker, &RunId::new(run)).await)
 }
 
-async fn renewed(store: &impl Store, worker: &str) -> Result<Renewal> {
+async fn renewed(store: &impl Store, worker: &str) -> Told<Renewal> {
     told(fleet(store)?.renew(worker).await)
 }
 

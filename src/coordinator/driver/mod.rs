@@ -248,11 +248,10 @@ impl Driver {
                 return Over::Gone(Gone::Lost);
             }
             self.launch();
-            if let Some(stale) = self.refused_as_stale() {
-                return Over::Gone(Gone::Stale(stale));
-            }
             if !self.over.is_empty() {
-                self.take_in();
+                if let Err(gone) = self.take_in() {
+                    return Over::Gone(gone);
+                }
                 continue;
             }
             if self.may_rest() {
@@ -265,10 +264,9 @@ impl Driver {
                 self.last_words().await;
                 return Over::Gone(gone);
             }
-            if let Some(stale) = self.refused_as_stale() {
-                return Over::Gone(Gone::Stale(stale));
+            if let Err(gone) = self.take_in() {
+                return Over::Gone(gone);
             }
-            self.take_in();
         }
     }
 
@@ -450,10 +448,13 @@ impl Driver {
         }
     }
 
-    /// Turns calls that are over into events.
-    fn take_in(&mut self) {
+    /// Turns calls that are over into events; none of them where a participant says that the run is lost.
+    fn take_in(&mut self) -> Result<(), Gone> {
         if self.over.is_empty() {
-            return;
+            return Ok(());
+        }
+        if let Some(stale) = self.refused_as_stale() {
+            return Err(Gone::Stale(stale));
         }
         // The verdict on a failure is made here.
         self.take_up_policies();
@@ -485,6 +486,7 @@ impl Driver {
             };
             self.note(event, now);
         }
+        Ok(())
     }
 
     /// Waits until something happens; fails when the run is not to be driven any more.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use crate::coordinator::error::{CommandError, GetError};
-use crate::coordinator::slot::Asking;
+use crate::coordinator::slot::{Asking, Slot};
 use crate::coordinator::{Coordinator, Shared};
 use crate::ids::RunId;
 use crate::journal::{CancelTold, Command, ResolvedEffect, Verb};
@@ -13,6 +13,7 @@ use crate::machine::{Refused, SignalTold};
 use crate::policy::RecoveryStrategy;
 use crate::saga::ApprovalVerdict;
 use crate::step::{Payload, Value};
+use crate::store::RunEntry;
 
 /// What whoever sent a command is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -265,26 +266,35 @@ impl Shared {
         let (answer, answered) = oneshot::channel();
         let asking = asking(answer);
         let slot = shared.slot(run);
-        if !slot.is_active() {
-            // Before anything is woken: a run that isn't there, or is over, stays so.
-            let entry = shared.store.find(run).await.map_err(GetError::Store);
-            let refused = match entry {
-                Err(error) => Some(CommandError::Get(error)),
-                Ok(None) if !slot.is_active() => Some(CommandError::NoSuchRun { run: run.clone() }),
-                // The journal knows whether this is the command that ended it.
-                Ok(Some(entry)) if entry.standing.is_end() && asking.token.is_none() => {
-                    Some(CommandError::refused(run, Refused::Ended, Vec::new()))
-                }
-                Ok(_) => None,
-            };
-            if let Some(refused) = refused {
-                shared.forget_slot(&slot);
-                return Err(refused);
-            }
+        if !slot.is_active()
+            && let Err(refused) = shared
+                .look_before_waking(&slot, asking.token.is_some())
+                .await
+        {
+            shared.forget_slot(&slot);
+            return Err(refused);
         }
         if slot.send(asking) {
             Shared::begin_driving(shared, slot);
         }
         answered.await.unwrap_or_else(|_| Err(closed()))
+    }
+
+    /// Before anything is woken: a run that isn't there, or is over, stays so. Nothing where it is only about to be
+    /// there.
+    pub(super) async fn look_before_waking(
+        &self,
+        slot: &Slot,
+        named: bool,
+    ) -> Result<Option<RunEntry>, CommandError> {
+        let run = &slot.run;
+        match self.store.find(run).await.map_err(GetError::Store)? {
+            None if !slot.is_active() => Err(CommandError::NoSuchRun { run: run.clone() }),
+            // The journal knows whether a command with a name is the one that ended it.
+            Some(entry) if entry.standing.is_end() && !named => {
+                Err(CommandError::refused(run, Refused::Ended, Vec::new()))
+            }
+            found => Ok(found),
+        }
     }
 }

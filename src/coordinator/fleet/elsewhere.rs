@@ -145,27 +145,21 @@ impl Shared {
             }
             let slot = shared.slot(run);
             if !slot.is_active() {
-                let entry = shared.store.find(run).await.map_err(failed)?;
-                let Some(entry) = entry else {
-                    shared.forget_slot(&slot);
-                    return Err(CommandError::NoSuchRun { run: run.clone() });
+                let theirs = match shared.look_before_waking(&slot, named).await {
+                    Ok(Some(entry)) => shared.is_left_to_others(&entry).await.map_err(failed),
+                    Ok(None) => Ok(false),
+                    Err(refused) => Err(refused),
                 };
-                // The journal knows whether this is the command that ended it.
-                if entry.standing.is_end() && !named {
-                    shared.forget_slot(&slot);
-                    return Err(CommandError::refused(run, Refused::Ended, Vec::new()));
-                }
-                let theirs = shared
-                    .has_its_code_elsewhere(&entry)
-                    .await
-                    .map_err(failed)?
-                    || matches!(
-                        shared.claim_run(run).await.map_err(failed)?,
-                        Claim::Theirs(_)
-                    );
-                if theirs {
-                    shared.forget_slot(&slot);
-                    return shared.command_elsewhere(&command).await;
+                match theirs {
+                    Ok(false) => {}
+                    Ok(true) => {
+                        shared.forget_slot(&slot);
+                        return shared.command_elsewhere(&command).await;
+                    }
+                    Err(refused) => {
+                        shared.forget_slot(&slot);
+                        return Err(refused);
+                    }
                 }
             }
             let (answer, answered) = oneshot::channel();
@@ -188,12 +182,17 @@ impl Shared {
         if self.registry.look(run, |slot| slot.is_active()) == Some(true) {
             return Ok(true);
         }
-        if let Some(entry) = self.store.find(run).await?
-            && self.has_its_code_elsewhere(&entry).await?
-        {
-            return Ok(false);
+        match self.store.find(run).await? {
+            Some(entry) => Ok(!self.is_left_to_others(&entry).await?),
+            // Whoever looks first tells that there is no such run.
+            None => Ok(true),
         }
-        Ok(!matches!(self.claim_run(run).await?, Claim::Theirs(_)))
+    }
+
+    /// Whether another worker drives the run, or has to, since it has the code; else it is reserved for this one.
+    async fn is_left_to_others(&self, entry: &RunEntry) -> Result<bool, StoreError> {
+        Ok(self.has_its_code_elsewhere(entry).await?
+            || matches!(self.claim_run(&entry.run).await?, Claim::Theirs(_)))
     }
 
     /// Whether another worker can drive the run, and this one can't (rule I3).

@@ -70,15 +70,13 @@ impl Lane<'_> {
                 }
                 harm => {
                     let cause = Arc::new(failed);
-                    for (job, _) in part {
-                        let cause = Arc::clone(&cause) as _;
-                        let why = if harm == Harm::Unknown {
-                            AppendError::Unknown(cause)
-                        } else {
-                            AppendError::NotWritten(cause)
-                        };
-                        self.queue.refuse(job, why);
-                    }
+                    let why = if harm == Harm::Unknown {
+                        AppendError::Unknown(cause)
+                    } else {
+                        AppendError::NotWritten(cause)
+                    };
+                    self.queue
+                        .refuse(part.into_iter().map(|(job, _)| (job, why.clone())));
                 }
             }
         }
@@ -119,9 +117,8 @@ impl Lane<'_> {
         ];
         let confirmed = self.send(CONFIRM, &params).await?;
         self.acknowledge(part, &confirmed)?;
-        for (job, _) in part.drain(..) {
-            self.queue.refuse(job, AppendError::Conflict);
-        }
+        self.queue
+            .refuse(part.drain(..).map(|(job, _)| (job, AppendError::Conflict)));
         Ok(())
     }
 
@@ -182,8 +179,8 @@ impl Lane<'_> {
                     Ok(number) => kinded.push((job, Some(number))),
                     // Of the append itself nothing was sent.
                     Err(failed) => {
-                        self.queue
-                            .refuse(job, AppendError::NotWritten(Arc::new(failed)));
+                        let why = AppendError::NotWritten(Arc::new(failed));
+                        self.queue.refuse([(job, why)]);
                     }
                 },
             }

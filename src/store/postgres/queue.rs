@@ -1,6 +1,6 @@
 //! What waits for a lane: the appends of some of the runs, in the order in which they came.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, oneshot};
@@ -86,28 +86,41 @@ impl Queue {
         }
     }
 
-    /// Answers an append that was not acknowledged, and with it those that follow it in its run and were handed in
-    /// before anybody could know: without it they have no place.
-    pub(super) fn refuse(&self, job: Job, why: AppendError) {
-        let follow = match &why {
-            AppendError::Conflict => AppendError::Conflict,
-            _ => AppendError::not_written("the append before it was not acknowledged"),
-        };
+    /// Answers appends that were not acknowledged, one of each run at most, and with them those that follow them in
+    /// their runs and were handed in before anybody could know: without them they have no place. One look at
+    /// what is queued does for all, since a lost server refuses whole batches while everybody waits.
+    pub(super) fn refuse(&self, refused: impl IntoIterator<Item = (Job, AppendError)>) {
+        let refused: Vec<(Job, AppendError)> = refused.into_iter().collect();
         let mut state = self.lock();
-        let jobs = std::mem::take(&mut state.jobs);
-        let before = jobs.len();
-        for one in jobs {
-            if one.record.run == job.record.run && one.record.seq > job.record.seq {
-                let _ = one.answer.send(Err(follow.clone()));
-            } else {
-                state.jobs.push_back(one);
+        let followers = {
+            let places: HashMap<&RunId, (i64, &AppendError)> = refused
+                .iter()
+                .map(|(job, why)| (&job.record.run, (job.record.seq, why)))
+                .collect();
+            let (mut followers, mut stay) = (0, VecDeque::with_capacity(state.jobs.len()));
+            for one in state.jobs.drain(..) {
+                match places.get(&one.record.run) {
+                    Some((seq, why)) if one.record.seq > *seq => {
+                        followers += 1;
+                        let _ = one.answer.send(Err(match why {
+                            AppendError::Conflict => AppendError::Conflict,
+                            _ => AppendError::not_written(
+                                "the append before it was not acknowledged",
+                            ),
+                        }));
+                    }
+                    _ => stay.push_back(one),
+                }
             }
-        }
-        let refused = before - state.jobs.len();
+            state.jobs = stay;
+            followers
+        };
         // Under the lock: whoever hands in the next one knows of this.
-        let _ = job.answer.send(Err(why));
+        for (job, why) in refused {
+            let _ = job.answer.send(Err(why));
+        }
         drop(state);
-        self.depth.shrank(refused);
+        self.depth.shrank(followers);
     }
 
     /// Takes nothing more. What is queued will still be written.

@@ -111,6 +111,21 @@ fn build_sqlx(target: &Path) -> Result<PathBuf, Failed> {
     ]);
     build.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/sqlx/Cargo.toml"));
     build.arg("--target-dir").arg(target);
+    // What `cargo run` tells this program of its own package: ring would be built anew for each other value.
+    for (name, _) in std::env::vars_os() {
+        let own = [
+            "CARGO_PKG_",
+            "CARGO_MANIFEST_",
+            "CARGO_BIN_",
+            "CARGO_CRATE_",
+        ];
+        if name
+            .to_str()
+            .is_some_and(|name| own.iter().any(|own| name.starts_with(own)))
+        {
+            build.env_remove(name);
+        }
+    }
     if cfg!(feature = "postgres") {
         build.args(["--features", "postgres"]);
     }

@@ -3,6 +3,8 @@
 //! What has to be there before, the definition and the number of its kind, is made on a connection of the store's
 //! own: written inside the transaction, it would make all who start the same saga wait for its end.
 
+use std::sync::Arc;
+
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
@@ -55,7 +57,7 @@ impl PostgresStore {
         transaction: &Transaction<'_>,
         append: Append,
         outline: &Outline,
-    ) -> Result<Option<RunStarted>, LoadError> {
+    ) -> Result<Option<Arc<RunStarted>>, LoadError> {
         let failed = |error: tokio_postgres::Error| StoreError::failed(DOING, error);
         let run = append.run.clone();
         let record = NewRecord::encode(append, checksum::of_record)
@@ -99,7 +101,7 @@ impl PostgresStore {
         let records = journal.finish()?.records;
         let mut events = records.into_iter().flat_map(|record| record.events);
         match events.next() {
-            Some(Event::RunStarted(started)) => Ok(Some(*started)),
+            Some(Event::RunStarted(started)) => Ok(Some(started)),
             _ => Err(StoreError::failed(DOING, "the run with this id has no start").into()),
         }
     }

@@ -1,5 +1,6 @@
 //! What is measured: a store, a variant of W3 and how many runs are in flight; and what a repeat gave.
 
+#[cfg(feature = "sqlite")]
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,12 +11,20 @@ use crate::w3::Ids;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Store {
     Memory,
+    #[cfg(feature = "sqlite")]
+    Sqlite,
+    #[cfg(feature = "postgres")]
+    Postgres,
 }
 
 impl Store {
     pub(crate) fn word(self) -> &'static str {
         match self {
             Store::Memory => "memory",
+            #[cfg(feature = "sqlite")]
+            Store::Sqlite => "SQLite",
+            #[cfg(feature = "postgres")]
+            Store::Postgres => "PostgreSQL",
         }
     }
 }
@@ -64,9 +73,19 @@ pub(crate) struct Options {
     pub(crate) only: Vec<String>,
     pub(crate) json: bool,
     /// Where files are made: on the disk that is measured.
+    #[cfg(feature = "sqlite")]
     pub(crate) folder: PathBuf,
     /// A server to measure, instead of a private one.
+    #[cfg(feature = "postgres")]
     pub(crate) postgres: Option<String>,
+}
+
+impl Options {
+    /// A cell and its limit take turns in these, so that what the machine does meanwhile it does to both.
+    pub(crate) fn slices(&self) -> impl Iterator<Item = Duration> {
+        const SLICES: u32 = 4;
+        std::iter::repeat_n(self.lasts / SLICES, SLICES as usize)
+    }
 }
 
 /// What one repeat of a cell did.
@@ -117,7 +136,7 @@ impl Limit {
                 rows / counted.load.took.as_secs_f64() / rate
             }
             Limit::Commit(p50) => {
-                counted.load.latency.p50.as_secs_f64()
+                counted.load.quantile(500).as_secs_f64()
                     / (f64::from(cell.writes()) * p50.as_secs_f64())
             }
         }

@@ -2,8 +2,8 @@
 
 use std::cell::Cell;
 use std::future::Future;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
@@ -24,41 +24,83 @@ pub(crate) enum Place {
 }
 
 /// What the loops did, up to the end of the last run.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Load {
     pub(crate) runs: u64,
     pub(crate) took: Duration,
-    pub(crate) latency: Quantiles,
+    latencies: Latencies,
 }
 
 impl Load {
+    /// With what was done in another slice of time.
+    pub(crate) fn and(mut self, other: Load) -> Self {
+        self.runs += other.runs;
+        self.took += other.took;
+        self.latencies.0.resize(BUCKETS, 0);
+        for (sum, count) in self.latencies.0.iter_mut().zip(other.latencies.0) {
+            *sum += count;
+        }
+        self
+    }
+
+    /// How long the run took that so many of a thousand were faster than.
+    pub(crate) fn quantile(&self, thousandths: u64) -> Duration {
+        let counts = &self.latencies.0;
+        let mut left = counts.iter().sum::<u64>() * thousandths / 1_000;
+        let found = counts.iter().position(|count| {
+            let here = left < *count;
+            left = left.saturating_sub(*count);
+            here
+        });
+        found.map_or(Duration::ZERO, middle)
+    }
+
     #[allow(clippy::cast_precision_loss, reason = "far below 2^52")]
     pub(crate) fn rate(&self) -> f64 {
         self.runs as f64 / self.took.as_secs_f64()
     }
 }
 
-/// Keeps so many loops going for so long, and lets each end its last run.
-pub(crate) fn drive(
-    runtime: &Runtime,
-    place: Place,
-    in_flight: usize,
-    lasts: Duration,
-    work: &impl Work,
-) -> Load {
+/// Who does how much at once.
+#[derive(Debug)]
+pub(crate) struct Loops<'r> {
+    pub(crate) runtime: &'r Runtime,
+    pub(crate) place: Place,
+    pub(crate) in_flight: usize,
+    /// Shared, so that numbers ascend in time, whoever uses them.
+    next: Arc<AtomicU64>,
+}
+
+impl<'r> Loops<'r> {
+    pub(crate) fn new(runtime: &'r Runtime, place: Place, in_flight: usize) -> Self {
+        Loops {
+            runtime,
+            place,
+            in_flight,
+            next: Arc::default(),
+        }
+    }
+
+    /// Keeps the loops going for so long, and lets each end its last run. With several pieces of work, they take
+    /// turns in getting a loop.
+    pub(crate) fn drive(&self, lasts: Duration, work: &[impl Work]) -> Load {
+        drive(self, lasts, work)
+    }
+}
+
+fn drive(loops: &Loops<'_>, lasts: Duration, work: &[impl Work]) -> Load {
     take_latencies();
-    // Shared, so that numbers ascend in time, whoever uses them.
-    let next = std::sync::Arc::new(AtomicU64::new(0));
+    let next = &loops.next;
     let began = Instant::now();
     let until = began + lasts;
-    let runs = runtime.block_on(async {
-        if place == Place::Main {
-            assert_eq!(in_flight, 1, "there is one body");
-            return round(work, &next, began, until).await;
+    let runs = loops.runtime.block_on(async {
+        if loops.place == Place::Main {
+            assert_eq!(loops.in_flight, 1, "there is one body");
+            return round(&work[0], next, began, until).await;
         }
-        let tasks: Vec<_> = (0..in_flight)
-            .map(|_| {
-                let (work, next) = (work.clone(), next.clone());
+        let tasks: Vec<_> = (0..loops.in_flight)
+            .map(|at| {
+                let (work, next) = (work[at % work.len()].clone(), next.clone());
                 tokio::spawn(async move { round(&work, &next, Instant::now(), until).await })
             })
             .collect();
@@ -71,7 +113,7 @@ pub(crate) fn drive(
     Load {
         runs,
         took: began.elapsed(),
-        latency: take_latencies(),
+        latencies: take_latencies(),
     }
 }
 
@@ -144,34 +186,36 @@ fn middle(bucket: usize) -> Duration {
     Duration::from_nanos(from + (1 << shift) / 2)
 }
 
-/// How long runs took.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Quantiles {
-    pub(crate) p50: Duration,
-    pub(crate) p99: Duration,
-    pub(crate) p999: Duration,
-}
+/// How many runs took about as long, by bucket.
+#[derive(Debug, Default)]
+struct Latencies(Vec<u64>);
 
-fn take_latencies() -> Quantiles {
+fn take_latencies() -> Latencies {
     let mut all = vec![0_u64; BUCKETS];
     for row in slots() {
         for (sum, count) in all.iter_mut().zip(row) {
             *sum += u64::from(count.swap(0, Ordering::Relaxed));
         }
     }
-    let total: u64 = all.iter().sum();
-    let at = |thousandths: u64| {
-        let mut left = total * thousandths / 1_000;
-        let found = all.iter().position(|count| {
-            let here = left < *count;
-            left = left.saturating_sub(*count);
-            here
-        });
-        found.map_or(Duration::ZERO, middle)
-    };
-    Quantiles {
-        p50: at(500),
-        p99: at(990),
-        p999: at(999),
+    Latencies(all)
+}
+
+/// Does something that blocks again and again for so long, on the caller's thread.
+#[cfg(feature = "sqlite")]
+pub(crate) fn repeat(lasts: Duration, mut once: impl FnMut()) -> Load {
+    take_latencies();
+    let began = Instant::now();
+    let (mut last, mut runs) = (began, 0);
+    while last < began + lasts {
+        once();
+        let now = Instant::now();
+        record(now - last);
+        last = now;
+        runs += 1;
+    }
+    Load {
+        runs,
+        took: began.elapsed(),
+        latencies: take_latencies(),
     }
 }

@@ -17,15 +17,19 @@
 mod cells;
 mod load;
 mod memory;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod report;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+#[cfg(feature = "sqlite")]
+mod syncs;
 mod w3;
 
-use std::path::Path;
 use std::time::Duration;
 
-use cells::{Cell, Counted, Limit, Options, Store};
+use cells::{Cell, Options, Store};
 use report::Line;
-use tokio::runtime::Runtime;
 
 fn main() {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -43,46 +47,43 @@ fn main() {
         let name = cell.name();
         options.only.is_empty() || options.only.iter().any(|only| name.contains(only.as_str()))
     };
-    let mut lines: Vec<Line> = memory::cells()
+    let mut all = memory::cells();
+    #[cfg(feature = "sqlite")]
+    all.extend(sqlite::cells());
+    #[cfg(feature = "postgres")]
+    all.extend(postgres::cells());
+    all.retain(chosen);
+    let mut lines: Vec<Line> = all
         .into_iter()
-        .filter(chosen)
         .map(|cell| Line {
             cell,
             repeats: Vec::new(),
         })
         .collect();
+    #[cfg(feature = "postgres")]
+    let server = lines
+        .iter()
+        .any(|line| line.cell.store == Store::Postgres)
+        .then(|| postgres::Place::find(&runtime, &options));
     for repeat in 0..options.repeats {
         for line in &mut lines {
             eprintln!("repeat {}: {}", repeat + 1, line.cell.name());
-            line.repeats
-                .push(both(&runtime, &line.cell, &options, repeat));
+            cells::forget_peak();
+            let (mut counted, limit) = match line.cell.store {
+                Store::Memory => memory::measure(&runtime, &line.cell, &options),
+                #[cfg(feature = "sqlite")]
+                Store::Sqlite => sqlite::measure(&runtime, &line.cell, &options),
+                #[cfg(feature = "postgres")]
+                Store::Postgres => {
+                    let server = server.as_ref().expect("a server");
+                    postgres::measure(&runtime, &line.cell, &options, server)
+                }
+            };
+            counted.peak = cells::peak();
+            line.repeats.push((counted, limit));
         }
     }
     report::print(&lines, options.json);
-}
-
-/// A cell and its limit, which takes turns in being first.
-fn both(runtime: &Runtime, cell: &Cell, options: &Options, repeat: usize) -> (Counted, Limit) {
-    let limit = || match cell.store {
-        Store::Memory => memory::limit(runtime, cell, options),
-    };
-    let ours = || {
-        cells::forget_peak();
-        let counted = match cell.store {
-            Store::Memory => memory::measure(runtime, cell, options),
-        };
-        Counted {
-            peak: cells::peak(),
-            ..counted
-        }
-    };
-    if repeat.is_multiple_of(2) {
-        let counted = ours();
-        (counted, limit())
-    } else {
-        let limit = limit();
-        (ours(), limit)
-    }
 }
 
 fn options(words: Vec<String>) -> Options {
@@ -91,7 +92,9 @@ fn options(words: Vec<String>) -> Options {
         repeats: 3,
         only: Vec::new(),
         json: false,
-        folder: Path::new(env!("CARGO_MANIFEST_DIR")).join("target/throughput"),
+        #[cfg(feature = "sqlite")]
+        folder: std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("target/throughput"),
+        #[cfg(feature = "postgres")]
         postgres: None,
     };
     let mut words = words.into_iter();
@@ -108,7 +111,9 @@ fn options(words: Vec<String>) -> Options {
             "--repeats" => options.repeats = value().parse().expect("a number of repeats"),
             "--only" => options.only.push(value()),
             "--json" => options.json = true,
+            #[cfg(feature = "sqlite")]
             "--folder" => options.folder = value().into(),
+            #[cfg(feature = "postgres")]
             "--postgres" => options.postgres = Some(value()),
             // Cargo says so.
             "--bench" => {}

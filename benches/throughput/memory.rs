@@ -11,7 +11,7 @@ use dashmap::DashMap;
 use tokio::runtime::Runtime;
 
 use crate::cells::{Cell, Counted, Limit, Options, Store};
-use crate::load::{Place, Work, drive};
+use crate::load::{Load, Loops, Place, Work};
 use crate::w3::{self, Ids, Runs};
 
 pub(crate) fn cells() -> Vec<Cell> {
@@ -36,7 +36,7 @@ pub(crate) fn cells() -> Vec<Cell> {
     ]
 }
 
-pub(crate) fn measure(runtime: &Runtime, cell: &Cell, options: &Options) -> Counted {
+pub(crate) fn measure(runtime: &Runtime, cell: &Cell, options: &Options) -> (Counted, Limit) {
     let saga = w3::saga();
     let coordinator = runtime.block_on(async {
         Coordinator::builder(MemoryStore::new())
@@ -45,22 +45,20 @@ pub(crate) fn measure(runtime: &Runtime, cell: &Cell, options: &Options) -> Coun
             .await
             .expect("a coordinator")
     });
-    let work = Runs::new(&coordinator, &saga, cell.ids, cell.failing);
-    let load = drive(runtime, cell.place, cell.in_flight, options.lasts, &work);
+    let work = [Runs::new(&coordinator, &saga, cell.ids, cell.failing)];
+    let bare = [Bare::new()];
+    let ours = Loops::new(runtime, cell.place, cell.in_flight);
+    let theirs = Loops::new(runtime, cell.place, cell.in_flight);
+    let (mut load, mut limit) = (Load::default(), Load::default());
+    for slice in options.slices() {
+        load = load.and(ours.drive(slice, &work));
+        limit = limit.and(theirs.drive(slice, &bare));
+    }
     runtime.block_on(coordinator.shutdown());
-    Counted::of(load)
-}
-
-/// Runs a second of the bare limit, from the same place with as many in flight.
-pub(crate) fn limit(runtime: &Runtime, cell: &Cell, options: &Options) -> Limit {
-    let load = drive(
-        runtime,
-        cell.place,
-        cell.in_flight,
-        options.lasts,
-        &Bare::new(),
-    );
-    Limit::Runs(load.rate(), load.latency.p50)
+    (
+        Counted::of(load),
+        Limit::Runs(limit.rate(), limit.quantile(500)),
+    )
 }
 
 type Boxed<'a> = Pin<Box<dyn Future<Output = u64> + Send + 'a>>;

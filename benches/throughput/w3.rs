@@ -54,7 +54,7 @@ pub(crate) enum Ids {
 
 impl Ids {
     /// The id of this number.
-    fn id(self, number: u64) -> RunId {
+    pub(crate) fn id(self, number: u64) -> RunId {
         let mut text = *b"0123456789ab0123456789abcdefcafe";
         match self {
             Ids::Ordered => hex(&mut text[..12], number),

@@ -195,7 +195,7 @@ impl Writer {
         let mut record = prepare(
             "INSERT INTO journal (run, seq, form, append_id, at, events, checksum) VALUES (?, ?, 1, ?, ?, ?, ?)",
         );
-        let mut begin =
+        let mut insert_run =
             prepare("INSERT INTO runs (id, saga, version, started_at) VALUES (?, 'w3', 1, ?)");
         let mut open = prepare("INSERT INTO open_runs (run, standing) VALUES (?, 'running')");
         let mut close = prepare("DELETE FROM open_runs WHERE run = ?");
@@ -218,7 +218,9 @@ impl Writer {
                 if one.written == 0 {
                     let id = self.ids.id(self.begun);
                     self.begun += 1;
-                    begin.execute(params![id.as_str(), now]).expect("a run");
+                    insert_run
+                        .execute(params![id.as_str(), now])
+                        .expect("a run");
                     one.run = self.conn.last_insert_rowid();
                 }
                 let seq = i64::try_from(one.written).expect("few records") + 1;

@@ -110,8 +110,10 @@ fn sqlite(file: &Path) -> Arc<SqliteStore> {
     Arc::new(SqliteStore::open(file).unwrap())
 }
 
+/// One that drives as many runs at once as there are; by default it would be 10,000.
 async fn coordinator<I, O>(store: Arc<dyn Store>, saga: &Saga<I, O>) -> Coordinator {
     Coordinator::builder_shared(store)
+        .max_runs(10_000_000)
         .register(saga)
         .build()
         .await

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use amends::{Saga, StepError, step_fn};
+use amends::{Coordinator, Saga, StepError, step_fn};
 
 use crate::{Options, child, coordinator, runtime, spread, sqlite, status, text};
 
@@ -107,7 +107,12 @@ pub(crate) fn recover(options: &Options) {
             }
             began.elapsed()
         });
-        let coordinator = coordinator(sqlite(Path::new(&options.words[2])), &saga).await;
+        // With its default settings.
+        let coordinator = Coordinator::builder_shared(sqlite(Path::new(&options.words[2])))
+            .register(&saga)
+            .build()
+            .await
+            .unwrap();
         let open = began.elapsed();
         assert_eq!(coordinator.all_resumed().await, runs);
         while coordinator.driving() > 0 {

@@ -56,9 +56,10 @@ pub fn drive(graph: &Graph, started: &RunStarted, fails: bool) -> u64 {
                 undoing = Some(step);
                 state.undo_event(graph, step)
             }
-            Todo::Wait { .. } => match undoing.take() {
-                Some(step) => state.undo_ended(graph, step, AttemptResult::Undone, took, at),
-                None => {
+            Todo::Wait { .. } => {
+                if let Some(step) = undoing.take() {
+                    state.undo_ended(graph, step, AttemptResult::Undone, took, at)
+                } else {
                     let result = if fails && left == 0 {
                         let failure = Failure::new(FailureMode::StepValidation, "no");
                         AttemptResult::Failed(failure.effect(FailedEffect::NotDone))
@@ -67,7 +68,7 @@ pub fn drive(graph: &Graph, started: &RunStarted, fails: bool) -> u64 {
                     };
                     state.step_ended(graph, running.take().unwrap(), result, took, at)
                 }
-            },
+            }
             Todo::Append(event) => event,
             Todo::Complete => Event::Ended(End::Completed {
                 output: Value::typed(Arc::new(1_u64)),

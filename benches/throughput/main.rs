@@ -13,6 +13,8 @@
 //! Each repeat measures all cells, and each beside its limit, so that a machine that changes its mind does so to both:
 //! compare what stands in one line. What the numbers mean and what they don't is told in `docs/performance.md`.
 #![allow(clippy::expect_used, clippy::panic)] // A bench: what fails ends it.
+// Some of what all stores share is for those on disks.
+#![cfg_attr(not(feature = "sqlite"), allow(dead_code))]
 
 mod cells;
 mod load;

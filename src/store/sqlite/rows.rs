@@ -37,6 +37,7 @@ struct Place {
 pub(super) struct Rows<'c> {
     conn: &'c Connection,
     insert_record: Statement<'c>,
+    find_highest: Statement<'c>,
     insert_run: Statement<'c>,
     set_open: Statement<'c>,
     delete_open: Statement<'c>,
@@ -53,6 +54,8 @@ pub(super) struct Rows<'c> {
     /// Runs that are being driven, so that an append needs no look-up. A run that waits, is parked or has
     /// ended isn't here: there may be a million of them, and one look-up when they go on costs little.
     places: HashMap<RunId, Place>,
+    /// The highest position that a record has or had; nothing where that has to be looked up.
+    highest: Option<i64>,
 }
 
 impl<'c> Rows<'c> {
@@ -60,10 +63,9 @@ impl<'c> Rows<'c> {
         Ok(Rows {
             conn,
             insert_record: conn.prepare(
-                // The place is said, since SQLite would give that of a forgotten record again (rule W5).
-                "INSERT INTO journal (pos, run, seq, form, append_id, at, events, checksum)
-                 SELECT max(ifnull((SELECT max(pos) FROM journal), 0), given) + 1, ?, ?, ?, ?, ?, ?, ? FROM positions",
+                "INSERT INTO journal (pos, run, seq, form, append_id, at, events, checksum) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             )?,
+            find_highest: conn.prepare("SELECT max(ifnull((SELECT max(pos) FROM journal), 0), given) FROM positions")?,
             insert_run: conn.prepare(
                 "INSERT INTO runs (id, saga, version, started_at) VALUES (?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
             )?,
@@ -87,12 +89,32 @@ impl<'c> Rows<'c> {
             )?,
             set_answer: conn.prepare("UPDATE commands SET answer = ? WHERE token = ? AND answer IS NULL")?,
             places: HashMap::new(),
+            highest: None,
         })
+    }
+
+    /// A transaction begins. Between two of them anybody else may have written to the journal.
+    pub(super) fn begins(&mut self) {
+        self.highest = None;
     }
 
     /// Forgets what it remembers: after a rollback it may not be true.
     pub(super) fn forget(&mut self) {
         self.places.clear();
+        self.highest = None;
+    }
+
+    /// The position of the next record. It is said, since SQLite would give that of a forgotten record again
+    /// (rule W5), and looked up once in a transaction: a statement that reads the table it inserts into keeps
+    /// what it reads in a table of its own, which made it take twice as long.
+    fn next_position(&mut self) -> rusqlite::Result<i64> {
+        let highest = match self.highest {
+            Some(highest) => highest,
+            None => self.find_highest.query_row([], |row| row.get(0))?,
+        };
+        let next = highest + 1;
+        self.highest = Some(next);
+        Ok(next)
     }
 
     pub(super) fn write(&mut self, write: &Write) -> rusqlite::Result<Verdict> {
@@ -253,7 +275,9 @@ impl<'c> Rows<'c> {
 
     fn insert(&mut self, place: Place, record: &NewRecord<i64>) -> rusqlite::Result<Verdict> {
         let number = place.number;
+        let position = self.next_position()?;
         self.insert_record.execute(params![
+            position,
             number,
             record.seq,
             record.form,

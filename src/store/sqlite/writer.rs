@@ -214,6 +214,7 @@ impl Writer<'_> {
             };
             return Err(self.roll_back(harm, error));
         }
+        self.rows.begins();
         let mut verdicts = Vec::with_capacity(batch.len());
         for job in batch {
             match self.rows.write(&job.write) {

@@ -39,6 +39,7 @@ pub(super) struct Rows<'c> {
     insert_record: Statement<'c>,
     find_highest: Statement<'c>,
     insert_run: Statement<'c>,
+    insert_open: Statement<'c>,
     set_open: Statement<'c>,
     delete_open: Statement<'c>,
     set_ended: Statement<'c>,
@@ -69,12 +70,17 @@ impl<'c> Rows<'c> {
             insert_run: conn.prepare(
                 "INSERT INTO runs (id, saga, version, started_at) VALUES (?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
             )?,
+            insert_open: conn.prepare("INSERT INTO open_runs (run, standing, wake_at) VALUES (?, ?, ?)")?,
             set_open: conn.prepare(
                 "INSERT INTO open_runs (run, standing, wake_at) VALUES (?, ?, ?)
                  ON CONFLICT (run) DO UPDATE SET standing = excluded.standing, wake_at = excluded.wake_at",
             )?,
             delete_open: conn.prepare("DELETE FROM open_runs WHERE run = ?")?,
-            set_ended: conn.prepare("INSERT OR REPLACE INTO ended_runs (run, standing, ended_at) VALUES (?, ?, ?)")?,
+            // With OR REPLACE it would keep a copy of the pages it changes, to take back its one row by itself.
+            set_ended: conn.prepare(
+                "INSERT INTO ended_runs (run, standing, ended_at) VALUES (?, ?, ?)
+                 ON CONFLICT (run) DO UPDATE SET standing = excluded.standing, ended_at = excluded.ended_at",
+            )?,
             insert_outline: conn.prepare(
                 "INSERT INTO definitions (saga, version, fingerprint, outline) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
             )?,
@@ -102,6 +108,11 @@ impl<'c> Rows<'c> {
     pub(super) fn forget(&mut self) {
         self.places.clear();
         self.highest = None;
+    }
+
+    /// How many runs are being driven: each may have an append in flight.
+    pub(super) fn driven(&self) -> usize {
+        self.places.len()
     }
 
     /// The position of the next record. It is said, since SQLite would give that of a forgotten record again
@@ -313,17 +324,21 @@ impl<'c> Rows<'c> {
                 Standing::Waiting { until } => Some(until.as_micros()),
                 _ => None,
             };
-            self.set_open
-                .execute(params![number, record.standing.as_str(), wake_at])?;
+            let list = if record.begins.is_some() {
+                &mut self.insert_open
+            } else {
+                &mut self.set_open
+            };
+            list.execute(params![number, record.standing.as_str(), wake_at])?;
         }
         if record.standing == Standing::Running {
-            self.places.insert(
-                record.run.clone(),
-                Place {
-                    number,
-                    last: record.seq,
-                },
-            );
+            let last = record.seq;
+            if let Some(place) = self.places.get_mut(&record.run) {
+                place.last = last;
+            } else {
+                let place = Place { number, last };
+                self.places.insert(record.run.clone(), place);
+            }
         } else {
             self.places.remove(&record.run);
         }

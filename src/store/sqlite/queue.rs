@@ -269,6 +269,8 @@ impl Drop for Presence {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
 
     const FOR_EVER: Duration = Duration::from_secs(3_600);
@@ -284,10 +286,18 @@ mod tests {
     #[test]
     fn a_batch_is_held_back_until_it_is_worth_while() {
         let (queue, mut jobs) = (Queue::default(), Vec::new());
+        let taken = AtomicBool::new(false);
         push(&queue);
         std::thread::scope(|scope| {
-            scope.spawn(|| (0..2).for_each(|_| push(&queue)));
+            scope.spawn(|| {
+                // Not before the writer sleeps, unless it didn't.
+                while queue.lock().wanted != 3 && !taken.load(Ordering::Relaxed) {
+                    std::thread::yield_now();
+                }
+                (0..2).for_each(|_| push(&queue));
+            });
             assert!(queue.take(&mut jobs, gathering(3, FOR_EVER), FOR_EVER));
+            taken.store(true, Ordering::Relaxed);
         });
         assert_eq!(jobs.len(), 3);
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, Statement};
 
 use crate::observe::BatchSize;
 use crate::store::AppendError;
@@ -48,10 +48,16 @@ pub(super) fn run(
     let lock = lock;
     let owns = lock.is_some();
     let conn = conn;
-    let served = match Rows::prepare(&conn) {
-        Ok(rows) => Writer {
+    let prepare = || -> rusqlite::Result<_> {
+        let (begin, commit) = (conn.prepare("BEGIN IMMEDIATE")?, conn.prepare("COMMIT")?);
+        Ok((Rows::prepare(&conn)?, begin, commit))
+    };
+    let served = match prepare() {
+        Ok((rows, begin, commit)) => Writer {
             conn: &conn,
             rows,
+            begin,
+            commit,
             options,
             counts,
             checkpoints: Checkpoints::at_bytes(options.wal_bytes),
@@ -77,6 +83,8 @@ fn stopped_by(error: rusqlite::Error) -> Stopped {
 struct Writer<'c> {
     conn: &'c Connection,
     rows: Rows<'c>,
+    begin: Statement<'c>,
+    commit: Statement<'c>,
     options: &'c SqliteOptions,
     counts: &'c Counts,
     checkpoints: Checkpoints,
@@ -141,9 +149,13 @@ impl Writer<'_> {
                 let _ = mailbox.look(self.conn);
             }
             gathering = Gathering::default();
+            // While there is nothing to do, others may have written.
+            let mut frames = i64::MAX;
             if !jobs.is_empty() {
                 let batch: Vec<Job> = jobs.drain(..self.fits(&jobs)).collect();
                 let (began, written) = (Instant::now(), batch.len());
+                let of_each = batch.iter().map(|job| wal::frames(job.write.bytes()));
+                frames = of_each.fold(0, i64::saturating_add);
                 if let Err(why) = self.settle(batch) {
                     refuse(jobs, &why);
                     return Err(why);
@@ -151,7 +163,7 @@ impl Writer<'_> {
                 gathering = next_gathering(written, self.rows.driven(), began.elapsed());
             }
             // After the answers, so that nobody waits for it who needn't.
-            if let Err(error) = self.checkpoints.keep_size(self.conn)
+            if let Err(error) = self.checkpoints.keep_size(self.conn, frames)
                 && harm::of_checkpoint(&error) == Harm::Store
             {
                 return Err(stopped_by(error));
@@ -211,8 +223,7 @@ impl Writer<'_> {
     /// Writes a batch in one transaction: all of it is durable when this is good, and none of it is visible
     /// when it isn't.
     fn commit(&mut self, batch: &[Job]) -> Result<Vec<Verdict>, Undone> {
-        let run = |conn: &Connection, sql| conn.prepare_cached(sql)?.execute([]);
-        if let Err(error) = run(self.conn, "BEGIN IMMEDIATE") {
+        if let Err(error) = self.begin.execute([]) {
             // Nothing of the batch was tried, so none of it is to blame.
             let harm = if harm::of_statement(&error) == Harm::Store {
                 Harm::Store
@@ -229,7 +240,7 @@ impl Writer<'_> {
                 Err(error) => return Err(self.roll_back(harm::of_statement(&error), error)),
             }
         }
-        if let Err(error) = run(self.conn, "COMMIT") {
+        if let Err(error) = self.commit.execute([]) {
             return Err(self.roll_back(harm::of_commit(&error), error));
         }
         let written = verdicts

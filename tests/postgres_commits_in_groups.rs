@@ -155,6 +155,91 @@ async fn what_follows_an_append_that_is_refused_is_refused_with_it() {
 }
 
 #[tokio::test]
+async fn of_starts_that_gather_those_of_runs_that_are_there_are_refused_alone() {
+    Schemas::with(async |schemas| {
+        let (store, client) = one_lane(&schemas).await;
+        let mut samples = samples("run", 30);
+        let there: Vec<_> = samples.iter().step_by(3).map(Sample::rival).collect();
+        for mut sample in there {
+            store.append(sample.start()).await.unwrap();
+        }
+        let starts: Vec<_> = samples.iter_mut().map(Sample::start).collect();
+        let answers = together(&store, &client, starts).await;
+        for (number, answer) in answers.iter().enumerate() {
+            let taken = matches!(answer, Err(AppendError::Conflict));
+            assert_eq!((taken, answer.is_ok()), (number % 3 == 0, number % 3 != 0));
+        }
+        // Each of the others goes on where it began.
+        let new = samples.iter_mut().enumerate();
+        let new = new.filter(|(number, _)| number % 3 != 0);
+        let steps: Vec<_> = new.map(|(_, sample)| sample.step("output")).collect();
+        let answers = together(&store, &client, steps).await;
+        assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+        for (number, sample) in samples.iter().enumerate() {
+            let journal = store.load(sample.run()).await.unwrap().unwrap();
+            assert_eq!(journal.records.len(), if number % 3 == 0 { 1 } else { 2 });
+        }
+        assert_eq!(store.oddities().await.unwrap(), Vec::<String>::new());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn of_appends_that_gather_those_whose_places_are_taken_are_refused_alone() {
+    Schemas::with(async |schemas| {
+        let (store, client) = one_lane(&schemas).await;
+        let mut samples = samples("run", 30);
+        for sample in &mut samples {
+            store.append(sample.start()).await.unwrap();
+        }
+        let mut zombies = Vec::new();
+        for sample in samples.iter_mut().step_by(3) {
+            zombies.push(sample.rival());
+            store.append(sample.stand(Standing::Parked)).await.unwrap();
+        }
+        let mut appends = Vec::new();
+        for (number, sample) in samples.iter_mut().enumerate() {
+            appends.push(match number % 3 {
+                0 => zombies[number / 3].stand(Standing::Completed),
+                1 => sample.stand(Standing::Completed),
+                _ => sample.step("output"),
+            });
+        }
+        let answers = together(&store, &client, appends).await;
+        for (number, answer) in answers.iter().enumerate() {
+            let taken = matches!(answer, Err(AppendError::Conflict));
+            assert_eq!((taken, answer.is_ok()), (number % 3 == 0, number % 3 != 0));
+        }
+        let counts = store.counts().await.unwrap();
+        let stand = [Standing::Running, Standing::Parked, Standing::Completed]
+            .map(|standing| counts.standing(standing));
+        // The one that held the others up runs, too.
+        assert_eq!(stand, [10 + 1, 10, 10]);
+        assert_eq!(store.oddities().await.unwrap(), Vec::<String>::new());
+    })
+    .await;
+}
+
+/// As after a fail-over that lost a start, when its number is given to another run.
+#[tokio::test]
+async fn a_number_that_means_another_run_by_now_takes_no_append() {
+    Schemas::with(async |schemas| {
+        let (store, client) = one_lane(&schemas).await;
+        let mut sample = Sample::new("run");
+        store.append(sample.start()).await.unwrap();
+        let another = format!(
+            "UPDATE \"{}\".journal SET append_id = decode(repeat('00', 16), 'hex')",
+            store.schema()
+        );
+        client.batch_execute(&another).await.unwrap();
+        let answer = store.append(sample.step("output")).await;
+        assert!(matches!(answer, Err(AppendError::Conflict)), "{answer:?}");
+        assert_eq!(store.appends(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn w2_of_256_appends_the_one_that_cannot_be_stored_is_refused_alone() {
     Schemas::with(async |schemas| {
         let (store, client) = one_lane(&schemas).await;

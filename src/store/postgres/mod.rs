@@ -142,8 +142,10 @@ impl PostgresStore {
         })
         .await?;
 
+        let schema = schema::quoted(&options.schema);
         let shared = Arc::new(Shared {
-            schema: schema::quoted(&options.schema),
+            append: rows::APPEND.replace("{schema}", &schema),
+            schema,
             connections: Connections::new(&way.config, &way.connector, &options)?,
             written: Written::default(),
             options,

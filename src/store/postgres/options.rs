@@ -47,7 +47,7 @@ impl Default for PostgresOptions {
         PostgresOptions {
             schema: "amends".to_owned(),
             pool_size: 4,
-            lanes: 4,
+            lanes: 2,
             max_batch: 512,
             max_batch_bytes: 16 << 20,
             max_record_bytes: 256 << 20,
@@ -78,7 +78,7 @@ impl PostgresOptions {
         self
     }
 
-    /// How many batches of appends are on their way at once, each with a connection of its own. Default 4; at
+    /// How many batches of appends are on their way at once, each with a connection of its own. Default 2; at
     /// least 1. A run's appends all take the same lane, so that they stay in order.
     ///
     /// Fewer make larger batches, more hide a longer way to the server.
@@ -118,7 +118,7 @@ impl PostgresOptions {
 
     /// Whether each connection prepares its statements once, by name. Default no.
     ///
-    /// It spares the server from planning each anew. It must not be used behind a pooler that gives
+    /// It spares the server from planning each anew; appends, which are calls of a function, gain little. It must not be used behind a pooler that gives
     /// each transaction another session (`PgBouncer` with `pool_mode = transaction`), unless that pooler keeps track of
     /// prepared statements: there a name may be another process's statement.
     pub fn prepare_statements(mut self, yes: bool) -> Self {

@@ -13,10 +13,10 @@ use super::rows::Record;
 
 pub(super) type Answer = Result<(), AppendError>;
 
-/// An append, and whom to tell.
+/// An append, and whom to tell. It is handed on a few times on its way, so the record stays where it is.
 #[derive(Debug)]
 pub(super) struct Job {
-    pub(super) record: Record,
+    pub(super) record: Box<Record>,
     answer: oneshot::Sender<Answer>,
 }
 
@@ -55,6 +55,7 @@ impl Queue {
     /// Queues an append, unless the store has stopped.
     pub(super) fn push(&self, record: Record) -> Result<oneshot::Receiver<Answer>, AppendError> {
         let (answer, receiver) = oneshot::channel();
+        let record = Box::new(record);
         let mut state = self.lock();
         if let Some(why) = state.stopped {
             return Err(AppendError::dead(why));
@@ -149,8 +150,9 @@ impl Job {
 }
 
 fn batch(jobs: &mut VecDeque<Job>, limits: Limits) -> Vec<Job> {
-    let (mut batch, mut later) = (Vec::new(), VecDeque::new());
-    let mut runs: HashSet<RunId> = HashSet::new();
+    let most = jobs.len().min(limits.appends);
+    let (mut batch, mut later) = (Vec::with_capacity(most), Vec::new());
+    let mut runs: HashSet<RunId> = HashSet::with_capacity(most);
     let mut bytes = 0_usize;
     while batch.len() < limits.appends && bytes < limits.bytes {
         let Some(job) = jobs.pop_front() else { break };
@@ -158,11 +160,12 @@ fn batch(jobs: &mut VecDeque<Job>, limits: Limits) -> Vec<Job> {
             bytes = bytes.saturating_add(job.record.events.len());
             batch.push(job);
         } else {
-            later.push_back(job);
+            later.push(job);
         }
     }
-    later.append(jobs);
-    *jobs = later;
+    for job in later.into_iter().rev() {
+        jobs.push_front(job);
+    }
     batch
 }
 

@@ -77,7 +77,7 @@ impl Lane<'_> {
             let [a, b] = [a, b].map(|it| rows::order(&it.job.record, it.known.as_ref()));
             a.cmp(&b)
         };
-        batch.sort_unstable_by(order);
+        batch.sort_by(order);
         let mut parts = vec![batch];
         while let Some(mut part) = parts.pop() {
             let Err(failed) = self.commit(&mut part).await else {

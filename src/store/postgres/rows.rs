@@ -66,10 +66,11 @@ pub(super) struct Columns<'a> {
 }
 
 /// The order in which the records of a batch are sent: that in which the function wants them, and within it that of
-/// runs, so that two batches that want the same places don't wait for each other in a circle.
+/// runs, so that two batches that want the same places don't wait for each other in a circle. Runs that begin stay in
+/// the order in which they came, which is that of their numbers and of lists.
 pub(super) fn order<'a>(record: &'a Record, known: Option<&Known>) -> (u8, i64, &'a str) {
     match (&record.begins, known) {
-        (Some(_), _) => (0, 0, record.run.as_str()),
+        (Some(_), _) => (0, 0, ""),
         (None, None) => (1, 0, record.run.as_str()),
         (None, Some(known)) => (2, known.number, ""),
     }

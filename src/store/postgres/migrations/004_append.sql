@@ -11,8 +11,8 @@ CREATE FUNCTION {schema}.append(
     -- Whether each place is looked at: otherwise one that is taken, or has none before it, is an error (23505, AM001),
     -- after which nothing is written.
     careful        boolean,
-    -- The records: those that begin runs, in the order of ids, then those of runs that are named by ids, then those
-    -- of runs that are named by numbers. No two are of one run.
+    -- The records: those that begin runs, which are numbered in this order, then those of runs that are named by
+    -- ids, then those of runs that are named by numbers. No two are of one run.
     seqs           bigint[],
     forms          integer[],
     append_ids     bytea[],
@@ -82,9 +82,9 @@ BEGIN
                 SELECT begun[n.i], sagas[n.i], versions[n.i], ats[n.i] FROM generate_series(1, cardinality(begun)) n (i)
                 ON CONFLICT (id) DO NOTHING RETURNING number, id
             )
-            SELECT array_agg(m.number), array_agg(m.id) INTO made, made_of FROM (SELECT * FROM made ORDER BY id) m;
+            SELECT array_agg(m.number), array_agg(m.id) INTO made, made_of FROM made m;
             IF made_of IS DISTINCT FROM begun THEN
-                -- Both are in the order of ids.
+                -- Those that are there already are left out.
                 all_made := made;
                 made := '{}';
                 FOR place IN 1 .. cardinality(begun) LOOP
@@ -95,6 +95,10 @@ BEGIN
                         made[place] := NULL;
                     END IF;
                 END LOOP;
+                IF next <= cardinality(made_of) THEN
+                    -- Of a batch of one this can't be said.
+                    RAISE EXCEPTION 'runs were numbered in another order than they came in' USING ERRCODE = 'AM002';
+                END IF;
             END IF;
             written := made || written;
         END IF;

@@ -21,13 +21,34 @@ use schemas::Schemas;
 
 /// A store with one lane, and a session that can keep its statements waiting.
 async fn one_lane(schemas: &Schemas) -> (PostgresStore, Client) {
+    lanes(schemas, 1).await
+}
+
+async fn lanes(schemas: &Schemas, count: usize) -> (PostgresStore, Client) {
     let store = PostgresStore::options()
         .schema(schemas.name())
-        .lanes(1)
+        .lanes(count)
         .connect(schemas.config())
         .await
         .unwrap();
     (store, schemas.client().await)
+}
+
+/// Waits until so many statements wait for the journal.
+async fn wait_for_waiting(store: &PostgresStore, client: &Client, statements: i64) {
+    let waits = format!(
+        "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = '\"{}\".journal'::regclass",
+        store.schema()
+    );
+    while client
+        .query_one(&waits, &[])
+        .await
+        .unwrap()
+        .get::<_, i64>(0)
+        < statements
+    {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
 }
 
 /// Appends while the journal is locked: the first is on its way alone, and all others gather meanwhile.
@@ -43,19 +64,7 @@ async fn together(
     client.batch_execute(&lock).await.unwrap();
     let mut first = Sample::new(format!("first of {}", store.appends()));
     let first = store.append(first.start());
-    let waits = format!(
-        "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = '\"{}\".journal'::regclass",
-        store.schema()
-    );
-    while client
-        .query_one(&waits, &[])
-        .await
-        .unwrap()
-        .get::<_, i64>(0)
-        == 0
-    {
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
+    wait_for_waiting(store, client, 1).await;
     let pending: Vec<Appending> = appends
         .into_iter()
         .map(|append| store.append(append))
@@ -103,6 +112,49 @@ async fn two_hundred_and_fifty_six_appends_that_gather_are_one_commit() {
         let stand = [Standing::Running, Standing::Parked, Standing::Completed]
             .map(|standing| counts.standing(standing));
         assert_eq!(stand, [64 + 2, 128, 64]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn few_appends_share_a_commit_however_many_lanes_there_are() {
+    Schemas::with(async |schemas| {
+        let (store, client) = lanes(&schemas, 4).await;
+        let mut samples = samples("run", 63);
+        let starts: Vec<_> = samples.iter_mut().map(Sample::start).collect();
+        let answers = together(&store, &client, starts).await;
+        assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+        assert_eq!((store.commits(), store.appends()), (2, 64));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn many_appends_are_on_their_way_while_others_wait_for_their_commit() {
+    Schemas::with(async |schemas| {
+        let (store, client) = lanes(&schemas, 2).await;
+        let lock = format!(
+            "BEGIN; LOCK TABLE \"{}\".journal IN EXCLUSIVE MODE",
+            store.schema()
+        );
+        client.batch_execute(&lock).await.unwrap();
+        let first = store.append(Sample::new("first").start());
+        wait_for_waiting(&store, &client, 1).await;
+        let mut samples = samples("run", 200);
+        // Of each run two, and the second may not pass the first.
+        let appends: Vec<_> = samples
+            .iter_mut()
+            .flat_map(|sample| [sample.start(), sample.step("output")])
+            .map(|append| store.append(append))
+            .collect();
+        wait_for_waiting(&store, &client, 2).await;
+        client.batch_execute("COMMIT").await.unwrap();
+        first.await.unwrap();
+        for append in appends {
+            append.await.unwrap();
+        }
+        assert_eq!((store.commits(), store.appends()), (3, 401));
+        assert_eq!(store.oddities().await.unwrap(), Vec::<String>::new());
     })
     .await;
 }

@@ -1,9 +1,9 @@
 //! Lanes: each sends one batch after the other, and commits together whatever arrived while its last one was on
-//! its way. A run has one lane, so its appends stay in order.
+//! its way. Of a run no two appends are on their way at once, so they stay in order.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
@@ -27,10 +27,13 @@ pub(super) struct Written {
     /// Records that were written in them.
     pub(super) appends: AtomicU64,
     batch: BatchSize,
+    /// Where runs stand that lanes have written to and that go on. It only spares the server a look at their ids:
+    /// any of it may be forgotten.
+    known: Mutex<HashMap<RunId, Known>>,
 }
 
 /// The body of a lane: writes until its queue is closed and empty.
-pub(super) async fn run(queue: Arc<Queue>, shared: Arc<Shared>) {
+pub(super) async fn run(number: usize, queue: Arc<Queue>, shared: Arc<Shared>) {
     let presence = Presence(queue);
     let limits = Limits {
         appends: shared.options.max_batch,
@@ -39,10 +42,9 @@ pub(super) async fn run(queue: Arc<Queue>, shared: Arc<Shared>) {
     let mut lane = Lane {
         queue: &presence.0,
         shared: &shared,
-        known: HashMap::new(),
         kinds: HashMap::new(),
     };
-    while let Some(batch) = lane.queue.take(limits).await {
+    while let Some(batch) = lane.queue.take(number, limits).await {
         lane.settle(batch).await;
     }
 }
@@ -50,9 +52,6 @@ pub(super) async fn run(queue: Arc<Queue>, shared: Arc<Shared>) {
 struct Lane<'a> {
     queue: &'a Queue,
     shared: &'a Shared,
-    /// Where runs stand that this lane has written to and that go on. It only spares the server a look at their ids:
-    /// any of it may be forgotten.
-    known: HashMap<RunId, Known>,
     /// Numbers of sagas and their versions; they are never given to others.
     kinds: HashMap<String, HashMap<u32, i32>>,
 }
@@ -114,25 +113,25 @@ impl Lane<'_> {
             Err(failed) if failed.is_collision() => self.write(part, true).await?,
             written => written?,
         };
-        let count = written.iter().flatten().count();
+        let mut done = Vec::with_capacity(part.len());
         for (one, number) in std::mem::take(part).into_iter().zip(written) {
             match number {
-                Some(number) => {
-                    self.note(&one.job.record, number);
-                    one.job.acknowledge();
-                }
+                Some(number) => done.push((one.job, number)),
                 None => part.push(one),
             }
         }
-        self.shared.written.batch.committed(count);
-        self.count(count);
+        self.shared.written.batch.committed(done.len());
+        self.count(done.len());
+        self.note(&done, part);
+        self.queue
+            .release(done.iter().map(|(job, _)| &job.record.run));
+        for (job, _) in done {
+            job.acknowledge();
+        }
         if part.is_empty() {
             return Ok(());
         }
 
-        for one in &*part {
-            self.known.remove(&one.job.record.run);
-        }
         let ids: Vec<&str> = part.iter().map(|one| one.job.record.run.as_str()).collect();
         let seqs: Vec<i64> = part.iter().map(|one| one.job.record.seq).collect();
         let append_ids: Vec<&[u8]> = part
@@ -192,12 +191,14 @@ impl Lane<'_> {
     fn acknowledge(&self, part: &mut Vec<Ready>, rows: &[Row]) -> Result<(), Failed> {
         self.refuse_careless(rows.iter().any(|row| row.get::<_, bool>(1)))?;
         let named: HashSet<&[u8]> = rows.iter().map(|row| row.get(0)).collect();
-        for one in std::mem::take(part) {
-            if named.contains(&one.job.record.append_id[..]) {
-                one.job.acknowledge();
-            } else {
-                part.push(one);
-            }
+        let is_named = |one: &Ready| named.contains(&one.job.record.append_id[..]);
+        let (found, left): (Vec<Ready>, Vec<Ready>) =
+            std::mem::take(part).into_iter().partition(is_named);
+        *part = left;
+        self.queue
+            .release(found.iter().map(|one| &one.job.record.run));
+        for one in found {
+            one.job.acknowledge();
         }
         Ok(())
     }
@@ -211,21 +212,34 @@ impl Lane<'_> {
         Ok(())
     }
 
-    /// Remembers where a run stands that goes on at once.
-    fn note(&mut self, record: &Record, number: i64) {
-        if record.standing != Standing::Running {
-            self.known.remove(&record.run);
-            return;
+    /// Remembers where runs stand that go on at once, and forgets those of which something was not written.
+    fn note(&self, done: &[(Job, i64)], left: &[Ready]) {
+        let mut known = self.known();
+        for one in left {
+            known.remove(&one.job.record.run);
         }
-        if self.known.len() >= KNOWN {
-            self.known.clear();
+        if known.len() >= KNOWN {
+            known.clear();
         }
-        let known = Known {
-            number,
-            seq: record.seq,
-            append_id: record.append_id,
-        };
-        self.known.insert(record.run.clone(), known);
+        for (job, number) in done {
+            let record = &job.record;
+            if record.standing == Standing::Running {
+                let stands = Known {
+                    number: *number,
+                    seq: record.seq,
+                    append_id: record.append_id,
+                };
+                known.insert(record.run.clone(), stands);
+            } else {
+                known.remove(&record.run);
+            }
+        }
+    }
+
+    /// No change of it can panic half-way.
+    fn known(&self) -> MutexGuard<'_, HashMap<RunId, Known>> {
+        let known = &self.shared.written.known;
+        known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn count(&self, written: usize) {
@@ -252,10 +266,18 @@ impl Lane<'_> {
                     }
                 },
             };
-            let known = self.known.get(&job.record.run).copied();
-            let known = known.filter(|known| known.seq + 1 == job.record.seq);
-            ready.push(Ready { job, kind, known });
+            ready.push(Ready {
+                job,
+                kind,
+                known: None,
+            });
         }
+        let known = self.known();
+        for Ready { job, known: is, .. } in &mut ready {
+            let found = known.get(&job.record.run).copied();
+            *is = found.filter(|known| known.seq + 1 == job.record.seq);
+        }
+        drop(known);
         ready
     }
 

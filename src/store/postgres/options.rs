@@ -78,10 +78,11 @@ impl PostgresOptions {
         self
     }
 
-    /// How many batches of appends are on their way at once, each with a connection of its own. Default 2; at
-    /// least 1. A run's appends all take the same lane, so that they stay in order.
+    /// How many batches of appends are on their way at once at most, each with a connection of its own. Default 2; at
+    /// least 1. Of a run there is never more than one, so that its appends stay in order.
     ///
-    /// Fewer make larger batches, more hide a longer way to the server.
+    /// A further batch sets out only when it is worth a commit of its own, with 64 appends or 256 KiB: few appends
+    /// share few commits, however many lanes there are. More of them hide a longer way to the server.
     pub fn lanes(mut self, connections: usize) -> Self {
         self.lanes = connections.clamp(1, 1_000);
         self

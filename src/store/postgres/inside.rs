@@ -66,14 +66,16 @@ impl PostgresStore {
             .map_err(|what| StoreError::failed(DOING, what))?;
         let kind = self.kept.kind(&self.shared, outline).await?;
         let written = {
-            let mut columns = Columns::default();
-            columns.push(&record, Some(kind));
-            let sql = self.shared.sql(&columns.sql());
-            let written = transaction.query_typed(&sql, &columns.params()).await;
+            // An error would spoil the transaction, which isn't ours.
+            let mut columns = Columns::new(true);
+            columns.push(&record, Some(kind), None);
+            let sql = &self.shared.append;
+            let written = transaction.query_typed_one(sql, &columns.params()).await;
             written.map_err(failed)?
         };
-        if let Some(row) = written.first() {
-            if row.get(1) {
+        let number: Vec<Option<i64>> = written.get(0);
+        if number.into_iter().flatten().next().is_some() {
+            if written.get(1) {
                 let what = "`synchronous_commit` is off in this transaction, so a start that was reported could be lost \
                             with the server"
                     .to_owned();

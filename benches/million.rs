@@ -151,12 +151,12 @@ fn appends(template: &Template, number: u64, started_at: i64) -> Vec<Append> {
     };
     let event = |event: &Event| match event.clone() {
         Event::RunStarted(started) => {
-            let mut started: RunStarted = *started;
-            started.uid.clone_from(&uid);
+            let mut started: RunStarted = (*started).clone();
+            started.uid = uid.as_str().into();
             started
                 .labels
                 .insert("customer".to_owned(), (number % 50_000).to_string());
-            Event::RunStarted(Box::new(started))
+            Event::RunStarted(Arc::new(started))
         }
         Event::StepStarted {
             step,

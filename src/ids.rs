@@ -1,5 +1,6 @@
 //! Names and instants that every room speaks of.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -75,20 +76,73 @@ impl std::borrow::Borrow<str> for RunId {
     }
 }
 
-/// 128 random bits from the operating system.
+/// 128 random bits, which nobody else has.
+///
+/// They come from the operating system, some at a time for each thread: asked for one by one they cost more than
+/// a run in memory. A forked child copies what its parent had left, so that what was fetched counts for one
+/// process only.
 pub(crate) fn random_u128() -> u128 {
-    let mut bytes = [0; 16];
-    // Without randomness two runs could share keys, and one would be taken for the other's duplicate.
-    // The fallback mixes what differs from process to process and call to call.
-    if getrandom::fill(&mut bytes).is_err() {
-        use std::hash::{BuildHasher, RandomState};
-        let (one, two) = (
-            RandomState::new().hash_one(1_u8),
-            RandomState::new().hash_one(2_u8),
-        );
-        return u128::from(one) << 64 | u128::from(two);
+    const AT_A_TIME: usize = 32;
+    struct Left {
+        bits: [u128; AT_A_TIME],
+        count: usize,
+        process: u32,
     }
-    u128::from_le_bytes(bytes)
+    thread_local! {
+        static LEFT: RefCell<Left> = const { RefCell::new(Left { bits: [0; AT_A_TIME], count: 0, process: 0 }) };
+    }
+    LEFT.with_borrow_mut(|left| {
+        let process = std::process::id();
+        if left.count == 0 || left.process != process {
+            let mut bytes = [0; AT_A_TIME * 16];
+            if getrandom::fill(&mut bytes).is_err() {
+                return random_without_help();
+            }
+            for (bits, bytes) in left.bits.iter_mut().zip(bytes.chunks_exact(16)) {
+                *bits = bytes
+                    .iter()
+                    .fold(0, |bits, byte| bits << 8 | u128::from(*byte));
+            }
+            (left.count, left.process) = (AT_A_TIME, process);
+        }
+        left.count -= 1;
+        std::mem::take(&mut left.bits[left.count])
+    })
+}
+
+/// Without randomness two runs could share keys, and one would be taken for the other's duplicate: this mixes
+/// what differs from process to process and call to call.
+fn random_without_help() -> u128 {
+    use std::hash::{BuildHasher, RandomState};
+    let (one, two) = (
+        RandomState::new().hash_one(1_u8),
+        RandomState::new().hash_one(2_u8),
+    );
+    u128::from(one) << 64 | u128::from(two)
+}
+
+/// Other bits made of these, another for each `which`: of bits that nobody else has, nobody else has them either,
+/// since each step can be taken back.
+pub(crate) fn derived(bits: u128, which: u8) -> u128 {
+    // Odd, so that multiplying by it loses nothing: the fraction of the golden ratio.
+    const ODD: u128 = 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835;
+    let mut bits = bits ^ u128::from(which);
+    for _ in 0..2 {
+        bits = bits.wrapping_mul(ODD);
+        bits ^= bits >> 61;
+    }
+    bits
+}
+
+/// 32 hex digits.
+pub(crate) fn hex(bits: u128) -> Arc<str> {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut digits = [0; 32];
+    for (pair, byte) in digits.chunks_exact_mut(2).zip(bits.to_be_bytes()) {
+        pair[0] = DIGITS[usize::from(byte >> 4)];
+        pair[1] = DIGITS[usize::from(byte & 0xf)];
+    }
+    Arc::from(str::from_utf8(&digits).unwrap_or_default())
 }
 
 /// A wall-clock instant: microseconds since 1970-01-01T00:00:00Z.
@@ -123,7 +177,13 @@ impl Timestamp {
         let since = std::time::SystemTime::now()
             .duration_since(std::time::UNIX_EPOCH)
             .unwrap_or_default();
-        Timestamp(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+        // Without the 128 bits of `as_micros`: this is asked several times for each step.
+        let seconds = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
+        Timestamp(
+            seconds
+                .saturating_mul(1_000_000)
+                .saturating_add(since.subsec_micros().into()),
+        )
     }
 
     /// The instant that much later; the end of time where it would not fit.
@@ -194,6 +254,25 @@ mod tests {
         let late = Timestamp::from_micros(i64::MAX);
         assert_eq!(late.after(Duration::MAX), late);
         assert_eq!(Timestamp::from_micros(5).since(late), Duration::ZERO);
+    }
+
+    #[test]
+    fn random_bits_and_what_is_derived_of_them_are_all_different() {
+        let random: Vec<u128> = (0..1_000).map(|_| random_u128()).collect();
+        let derived = random
+            .iter()
+            .flat_map(|bits| [derived(*bits, 1), derived(*bits, 2)]);
+        let all: std::collections::HashSet<u128> = random.iter().copied().chain(derived).collect();
+        assert_eq!(all.len(), 3_000);
+    }
+
+    #[test]
+    fn hex_has_all_its_digits() {
+        assert_eq!(
+            &*hex(0x0123_4567_89ab_cdef),
+            "00000000000000000123456789abcdef"
+        );
+        assert_eq!(*hex(u128::MAX), *"f".repeat(32));
     }
 
     #[test]

@@ -52,6 +52,8 @@
 //! feature `http`, `participant` has steps that call services in any language. The names used most are here
 //! at the root.
 
+#![forbid(unsafe_code)]
+
 pub mod barrier;
 mod coordinator;
 pub mod diagram;

@@ -47,7 +47,7 @@ pub struct Completed<O> {
 #[derive(Debug)]
 pub(crate) struct Snapshot {
     pub(crate) run: RunId,
-    pub(crate) state: State,
+    pub(crate) state: Box<State>,
     pub(crate) graph: Arc<Graph>,
 }
 
@@ -553,7 +553,7 @@ impl PartialResult {
             run: run.clone(),
             saga: graph.saga().to_owned(),
             version: graph.version(),
-            trace_id: state.header.trace_id.clone(),
+            trace_id: state.header.trace_id.to_string(),
             standing: state.standing(state.rests_until(graph)),
             total,
             completed,

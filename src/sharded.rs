@@ -8,13 +8,14 @@ use std::hash::Hash;
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
+use foldhash::fast::RandomState;
 
 /// A map that many threads use at once.
-pub(crate) struct Sharded<K, V>(DashMap<K, V>);
+pub(crate) struct Sharded<K, V>(DashMap<K, V, RandomState>);
 
 impl<K: Eq + Hash, V> Default for Sharded<K, V> {
     fn default() -> Self {
-        Sharded(DashMap::new())
+        Sharded(DashMap::default())
     }
 }
 

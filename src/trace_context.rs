@@ -81,11 +81,11 @@ pub(crate) struct RunTrace {
 
 impl RunTrace {
     /// The trace with this id, as a start with these headers left it.
-    pub(crate) fn new(trace_id: &str, traceparent: Option<&str>, state: Option<&str>) -> Self {
+    pub(crate) fn new(trace_id: &Arc<str>, traceparent: Option<&str>, state: Option<&str>) -> Self {
         let origin = traceparent.and_then(TraceOrigin::parse);
         let parent = origin.and_then(|origin| origin.parent);
         RunTrace {
-            trace_id: trace_id.into(),
+            trace_id: Arc::clone(trace_id),
             // A trace that begins here may have been recorded: the journal is a record of it. A zero would have
             // every participant that heeds its caller record nothing.
             flags: parent.as_ref().map_or(SAMPLED, |parent| parent.flags),

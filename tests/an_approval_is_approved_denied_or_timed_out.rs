@@ -223,9 +223,10 @@ fn who_and_why_are_in_the_journal_and_a_second_word_changes_nothing() {
         let events = journal.records.into_iter().flat_map(|record| record.events);
         let signals: Vec<(String, String, String)> = events
             .filter_map(|event| match event {
-                Event::Signalled {
-                    by, reason, kept, ..
-                } => Some((by, reason, kept.to_json().unwrap().get().to_owned())),
+                Event::Signalled(signal) => {
+                    let kept = signal.kept.to_json().unwrap().get().to_owned();
+                    Some((signal.by, signal.reason, kept))
+                }
                 _ => None,
             })
             .collect();

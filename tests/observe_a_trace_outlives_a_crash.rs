@@ -175,7 +175,7 @@ async fn journalled(options: StartOptions) -> (String, Option<String>, Option<St
         panic!("{journal:?}");
     };
     let (parent, state) = (started.traceparent.clone(), started.tracestate.clone());
-    (started.trace_id.clone(), parent, state)
+    (started.trace_id.to_string(), parent, state)
 }
 
 #[tokio::test(start_paused = true)]

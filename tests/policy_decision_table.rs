@@ -111,7 +111,7 @@ fn decision(
         state.apply(graph, &end, AT.after(Duration::from_secs(1)));
     }
     match state.decide(graph, AT.after(Duration::from_secs(1))) {
-        Todo::Append(Event::Decided(decision)) => *decision,
+        Todo::Append(Event::Decided(decision)) => Arc::unwrap_or_clone(decision),
         other => panic!("{other:?}"),
     }
 }

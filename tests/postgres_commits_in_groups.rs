@@ -21,13 +21,34 @@ use schemas::Schemas;
 
 /// A store with one lane, and a session that can keep its statements waiting.
 async fn one_lane(schemas: &Schemas) -> (PostgresStore, Client) {
+    lanes(schemas, 1).await
+}
+
+async fn lanes(schemas: &Schemas, count: usize) -> (PostgresStore, Client) {
     let store = PostgresStore::options()
         .schema(schemas.name())
-        .lanes(1)
+        .lanes(count)
         .connect(schemas.config())
         .await
         .unwrap();
     (store, schemas.client().await)
+}
+
+/// Waits until so many statements wait for the journal.
+async fn wait_for_waiting(store: &PostgresStore, client: &Client, statements: i64) {
+    let waits = format!(
+        "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = '\"{}\".journal'::regclass",
+        store.schema()
+    );
+    while client
+        .query_one(&waits, &[])
+        .await
+        .unwrap()
+        .get::<_, i64>(0)
+        < statements
+    {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
 }
 
 /// Appends while the journal is locked: the first is on its way alone, and all others gather meanwhile.
@@ -43,19 +64,7 @@ async fn together(
     client.batch_execute(&lock).await.unwrap();
     let mut first = Sample::new(format!("first of {}", store.appends()));
     let first = store.append(first.start());
-    let waits = format!(
-        "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = '\"{}\".journal'::regclass",
-        store.schema()
-    );
-    while client
-        .query_one(&waits, &[])
-        .await
-        .unwrap()
-        .get::<_, i64>(0)
-        == 0
-    {
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
+    wait_for_waiting(store, client, 1).await;
     let pending: Vec<Appending> = appends
         .into_iter()
         .map(|append| store.append(append))
@@ -108,6 +117,49 @@ async fn two_hundred_and_fifty_six_appends_that_gather_are_one_commit() {
 }
 
 #[tokio::test]
+async fn few_appends_share_a_commit_however_many_lanes_there_are() {
+    Schemas::with(async |schemas| {
+        let (store, client) = lanes(&schemas, 4).await;
+        let mut samples = samples("run", 63);
+        let starts: Vec<_> = samples.iter_mut().map(Sample::start).collect();
+        let answers = together(&store, &client, starts).await;
+        assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+        assert_eq!((store.commits(), store.appends()), (2, 64));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn many_appends_are_on_their_way_while_others_wait_for_their_commit() {
+    Schemas::with(async |schemas| {
+        let (store, client) = lanes(&schemas, 2).await;
+        let lock = format!(
+            "BEGIN; LOCK TABLE \"{}\".journal IN EXCLUSIVE MODE",
+            store.schema()
+        );
+        client.batch_execute(&lock).await.unwrap();
+        let first = store.append(Sample::new("first").start());
+        wait_for_waiting(&store, &client, 1).await;
+        let mut samples = samples("run", 200);
+        // Of each run two, and the second may not pass the first.
+        let appends: Vec<_> = samples
+            .iter_mut()
+            .flat_map(|sample| [sample.start(), sample.step("output")])
+            .map(|append| store.append(append))
+            .collect();
+        wait_for_waiting(&store, &client, 2).await;
+        client.batch_execute("COMMIT").await.unwrap();
+        first.await.unwrap();
+        for append in appends {
+            append.await.unwrap();
+        }
+        assert_eq!((store.commits(), store.appends()), (3, 401));
+        assert_eq!(store.oddities().await.unwrap(), Vec::<String>::new());
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn appends_of_one_run_are_commits_of_their_own_in_their_order() {
     Schemas::with(async |schemas| {
         let (store, client) = one_lane(&schemas).await;
@@ -150,6 +202,91 @@ async fn what_follows_an_append_that_is_refused_is_refused_with_it() {
         );
         let journal = store.load(sample.run()).await.unwrap().unwrap();
         assert_eq!(journal.records.len(), 2);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn of_starts_that_gather_those_of_runs_that_are_there_are_refused_alone() {
+    Schemas::with(async |schemas| {
+        let (store, client) = one_lane(&schemas).await;
+        let mut samples = samples("run", 30);
+        let there: Vec<_> = samples.iter().step_by(3).map(Sample::rival).collect();
+        for mut sample in there {
+            store.append(sample.start()).await.unwrap();
+        }
+        let starts: Vec<_> = samples.iter_mut().map(Sample::start).collect();
+        let answers = together(&store, &client, starts).await;
+        for (number, answer) in answers.iter().enumerate() {
+            let taken = matches!(answer, Err(AppendError::Conflict));
+            assert_eq!((taken, answer.is_ok()), (number % 3 == 0, number % 3 != 0));
+        }
+        // Each of the others goes on where it began.
+        let new = samples.iter_mut().enumerate();
+        let new = new.filter(|(number, _)| number % 3 != 0);
+        let steps: Vec<_> = new.map(|(_, sample)| sample.step("output")).collect();
+        let answers = together(&store, &client, steps).await;
+        assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+        for (number, sample) in samples.iter().enumerate() {
+            let journal = store.load(sample.run()).await.unwrap().unwrap();
+            assert_eq!(journal.records.len(), if number % 3 == 0 { 1 } else { 2 });
+        }
+        assert_eq!(store.oddities().await.unwrap(), Vec::<String>::new());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn of_appends_that_gather_those_whose_places_are_taken_are_refused_alone() {
+    Schemas::with(async |schemas| {
+        let (store, client) = one_lane(&schemas).await;
+        let mut samples = samples("run", 30);
+        for sample in &mut samples {
+            store.append(sample.start()).await.unwrap();
+        }
+        let mut zombies = Vec::new();
+        for sample in samples.iter_mut().step_by(3) {
+            zombies.push(sample.rival());
+            store.append(sample.stand(Standing::Parked)).await.unwrap();
+        }
+        let mut appends = Vec::new();
+        for (number, sample) in samples.iter_mut().enumerate() {
+            appends.push(match number % 3 {
+                0 => zombies[number / 3].stand(Standing::Completed),
+                1 => sample.stand(Standing::Completed),
+                _ => sample.step("output"),
+            });
+        }
+        let answers = together(&store, &client, appends).await;
+        for (number, answer) in answers.iter().enumerate() {
+            let taken = matches!(answer, Err(AppendError::Conflict));
+            assert_eq!((taken, answer.is_ok()), (number % 3 == 0, number % 3 != 0));
+        }
+        let counts = store.counts().await.unwrap();
+        let stand = [Standing::Running, Standing::Parked, Standing::Completed]
+            .map(|standing| counts.standing(standing));
+        // The one that held the others up runs, too.
+        assert_eq!(stand, [10 + 1, 10, 10]);
+        assert_eq!(store.oddities().await.unwrap(), Vec::<String>::new());
+    })
+    .await;
+}
+
+/// As after a fail-over that lost a start, when its number is given to another run.
+#[tokio::test]
+async fn a_number_that_means_another_run_by_now_takes_no_append() {
+    Schemas::with(async |schemas| {
+        let (store, client) = one_lane(&schemas).await;
+        let mut sample = Sample::new("run");
+        store.append(sample.start()).await.unwrap();
+        let another = format!(
+            "UPDATE \"{}\".journal SET append_id = decode(repeat('00', 16), 'hex')",
+            store.schema()
+        );
+        client.batch_execute(&another).await.unwrap();
+        let answer = store.append(sample.step("output")).await;
+        assert!(matches!(answer, Err(AppendError::Conflict)), "{answer:?}");
+        assert_eq!(store.appends(), 1);
     })
     .await;
 }

@@ -41,7 +41,7 @@ fn decisions(world: &World) -> Vec<Decision<String>> {
     let events = world.journal().concat().into_iter();
     events
         .filter_map(|event| match event {
-            Event::Decided(decision) => Some(*decision),
+            Event::Decided(decision) => Some(std::sync::Arc::unwrap_or_clone(decision)),
             _ => None,
         })
         .collect()

@@ -30,7 +30,7 @@ fn pair(world: &World, policy: RecoveryPolicy) -> Saga<u64, u64> {
 
 fn uid(world: &World) -> String {
     match &world.journal()[0][0] {
-        Event::RunStarted(started) => started.uid.clone(),
+        Event::RunStarted(started) => started.uid.to_string(),
         other => panic!("{other:?}"),
     }
 }

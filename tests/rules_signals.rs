@@ -126,7 +126,7 @@ async fn signals(store: &TestStore) -> Vec<(String, bool, Timestamp)> {
     let events = records.flat_map(|record| record.events);
     events
         .filter_map(|event| match event {
-            Event::Signalled { name, late, at, .. } => Some((name.to_string(), late, at)),
+            Event::Signalled(signal) => Some((signal.name.to_string(), signal.late, signal.at)),
             _ => None,
         })
         .collect()

@@ -79,7 +79,7 @@ fn is_over(event: &Event<StepIx>) -> bool {
 }
 
 fn is_signal(event: &Event<StepIx>) -> bool {
-    matches!(event, Event::Signalled { .. })
+    matches!(event, Event::Signalled(_))
 }
 
 #[tokio::test(start_paused = true)]
@@ -93,10 +93,10 @@ async fn a_journal_in_which_a_wait_or_a_signal_is_made_up_is_broken() {
         (
             |events| {
                 let at = place(events, is_signal);
-                let Event::Signalled { late, .. } = &mut events[at] else {
+                let Event::Signalled(signalled) = &mut events[at] else {
                     unreachable!()
                 };
-                *late = true;
+                signalled.late = true;
             },
             "record 1: `paid` took a signal that never came",
         ),

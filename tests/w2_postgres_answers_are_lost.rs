@@ -65,7 +65,7 @@ fn is_unknown(answer: &Result<(), AppendError>) -> bool {
 }
 
 /// What is in each statement that writes records, and in no other.
-const WRITES: &str = ".journal AS written";
+const WRITES: &str = ".append(";
 
 /// A start, a step, an end and a change of standing: all that an append may write.
 fn each_kind() -> Vec<(&'static str, Vec<Append>, Append)> {

@@ -1,17 +1,20 @@
 //! Calling user code: with a time-out, with panics caught, and never with a lock held.
 
+use std::future::poll_fn;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use tokio::time::Instant;
 
 use crate::coordinator::limits::{Limits, Permits};
 use crate::failure::{Classifier, Failure, FailureMode, Stale};
 use crate::machine::AttemptResult;
 use crate::saga::BoxFuture;
-use crate::step::{ErrorKind, Probed, Pulse, StepError, StepIx, StopSignal, Value, panic_message};
+use crate::step::{
+    ErrorKind, Probed, StepContext, StepError, StepIx, StopSignal, Value, panic_message,
+};
 
 /// A call that is over.
 #[derive(Debug)]
@@ -39,7 +42,8 @@ pub(super) struct Call {
     pub(super) timeout: Duration,
     /// How long it may be silent.
     pub(super) heartbeat: Option<Duration>,
-    pub(super) pulse: Arc<Pulse>,
+    /// What the call was told, and where it tells how far it has come.
+    pub(super) cx: StepContext,
     pub(super) classifier: Arc<Classifier>,
     /// Whether a classifier's `NotDone` counts (rule E2).
     pub(super) atomic: bool,
@@ -47,9 +51,12 @@ pub(super) struct Call {
     pub(super) encodes: bool,
 }
 
+/// What user code returns.
+type Returned<T> = Result<T, StepError>;
+
 /// How a guarded future ended.
 enum Guarded<T> {
-    Returned(Result<T, StepError>),
+    Returned(Returned<T>),
     Panicked(String),
     TimedOut,
     Silent,
@@ -66,31 +73,33 @@ impl<T> Guarded<T> {
     }
 }
 
+/// Polls a future of the user's once, with panics caught.
+fn poll_once<T>(future: &mut BoxFuture<Returned<T>>, cx: &mut Context<'_>) -> Poll<Guarded<T>> {
+    match std::panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+        Ok(Poll::Ready(returned)) => Poll::Ready(Guarded::Returned(returned)),
+        Ok(Poll::Pending) => Poll::Pending,
+        Err(panic) => Poll::Ready(Guarded::Panicked(panic_message(&*panic))),
+    }
+}
+
 /// Runs a future of the user's: panics become failures, and past its time-out, or after too long a silence, it
 /// is dropped (rules F2, F4).
 async fn guard<T>(
     call: &Call,
-    future: BoxFuture<Result<T, StepError>>,
+    mut future: BoxFuture<Returned<T>>,
+    began: Instant,
     stop: Option<&StopSignal>,
 ) -> Guarded<T> {
-    if call.heartbeat.is_some() {
-        // It was announced earlier, and may have waited since.
-        call.pulse.beat();
-    }
-    let mut caught = AssertUnwindSafe(future).catch_unwind();
     let ended = tokio::select! {
         biased;
-        returned = &mut caught => match returned {
-            Ok(returned) => return Guarded::Returned(returned),
-            Err(panic) => return Guarded::Panicked(panic_message(&*panic)),
-        },
-        () = tokio::time::sleep(call.timeout) => Guarded::TimedOut,
-        () = call.pulse.stops(call.heartbeat) => Guarded::Silent,
+        ended = poll_fn(|cx| poll_once(&mut future, cx)) => return ended,
+        () = tokio::time::sleep_until(began + call.timeout) => Guarded::TimedOut,
+        () = call.cx.pulse().stops(call.heartbeat) => Guarded::Silent,
         () = dropped(stop) => Guarded::Dropped,
     };
     // Dropping it runs user code too.
     drop(std::panic::catch_unwind(AssertUnwindSafe(move || {
-        drop(caught);
+        drop(future);
     })));
     ended
 }
@@ -122,15 +131,36 @@ impl Call {
         )
     }
 
-    pub(super) async fn execute(
+    /// Polls an `execute` for the first time. Most calls in a test, and many others, are over then, and cost
+    /// neither a time-out nor a box of their own.
+    pub(super) fn execute(
         self,
-        future: BoxFuture<Result<Value, StepError>>,
+        mut future: BoxFuture<Returned<Value>>,
         stop: Option<Arc<StopSignal>>,
         permits: Permits,
-    ) -> CallEnd {
-        let began = Instant::now();
-        let ended = guard(&self, future, stop.as_deref()).await;
-        let last = self.pulse.end();
+        cx: &mut Context<'_>,
+    ) -> Result<CallEnd, BoxFuture<CallEnd>> {
+        let began = self.begins();
+        match poll_once(&mut future, cx) {
+            Poll::Ready(ended) => Ok(self.executed(ended, began)),
+            Poll::Pending => Err(Box::pin(async move {
+                let ended = guard(&self, future, began, stop.as_deref()).await;
+                drop(permits);
+                self.executed(ended, began)
+            })),
+        }
+    }
+
+    /// It was announced earlier, and may have waited since.
+    fn begins(&self) -> Instant {
+        if self.heartbeat.is_some() {
+            self.cx.heartbeat();
+        }
+        Instant::now()
+    }
+
+    fn executed(self, ended: Guarded<Value>, began: Instant) -> CallEnd {
+        let last = self.cx.pulse().end();
         let stale = ended.stale();
         let result = match ended {
             Guarded::Returned(Ok(mut output)) => match self.encodes.then(|| output.encode()) {
@@ -155,7 +185,6 @@ impl Call {
             Guarded::Silent => AttemptResult::Failed(self.silent()),
             Guarded::Dropped => AttemptResult::Interrupted,
         };
-        drop(permits);
         CallEnd {
             step: self.step,
             came: stale.map_or(Came::Execute(result), Came::Stale),
@@ -164,22 +193,42 @@ impl Call {
         }
     }
 
-    pub(super) async fn undo(
+    /// Polls a `compensate` for the first time, once it has its permits: it may wait for them here, since
+    /// calling it again after a crash is no doubt (rule U4).
+    pub(super) fn undo(
         self,
-        future: BoxFuture<Result<(), StepError>>,
+        mut future: BoxFuture<Returned<()>>,
         limits: Limits,
-    ) -> CallEnd {
-        // An undo may wait for its permits here: calling it again after a crash is no doubt (rule U4).
-        let Some(_permits) = limits.acquire().await else {
-            return CallEnd {
-                step: self.step,
-                came: Came::Undo(AttemptResult::NotStarted),
-                took: Duration::ZERO,
-                progress: None,
-            };
+        cx: &mut Context<'_>,
+    ) -> Result<CallEnd, BoxFuture<CallEnd>> {
+        let Some(permits) = limits.try_acquire() else {
+            return Err(Box::pin(async move {
+                let Some(permits) = limits.acquire().await else {
+                    return CallEnd {
+                        step: self.step,
+                        came: Came::Undo(AttemptResult::NotStarted),
+                        took: Duration::ZERO,
+                        progress: None,
+                    };
+                };
+                let began = self.begins();
+                let ended = guard(&self, future, began, None).await;
+                drop(permits);
+                self.undone(ended, began)
+            }));
         };
-        let began = Instant::now();
-        let ended = guard(&self, future, None).await;
+        let began = self.begins();
+        match poll_once(&mut future, cx) {
+            Poll::Ready(ended) => Ok(self.undone(ended, began)),
+            Poll::Pending => Err(Box::pin(async move {
+                let ended = guard(&self, future, began, None).await;
+                drop(permits);
+                self.undone(ended, began)
+            })),
+        }
+    }
+
+    fn undone(self, ended: Guarded<()>, began: Instant) -> CallEnd {
         let stale = ended.stale();
         let result = match ended {
             Guarded::Returned(Ok(())) => AttemptResult::Undone,
@@ -207,12 +256,9 @@ impl Call {
     }
 
     /// A probe that fails answers `Unknown` (rule E4).
-    pub(super) async fn probe(
-        self,
-        future: BoxFuture<Result<Probed<Value>, StepError>>,
-    ) -> CallEnd {
-        let began = Instant::now();
-        let ended = guard(&self, future, None).await;
+    pub(super) async fn probe(self, future: BoxFuture<Returned<Probed<Value>>>) -> CallEnd {
+        let began = self.begins();
+        let ended = guard(&self, future, began, None).await;
         let stale = ended.stale();
         let (answer, error) = match ended {
             Guarded::Returned(Ok(Probed::Done(mut output))) => {

@@ -217,7 +217,11 @@ impl Shared {
     ) {
         let run = slot.run.clone();
         let ended = state.is_ended();
-        let snapshot = Arc::new(Snapshot { run, state, graph });
+        let snapshot = Arc::new(Snapshot {
+            run,
+            state: Box::new(state),
+            graph,
+        });
         let settled = if ended {
             Settled::Ended(snapshot)
         } else {

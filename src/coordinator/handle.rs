@@ -94,6 +94,10 @@ impl<O: Payload> RunHandle<O> {
 
     async fn wait(&self, parked_too: bool) -> Result<Outcome<O>, OutcomeError> {
         let shared = self.coordinator.shared();
+        // A run that never waited is over by now.
+        if let Some(Settled::Ended(snapshot)) = self.settled_here(shared) {
+            return self.outcome_of(snapshot);
+        }
         loop {
             let changed = self.slot.changed.notified();
             tokio::pin!(changed);

@@ -38,13 +38,13 @@ pub(super) struct Permits {
 
 impl Limits {
     /// The permits, if they are to be had at once.
-    pub(super) fn try_acquire(self) -> Option<Permits> {
-        let now = |limit: Option<Arc<Semaphore>>| match limit {
-            Some(limit) => limit.try_acquire_owned().ok().map(Some),
+    pub(super) fn try_acquire(&self) -> Option<Permits> {
+        let now = |limit: &Option<Arc<Semaphore>>| match limit {
+            Some(limit) => Arc::clone(limit).try_acquire_owned().ok().map(Some),
             None => Some(None),
         };
-        let here = now(self.step.here)?;
-        let all = now(self.all)?;
+        let here = now(&self.step.here)?;
+        let all = now(&self.all)?;
         let fleet = match &self.step.fleet {
             Some(limit) => Some(limit.spare(&self.member)?),
             None => None,

@@ -11,7 +11,7 @@ use crate::coordinator::error::{CommandError, GetError};
 use crate::coordinator::shared::{Registered, RunPermit};
 use crate::coordinator::slot::Slot;
 use crate::ids::RunId;
-use crate::journal::{Event, Standing};
+use crate::journal::{AppendId, Event, Standing};
 use crate::machine::State;
 use crate::operator::Reading;
 use crate::partial::Snapshot;
@@ -112,7 +112,7 @@ async fn take_up_arrivals(shared: Weak<Shared>, store: Arc<dyn Store>, mut after
 /// Whether a run that nobody here drives has to be claimed first: another worker had it, or a driver of ours that
 /// went away in the middle, whose calls nobody answers any more.
 pub(super) fn has_to_claim(state: &State, worker: &str) -> bool {
-    !state.is_ended() && (state.worker != worker || state.has_in_flight())
+    !state.is_ended() && (*state.worker != *worker || state.has_in_flight())
 }
 
 /// A run as its journal says it is.
@@ -249,7 +249,9 @@ impl Shared {
                     worker: member.worker.to_string(),
                 };
                 let leave = (member, permit);
-                let mut driver = Driver::new(shared, slot, registered, state, seq, leave);
+                let last = (seq, AppendId::random());
+                let mut driver =
+                    Driver::new(shared, slot, registered, Box::new(state), last, leave);
                 if claims {
                     driver.first(claim, shared.clock.now());
                 }
@@ -317,7 +319,7 @@ impl Shared {
         Ok(self.load_state(run).await?.map(|loaded| Snapshot {
             run: run.clone(),
             graph: loaded.found.graph(),
-            state: loaded.state,
+            state: Box::new(loaded.state),
         }))
     }
 

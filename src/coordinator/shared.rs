@@ -233,8 +233,18 @@ impl Shared {
         )
     }
 
+    /// Takes a slot out of the registry, whoever holds it.
+    pub(crate) fn remove_slot(&self, slot: &Arc<Slot>) {
+        self.registry
+            .remove_if(&slot.run, |held| Arc::ptr_eq(held, slot));
+        slot.forgotten.store(true, Ordering::Release);
+    }
+
     /// Forgets a slot that nobody drives and nobody holds but its caller.
     pub(crate) fn forget_slot(&self, slot: &Arc<Slot>) {
+        if slot.forgotten.load(Ordering::Acquire) {
+            return;
+        }
         self.registry.remove_if(&slot.run, |held| {
             // Clones are made under this shard's lock, or from a holder: two are the map's and the caller's.
             Arc::ptr_eq(held, slot) && !held.is_active() && Arc::strong_count(held) <= 2

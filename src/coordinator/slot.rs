@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::task::AtomicWaker;
@@ -16,6 +17,10 @@ use crate::partial::Snapshot;
 pub(crate) struct Slot {
     pub(crate) run: RunId,
     inner: Mutex<Inner>,
+    /// Whether commands wait for the driver: looked at each turn, without a lock.
+    asked: AtomicBool,
+    /// Whether it was taken out of the registry: it never gets there again.
+    pub(crate) forgotten: AtomicBool,
     /// Wakes the driver.
     pub(crate) waker: AtomicWaker,
     /// Wakes whoever waits for the run, or watches it.
@@ -83,6 +88,8 @@ impl Slot {
         Slot {
             run,
             inner: Mutex::default(),
+            asked: AtomicBool::new(false),
+            forgotten: AtomicBool::new(false),
             waker: AtomicWaker::new(),
             changed: Notify::new(),
         }
@@ -134,7 +141,7 @@ impl Slot {
         let mut inner = self.lock();
         inner.active = false;
         inner.settled = Some(settled);
-        let commands = std::mem::take(&mut inner.commands);
+        let commands = self.all_commands(&mut inner);
         drop(inner);
         self.changed.notify_waiters();
         commands
@@ -144,7 +151,7 @@ impl Slot {
     pub(crate) fn retire_idle(&self) -> VecDeque<Asking> {
         let mut inner = self.lock();
         inner.active = false;
-        let commands = std::mem::take(&mut inner.commands);
+        let commands = self.all_commands(&mut inner);
         drop(inner);
         self.changed.notify_waiters();
         commands
@@ -154,6 +161,7 @@ impl Slot {
     pub(crate) fn send(&self, command: Asking) -> bool {
         let mut inner = self.lock();
         inner.commands.push_back(command);
+        self.asked.store(true, Ordering::Release);
         let begins = !std::mem::replace(&mut inner.active, true);
         if begins {
             inner.settled = None;
@@ -164,22 +172,34 @@ impl Slot {
     }
 
     pub(crate) fn take_commands(&self) -> VecDeque<Asking> {
-        std::mem::take(&mut self.lock().commands)
+        if !self.has_commands() {
+            return VecDeque::new();
+        }
+        self.all_commands(&mut self.lock())
+    }
+
+    fn all_commands(&self, inner: &mut Inner) -> VecDeque<Asking> {
+        self.asked.store(false, Ordering::Release);
+        std::mem::take(&mut inner.commands)
     }
 
     /// Puts commands back that were taken, before those that have come since.
     pub(crate) fn put_back(&self, mut commands: VecDeque<Asking>) {
         let mut inner = self.lock();
         commands.append(&mut inner.commands);
+        self.asked.store(!commands.is_empty(), Ordering::Release);
         inner.commands = commands;
     }
 
     pub(crate) fn has_commands(&self) -> bool {
-        !self.lock().commands.is_empty()
+        self.asked.load(Ordering::Acquire)
     }
 
     /// Whether one of these verbs waits to be looked at.
     pub(crate) fn has_verb(&self, verbs: &[VerbName]) -> bool {
+        if !self.has_commands() {
+            return false;
+        }
         self.lock()
             .commands
             .iter()

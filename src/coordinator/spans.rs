@@ -4,8 +4,6 @@
 //! No span holds a payload, or any text but names, ids and words from short lists.
 
 use std::collections::HashMap;
-use std::future::Future;
-use std::pin::Pin;
 
 use tracing::field::Empty;
 use tracing::{Instrument, Span};
@@ -14,7 +12,7 @@ use crate::coordinator::attempt::{CallEnd, Came};
 use crate::ids::RunId;
 use crate::journal::{Cause, End, Event};
 use crate::machine::{AttemptResult, State, UndoStatus};
-use crate::saga::Graph;
+use crate::saga::{BoxFuture, Graph};
 use crate::step::{CallKind, Probed, StepContext, StepIx, Value, items_as_one};
 use crate::trace_context::RunTrace;
 
@@ -57,7 +55,7 @@ impl Spans {
             saga = &*graph.saga,
             version = graph.version,
             fence = state.fence,
-            worker = state.worker.as_str(),
+            worker = &*state.worker,
             trace_id = trace.trace_id(),
             parent_span_id = trace.parent_span_id(),
             trace_flags = trace.flags(),
@@ -248,21 +246,29 @@ fn failed(span: &Span, class: &str) {
     span.record("error.type", class);
 }
 
-/// Makes a call within its span, and writes down in the span what came of it.
+/// Makes a call within its span, and writes down in the span what came of it. `first` polls it for the first time.
 pub(super) fn within(
     span: Span,
-    call: impl Future<Output = CallEnd> + Send + 'static,
-) -> Pin<Box<dyn Future<Output = CallEnd> + Send>> {
+    first: impl FnOnce() -> Result<CallEnd, BoxFuture<CallEnd>>,
+) -> Result<CallEnd, BoxFuture<CallEnd>> {
     if span.is_disabled() {
-        return Box::pin(call);
+        return first();
     }
-    let told = span.clone();
-    let call = async move {
-        let over = call.await;
-        ended(&told, &over);
-        over
-    };
-    Box::pin(call.instrument(span))
+    match span.in_scope(first) {
+        Ok(over) => {
+            ended(&span, &over);
+            Ok(over)
+        }
+        Err(call) => {
+            let told = span.clone();
+            let call = async move {
+                let over = call.await;
+                ended(&told, &over);
+                over
+            };
+            Err(Box::pin(call.instrument(span)))
+        }
+    }
 }
 
 fn word(answer: &Probed<Value>) -> &'static str {

@@ -11,8 +11,8 @@ use crate::coordinator::driver::Driver;
 use crate::coordinator::error::StartError;
 use crate::coordinator::slot::{Slot, Started};
 use crate::coordinator::{Coordinator, RunHandle, Shared};
-use crate::ids::{RunId, Timestamp, random_u128};
-use crate::journal::{Event, RunStarted, digest};
+use crate::ids::{RunId, Timestamp, derived, hex, random_u128};
+use crate::journal::{AppendId, Event, RunStarted, digest};
 use crate::machine::State;
 use crate::saga::{Definition, Saga};
 use crate::step::{Payload, PayloadError, Value};
@@ -178,23 +178,25 @@ impl Coordinator {
         }
         let member = shared.member();
         let now = shared.clock.now();
+        let bits = random_u128();
         let opening = Opening {
             input: input.clone(),
+            bits,
             input_digest,
             now,
-            worker: member.worker.to_string(),
+            worker: Arc::clone(&member.worker),
         };
-        let started = opening.of(&registered.definition, options);
-        let state = State::begin(&registered.definition.graph, &started, now);
+        let started = Arc::new(opening.of(&registered.definition, options));
+        let state = Box::new(State::begin(&registered.definition.graph, &started, now));
         let mut driver = Driver::new(
             shared,
             Arc::clone(&slot),
             Arc::clone(registered),
             state,
-            0,
+            (0, AppendId::of(derived(bits, 2))),
             (member, permit),
         );
-        driver.first(Event::RunStarted(Box::new(started)), now);
+        driver.first(Event::RunStarted(started), now);
         let handle = RunHandle::new(self.clone(), Arc::clone(&slot));
         poll_then_spawn(Box::pin(driver.drive())).await;
         match started_or_not(&slot).await {
@@ -242,11 +244,13 @@ impl Coordinator {
 /// What the first record of a run says besides its definition and its options.
 pub(super) struct Opening {
     pub(super) input: Value,
+    /// Random, and the run's own: its ids are made of them.
+    pub(super) bits: u128,
     /// Where the input is written down at all.
     pub(super) input_digest: Option<String>,
     pub(super) now: Timestamp,
     /// Whoever begins to drive it; nobody, where that is to be seen.
-    pub(super) worker: String,
+    pub(super) worker: Arc<str>,
 }
 
 impl Opening {
@@ -254,14 +258,14 @@ impl Opening {
         let limit = options.deadline.or(definition.deadline);
         let traceparent = options.trace.as_ref().and_then(TraceOrigin::traceparent);
         RunStarted {
-            saga: definition.graph.saga.to_string(),
+            saga: Arc::clone(&definition.graph.saga),
             version: definition.graph.version,
-            fingerprint: definition.graph.fingerprint.to_string(),
-            uid: format!("{:032x}", random_u128()),
+            fingerprint: Arc::clone(&definition.graph.fingerprint),
+            uid: hex(self.bits),
             trace_id: match &options.trace {
-                Some(trace) => trace.trace_id().to_owned(),
+                Some(trace) => trace.trace_id().into(),
                 // The standard's one invalid id is as likely as any other.
-                None => format!("{:032x}", random_u128().max(1)),
+                None => hex(derived(self.bits, 1).max(1)),
             },
             tracestate: options.tracestate.filter(|_| traceparent.is_some()),
             traceparent,
@@ -293,10 +297,10 @@ pub(super) fn is_same(
     ours: impl FnOnce() -> Result<String, PayloadError>,
 ) -> Result<(), StartError> {
     let run = || run.clone();
-    if started.saga != saga {
+    if *started.saga != *saga {
         return Err(StartError::OtherSaga {
             run: run(),
-            found: started.saga.clone(),
+            found: started.saga.to_string(),
             wanted: saga.to_owned(),
         });
     }
@@ -313,6 +317,9 @@ pub(super) fn is_same(
 
 async fn started_or_not(slot: &Slot) -> Started {
     loop {
+        if let Some(started) = slot.started() {
+            return started;
+        }
         let changed = slot.changed.notified();
         tokio::pin!(changed);
         changed.as_mut().enable();

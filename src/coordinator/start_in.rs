@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::coordinator::error::StartError;
 use crate::coordinator::start::{Opening, StartOptions, check_id, is_same};
-use crate::ids::{RunId, Timestamp};
+use crate::ids::{RunId, Timestamp, derived, random_u128};
 use crate::journal::{AppendId, Event, Record, RunStarted, Standing, digest};
 use crate::saga::{Outline, Saga};
 use crate::step::{Payload, StepTable, Value};
@@ -45,17 +45,19 @@ impl Start {
         input.encode().map_err(payload)?;
         let digest = digest(&input).map_err(payload)?;
         let now = Timestamp::now();
+        let bits = random_u128();
         let opening = Opening {
             input,
+            bits,
             input_digest: Some(digest.clone()),
             now,
-            worker: String::new(),
+            worker: "".into(),
         };
         let record = Record {
             seq: 1,
-            append_id: AppendId::random(),
+            append_id: AppendId::of(derived(bits, 2)),
             at: now,
-            events: vec![Event::RunStarted(Box::new(
+            events: vec![Event::RunStarted(Arc::new(
                 opening.of(&saga.definition, options),
             ))],
         };
@@ -151,7 +153,7 @@ mod sqlite {
             let found =
                 SqliteStore::begin_inside(transaction, start.append.clone(), &start.outline)
                     .map_err(failed)?;
-            start.compare(found.as_ref())
+            start.compare(found.as_deref())
         }
     }
 }
@@ -198,7 +200,7 @@ mod postgres {
                 .begin_inside(transaction, append, &start.outline)
                 .await
                 .map_err(failed)?;
-            start.compare(found.as_ref())
+            start.compare(found.as_deref())
         }
     }
 }

@@ -21,7 +21,7 @@ use crate::step::{Probed, StepIx, Value};
 #[non_exhaustive]
 pub enum Event<S = StepIx> {
     /// The run was accepted.
-    RunStarted(Box<RunStarted>),
+    RunStarted(Arc<RunStarted>),
     /// A coordinator took the run over: all attempts that were in flight are interrupted.
     Claimed {
         /// The run's new fence.
@@ -130,26 +130,7 @@ pub enum Event<S = StepIx> {
         failure: Option<Box<Failure>>,
     },
     /// Somebody sent a signal: it is kept for the wait with its name (rule I5).
-    Signalled {
-        /// The path of the step that waits for it, or will.
-        name: Arc<str>,
-        /// What makes it the same signal when it is sent again.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        token: Option<Arc<str>>,
-        /// What it carried.
-        sent: Value,
-        /// What the wait makes of that.
-        kept: Value,
-        /// When it was accepted.
-        at: Timestamp,
-        /// Whether that was after the wait was over.
-        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-        late: bool,
-        /// Who.
-        by: String,
-        /// Why.
-        reason: String,
-    },
+    Signalled(Box<Signalled>),
     /// A probe answered about a step in doubt.
     Probed {
         /// The step.
@@ -161,7 +142,7 @@ pub enum Event<S = StepIx> {
         error: Option<String>,
     },
     /// One decision over all failures, or on command.
-    Decided(Box<Decision<S>>),
+    Decided(Arc<Decision<S>>),
     /// A `compensate` is about to be called.
     UndoStarted {
         /// The step.
@@ -317,15 +298,15 @@ pub enum Event<S = StepIx> {
 #[non_exhaustive]
 pub struct RunStarted {
     /// The saga's name.
-    pub saga: String,
+    pub saga: Arc<str>,
     /// Its version.
     pub version: u32,
     /// Its structural fingerprint.
-    pub fingerprint: String,
+    pub fingerprint: Arc<str>,
     /// The run's random id, the first part of all its keys: 32 hex digits.
-    pub uid: String,
+    pub uid: Arc<str>,
     /// The trace that the run belongs to: 32 hex digits.
-    pub trace_id: String,
+    pub trace_id: Arc<str>,
     /// The `traceparent` that the start was handed (W3C Trace Context, version 00): its trace is
     /// [`trace_id`](Self::trace_id).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -348,7 +329,31 @@ pub struct RunStarted {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redo_of: Option<String>,
     /// The coordinator that started it.
-    pub worker: String,
+    pub worker: Arc<str>,
+}
+
+/// A signal, as it was accepted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Signalled {
+    /// The path of the step that waits for it, or will.
+    pub name: Arc<str>,
+    /// What makes it the same signal when it is sent again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<Arc<str>>,
+    /// What it carried.
+    pub sent: Value,
+    /// What the wait makes of that.
+    pub kept: Value,
+    /// When it was accepted.
+    pub at: Timestamp,
+    /// Whether that was after the wait was over.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub late: bool,
+    /// Who.
+    pub by: String,
+    /// Why.
+    pub reason: String,
 }
 
 /// What made a decision necessary.
@@ -523,7 +528,7 @@ impl<S> Event<S> {
             | Event::Progress { .. }
             | Event::WaitBegan { .. }
             | Event::WaitOver { .. }
-            | Event::Signalled { .. }
+            | Event::Signalled(_)
             | Event::Migrated(_) => 3,
             Event::Parked(parking) if parking.reason == ParkReason::StaleFence => 3,
             Event::Decided(decision) => {
@@ -594,7 +599,7 @@ impl<S> Event<S> {
             | Event::CancelTooLate
             | Event::DeadlinePassed { .. }
             | Event::Commanded { .. }
-            | Event::Signalled { .. }
+            | Event::Signalled(_)
             | Event::UndosRetried { .. }
             | Event::Paused { .. }
             | Event::Resumed { .. }
@@ -606,7 +611,10 @@ impl<S> Event<S> {
     }
 
     /// The same event with its steps named otherwise.
-    pub fn map_step<T>(self, mut name: impl FnMut(S) -> T) -> Event<T> {
+    pub fn map_step<T>(self, mut name: impl FnMut(S) -> T) -> Event<T>
+    where
+        S: Clone,
+    {
         match self {
             Event::RunStarted(started) => Event::RunStarted(started),
             Event::Claimed { fence, worker } => Event::Claimed { fence, worker },
@@ -684,25 +692,7 @@ impl<S> Event<S> {
                 output,
                 failure,
             },
-            Event::Signalled {
-                name,
-                token,
-                sent,
-                kept,
-                at,
-                late,
-                by,
-                reason,
-            } => Event::Signalled {
-                name,
-                token,
-                sent,
-                kept,
-                at,
-                late,
-                by,
-                reason,
-            },
+            Event::Signalled(signalled) => Event::Signalled(signalled),
             Event::Probed {
                 step,
                 answer,
@@ -722,10 +712,10 @@ impl<S> Event<S> {
                     why,
                     recovery,
                     resume_at,
-                } = *decision;
+                } = Arc::unwrap_or_clone(decision);
                 let scope = scope.map(&mut name);
                 let failed = failed.into_iter().map(name).collect();
-                Event::Decided(Box::new(Decision {
+                Event::Decided(Arc::new(Decision {
                     cause,
                     scope,
                     strategy,

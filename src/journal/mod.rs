@@ -18,7 +18,9 @@ pub use command::{
     Command, CommandAnswer, InputEdit, ResolvedEffect, SkippedEffect, Verb, VerbName,
 };
 pub(crate) use digest::{digest, digest_of};
-pub use event::{CancelTold, Cause, Decision, End, Event, ParkReason, Parking, RunStarted};
+pub use event::{
+    CancelTold, Cause, Decision, End, Event, ParkReason, Parking, RunStarted, Signalled,
+};
 pub use form::{FORM_VERSION, FormError, Interner, decode_events, encode_events, form_of};
 pub use migrated::{Migrated, StepMoves};
 pub use record::{AppendId, Journal, Record, Standing};

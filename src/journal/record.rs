@@ -19,6 +19,11 @@ impl AppendId {
         AppendId(random_u128())
     }
 
+    /// A name made of bits that nobody else has.
+    pub(crate) fn of(bits: u128) -> Self {
+        AppendId(bits)
+    }
+
     /// The name that follows: appends of one owner are numbered from one random start.
     #[must_use]
     pub fn next(self) -> Self {

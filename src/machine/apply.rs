@@ -1,5 +1,6 @@
 //! Folding one event into the state.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::failure::{FailedEffect, Failure};
@@ -223,7 +224,7 @@ impl State {
     fn apply_to_run(&mut self, graph: &Graph, event: &Event<StepIx>, at: Timestamp) -> ScopeIx {
         match event {
             Event::Claimed { fence, worker } => {
-                self.worker.clone_from(worker);
+                self.worker = Arc::from(worker.as_str());
                 self.claimed(graph, *fence, at);
             }
             Event::Decided(decision) => return self.decided(graph, decision, at),
@@ -246,14 +247,7 @@ impl State {
                     self.drain_root(graph);
                 }
             }
-            Event::Signalled {
-                name,
-                token,
-                sent,
-                kept,
-                late,
-                ..
-            } => return self.signalled(graph, name, token.as_ref(), sent, kept, *late),
+            Event::Signalled(signalled) => return self.signalled(graph, signalled),
             Event::Commanded { token } => self.tokens.push(token.clone()),
             Event::UndosRetried { .. } => {
                 // An operator's retry resets the count of recoveries (rule D6).

@@ -230,16 +230,14 @@ impl JournalFold {
             Event::WaitOver { step, expired, .. } => {
                 self.wait_over(*step, &name(step), *expired)?;
             }
-            Event::Signalled {
-                name, token, late, ..
-            } => {
-                if let Some(token) = token
+            Event::Signalled(signalled) => {
+                if let Some(token) = &signalled.token
                     && !self.tokens.insert(token.to_string())
                 {
                     return Err(format!("command {token} was carried out twice"));
                 }
-                if !late {
-                    *self.signals.entry(name.to_string()).or_default() += 1;
+                if !signalled.late {
+                    *self.signals.entry(signalled.name.to_string()).or_default() += 1;
                 }
             }
             Event::Commanded { token } => {

@@ -467,7 +467,7 @@ impl State {
         if let Some(why) = unavailable_now.filter(|_| !stop) {
             return unavailable(why);
         }
-        Ok(Event::Decided(Box::new(Decision {
+        Ok(Event::Decided(Arc::new(Decision {
             cause: asked.cause(),
             scope: None,
             strategy,

@@ -1,6 +1,7 @@
 //! What is to be done next.
 
 use crate::failure::{FailedEffect, Failure, FailureMode};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::ids::Timestamp;
@@ -326,7 +327,7 @@ impl State {
 
     /// The decision to go on without steps.
     fn without(&self, ix: ScopeIx, failed: Vec<StepIx>) -> Event<StepIx> {
-        Event::Decided(Box::new(Decision {
+        Event::Decided(Arc::new(Decision {
             cause: Cause::Absorbed,
             scope: self.inside_of(ix),
             strategy: RecoveryStrategy::RetryFailed,
@@ -363,7 +364,7 @@ impl State {
         if scope.below.unsettled > 0 {
             return Next::Wait(None);
         }
-        Next::Append(Event::Decided(Box::new(self.ask_policy(root, ix, now))))
+        Next::Append(Event::Decided(Arc::new(self.ask_policy(root, ix, now))))
     }
 
     /// Rule D1: all attempts have come in, then all doubts are probed, then one decision is made.
@@ -431,7 +432,7 @@ impl State {
             // A step inside asked to end the run, which is the whole run's affair.
             return Next::Wait(None);
         }
-        Next::Append(Event::Decided(Box::new(self.ask_policy(root, ix, now))))
+        Next::Append(Event::Decided(Arc::new(self.ask_policy(root, ix, now))))
     }
 
     /// A step inside the steps of a scope that is to be asked about before the scope decides: what is inside
@@ -542,7 +543,7 @@ impl State {
         stop: bool,
     ) -> Event<StepIx> {
         let failed = self.failed_in(ScopeIx::ROOT);
-        Event::Decided(Box::new(Decision {
+        Event::Decided(Arc::new(Decision {
             cause,
             scope: None,
             strategy,

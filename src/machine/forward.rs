@@ -1,5 +1,6 @@
 //! Going forward: which step may start, and under which key.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use crate::ids::Timestamp;
@@ -103,15 +104,20 @@ impl State {
     pub(crate) fn effect_key(&self, graph: &Graph, step: StepIx) -> Arc<str> {
         let node = self.node(step);
         node.key.clone().unwrap_or_else(|| {
-            // Made for each step of each run, and without the machinery of `format!`.
-            let mut key = String::with_capacity(64);
-            key.push_str(&self.header.uid);
-            key.push('/');
-            let (scope, step) = self.whereabouts(step);
-            self.push_escaped(graph, scope, step, &mut key);
-            key.push('/');
-            push_number(node.round, &mut key);
-            Arc::from(key)
+            thread_local! {
+                static KEY: RefCell<String> = const { RefCell::new(String::new()) };
+            }
+            // Made for each step of each run: in a buffer that stays, and without the machinery of `format!`.
+            KEY.with_borrow_mut(|key| {
+                key.clear();
+                key.push_str(&self.header.uid);
+                key.push('/');
+                let (scope, step) = self.whereabouts(step);
+                self.push_escaped(graph, scope, step, key);
+                key.push('/');
+                push_number(node.round, key);
+                Arc::from(key.as_str())
+            })
         })
     }
 

@@ -356,17 +356,11 @@ impl State {
                 by: by.clone(),
                 reason: reason.clone(),
             },
-            Event::Signalled {
-                name,
-                late,
-                by,
-                reason,
-                ..
-            } => Happened::Signalled {
-                name: name.to_string(),
-                late: *late,
-                by: by.clone(),
-                reason: reason.clone(),
+            Event::Signalled(signalled) => Happened::Signalled {
+                name: signalled.name.to_string(),
+                late: signalled.late,
+                by: signalled.by.clone(),
+                reason: signalled.reason.clone(),
             },
             Event::Migrated(migrated) => Happened::Migrated {
                 from: migrated.from.version,

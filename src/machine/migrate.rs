@@ -523,8 +523,9 @@ impl State {
         self.retire(ScopeIx::ROOT, old, Some((&moved, "")), &mut retired);
         self.retired = retired;
         self.make_keys(old);
-        self.header.version = migrated.version;
-        self.header.fingerprint.clone_from(&migrated.fingerprint);
+        let header = Arc::make_mut(&mut self.header);
+        header.version = migrated.version;
+        header.fingerprint = Arc::from(&*migrated.fingerprint);
         let scopes = std::mem::take(&mut self.scopes).into_iter().map(Some);
         let mut carried = Carried {
             left: scopes.collect(),
@@ -552,7 +553,7 @@ impl State {
             now.is_some()
         });
         for scope in &mut self.scopes {
-            if let Some(decision) = &mut scope.last_decision {
+            if let Some(decision) = scope.last_decision.as_mut().map(Arc::make_mut) {
                 let failed = decision.failed.iter();
                 decision.failed = failed
                     .filter_map(|step| numbers.get(step).copied())

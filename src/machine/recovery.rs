@@ -1,5 +1,6 @@
 //! One decision over all failures, and what it does to the state.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::failure::{FailedEffect, FailureMode};
@@ -251,7 +252,7 @@ impl State {
     pub(super) fn decided(
         &mut self,
         root: &Graph,
-        decision: &Decision<StepIx>,
+        decision: &Arc<Decision<StepIx>>,
         at: Timestamp,
     ) -> ScopeIx {
         self.leave_parking(at);
@@ -289,7 +290,7 @@ impl State {
             // It was said once; an operator may let it go on.
             self.scopes[ix.at()].deadline = None;
         }
-        self.scopes[ix.at()].last_decision = Some(Box::new(decision.clone()));
+        self.scopes[ix.at()].last_decision = Some(Arc::clone(decision));
         if decision.strategy == RecoveryStrategy::Manual {
             let message = self.manual_message(root, ix, decision);
             self.root_mut().park_wanted = Some(Parking::new(ParkReason::Manual, message));

@@ -74,7 +74,7 @@ pub(crate) struct Scope {
     pub(super) failures: Vec<NodeIx>,
     /// The run has to be parked as soon as nothing is in flight.
     pub(super) park_wanted: Option<Parking>,
-    pub(crate) last_decision: Option<Box<Decision<StepIx>>>,
+    pub(crate) last_decision: Option<Arc<Decision<StepIx>>>,
     pub(super) unwind: Unwind,
     /// Steps with steps inside that were settled without an undo: what is inside them is over.
     pub(super) left_inside: Vec<NodeIx>,

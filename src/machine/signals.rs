@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use crate::ids::Timestamp;
-use crate::journal::{Event, StepMoves};
+use crate::journal::{Event, Signalled, StepMoves};
 use crate::machine::command::{Asked, Refused};
 use crate::machine::kept::CallEnded;
 use crate::machine::scope::{Phase, Scope, ScopeIx, Status};
@@ -22,9 +22,13 @@ pub enum SignalTold {
     Late,
 }
 
-/// The signals of a run, in the order in which they were accepted.
+/// The signals of a run; made with the first of them, since most runs get none.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Signals {
+pub(super) struct Signals(Option<Box<Accepted>>);
+
+/// In the order in which they were accepted.
+#[derive(Clone, Debug, Default)]
+struct Accepted {
     all: Vec<Signal>,
     tokens: HashMap<Arc<str>, usize>,
     /// Those that no wait has taken yet, by name.
@@ -42,7 +46,8 @@ struct Signal {
 
 impl Signals {
     fn with_token(&self, token: &str) -> Option<&Signal> {
-        self.all.get(*self.tokens.get(token)?)
+        let accepted = self.0.as_ref()?;
+        accepted.all.get(*accepted.tokens.get(token)?)
     }
 
     pub(super) fn knows(&self, token: &str) -> bool {
@@ -50,22 +55,28 @@ impl Signals {
     }
 
     fn next(&self, name: &str) -> Option<&Signal> {
-        self.all.get(*self.queues.get(name)?.front()?)
+        let accepted = self.0.as_ref()?;
+        accepted.all.get(*accepted.queues.get(name)?.front()?)
     }
 
     /// What no wait has taken yet is for the steps under their new names. Who sent what is kept as it was said.
     pub(super) fn rename(&mut self, moves: &StepMoves) {
-        let queues = std::mem::take(&mut self.queues).into_iter();
-        self.queues = queues
+        let Some(accepted) = &mut self.0 else {
+            return;
+        };
+        let queues = std::mem::take(&mut accepted.queues).into_iter();
+        accepted.queues = queues
             .filter_map(|(name, queue)| Some((Arc::from(moves.new_name(&name)?), queue)))
             .collect();
     }
 
     fn take(&mut self, name: &str) {
-        if let Some(queue) = self.queues.get_mut(name) {
+        if let Some(accepted) = &mut self.0
+            && let Some(queue) = accepted.queues.get_mut(name)
+        {
             queue.pop_front();
             if queue.is_empty() {
-                self.queues.remove(name);
+                accepted.queues.remove(name);
             }
         }
     }
@@ -96,7 +107,7 @@ impl State {
         let step = self.step_named(graph, name);
         let late = step.is_some_and(|step| self.comes_late(step, asked.at));
         let (by, reason) = (asked.by.to_owned(), asked.reason.to_owned());
-        Ok(Event::Signalled {
+        Ok(Event::Signalled(Box::new(Signalled {
             name: Arc::from(name),
             token: token.map(Arc::from),
             sent: sent.clone(),
@@ -105,7 +116,7 @@ impl State {
             late,
             by,
             reason,
-        })
+        })))
     }
 
     /// Whether the journal has the signal with this token already: then nothing happens.
@@ -133,38 +144,43 @@ impl State {
     pub fn signal_told(&self, token: Option<&str>) -> SignalTold {
         let signal = match token {
             Some(token) => self.signals.with_token(token),
-            None => self.signals.all.last(),
+            None => self
+                .signals
+                .0
+                .as_ref()
+                .and_then(|accepted| accepted.all.last()),
         };
         signal.map_or(SignalTold::Accepted, |signal| signal.told)
     }
 
     /// Folds a signal: it is kept for the wait of its name.
-    pub(super) fn signalled(
-        &mut self,
-        graph: &Graph,
-        name: &Arc<str>,
-        token: Option<&Arc<str>>,
-        sent: &Value,
-        kept: &Value,
-        late: bool,
-    ) -> ScopeIx {
-        let place = self.signals.all.len();
-        let token = token.map(|token| (Arc::clone(token), place));
-        self.signals.tokens.extend(token);
-        self.signals.all.push(Signal {
+    pub(super) fn signalled(&mut self, graph: &Graph, signalled: &Signalled) -> ScopeIx {
+        let Signalled {
+            name,
+            token,
+            sent,
+            kept,
+            late,
+            ..
+        } = signalled;
+        let signals = self.signals.0.get_or_insert_default();
+        let place = signals.all.len();
+        let token = token.as_ref().map(|token| (Arc::clone(token), place));
+        signals.tokens.extend(token);
+        signals.all.push(Signal {
             name: Arc::clone(name),
             sent: sent.clone(),
             kept: kept.clone(),
-            told: if late {
+            told: if *late {
                 SignalTold::Late
             } else {
                 SignalTold::Accepted
             },
         });
-        if late {
+        if *late {
             return ScopeIx::ROOT;
         }
-        let queue = self.signals.queues.entry(Arc::clone(name)).or_default();
+        let queue = signals.queues.entry(Arc::clone(name)).or_default();
         queue.push_back(place);
         let Some(step) = self.step_named(graph, name) else {
             return ScopeIx::ROOT;

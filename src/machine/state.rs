@@ -16,12 +16,12 @@ use crate::step::{StepIx, StepTable, Value};
 /// The state of one run.
 #[derive(Clone, Debug)]
 pub struct State {
-    pub(crate) header: Box<RunStarted>,
+    pub(crate) header: Arc<RunStarted>,
     pub(crate) started_at: Timestamp,
     pub(crate) ended_at: Option<Timestamp>,
     pub(crate) fence: u64,
     /// Who started the run, or claimed it last.
-    pub(crate) worker: String,
+    pub(crate) worker: Arc<str>,
     pub(crate) deadline: Option<Timestamp>,
     pub(crate) deadline_reported: bool,
     /// The saga itself, and all that has begun inside its steps.
@@ -43,7 +43,7 @@ pub struct State {
     pub(super) abandon: Option<(String, String)>,
     /// Tokens of the commands that are in the journal.
     pub(super) tokens: Vec<Arc<str>>,
-    pub(super) signals: Box<Signals>,
+    pub(super) signals: Signals,
     pub(crate) parked: Option<Parking>,
     pub(super) parked_at: Timestamp,
     /// How long the run has been parked or paused so far, but for what goes on now.
@@ -107,15 +107,15 @@ pub(crate) struct Place<'a> {
 impl State {
     /// The state of a run of which nothing is known but its start.
     #[must_use]
-    pub fn begin(graph: &Graph, started: &RunStarted, at: Timestamp) -> Self {
+    pub fn begin(graph: &Graph, started: &Arc<RunStarted>, at: Timestamp) -> Self {
         let mut root = Scope::begin(graph, graph.steps.len(), None, Arc::from(""));
         root.stirred = true;
         State {
-            header: Box::new(started.clone()),
+            header: Arc::clone(started),
             started_at: at,
             ended_at: None,
             fence: 1,
-            worker: started.worker.clone(),
+            worker: Arc::clone(&started.worker),
             deadline: started.deadline,
             deadline_reported: false,
             scopes: vec![root],
@@ -129,7 +129,7 @@ impl State {
             paused: None,
             abandon: None,
             tokens: Vec::new(),
-            signals: Box::default(),
+            signals: Signals::default(),
             parked: None,
             parked_at: at,
             stood: Duration::ZERO,

@@ -1,5 +1,7 @@
 //! Taking payloads out of what is shown: they may hold what not everybody may see.
 
+use std::sync::Arc;
+
 use serde_json::value::RawValue;
 
 use crate::journal::{End, Event};
@@ -26,11 +28,12 @@ use crate::step::{Probed, Value};
 pub fn hide_payloads<S>(event: Event<S>) -> Event<S> {
     // Without a catch-all: a new event has to be looked at here.
     match event {
-        Event::RunStarted(mut started) => {
+        Event::RunStarted(mut shared) => {
+            let started = Arc::make_mut(&mut shared);
             started.input = hidden(&started.input);
             // Whoever guesses a short input could see by its digest that the guess is right.
             started.input_digest = None;
-            Event::RunStarted(started)
+            Event::RunStarted(shared)
         }
         Event::StepStarted {
             step,
@@ -75,25 +78,11 @@ pub fn hide_payloads<S>(event: Event<S>) -> Event<S> {
             output: output.as_ref().map(hidden),
             failure,
         },
-        Event::Signalled {
-            name,
-            token,
-            sent,
-            kept,
-            at,
-            late,
-            by,
-            reason,
-        } => Event::Signalled {
-            name,
-            token,
-            sent: hidden(&sent),
-            kept: hidden(&kept),
-            at,
-            late,
-            by,
-            reason,
-        },
+        Event::Signalled(mut signalled) => {
+            signalled.sent = hidden(&signalled.sent);
+            signalled.kept = hidden(&signalled.kept);
+            Event::Signalled(signalled)
+        }
         Event::Probed {
             step,
             answer,

@@ -317,7 +317,7 @@ fn listed_start(entry: &RunEntry, journal: &Journal, started: &RunStarted) -> Ve
     let version = journal
         .definition()
         .map_or(started.version, |(_, version, _)| version);
-    if (entry.saga.as_str(), entry.version) != (started.saga.as_str(), version) {
+    if (entry.saga.as_str(), entry.version) != (&*started.saga, version) {
         differs.push(format!(
             "it is listed as a run of `{}` version {}, and is one of `{}` version {version}",
             entry.saga, entry.version, started.saga

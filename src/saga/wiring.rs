@@ -123,7 +123,7 @@ fn read(feed: &dyn Feed, source: SourceNode) -> Result<&Value, PayloadError> {
     match source {
         SourceNode::Input => Ok(feed.input()),
         // The machine starts a step only when all before it are done, so this is never seen.
-        SourceNode::Step(step) => feed.output(step).ok_or(PayloadError::Decode {
+        SourceNode::Step(step) => feed.output(step).ok_or_else(|| PayloadError::Decode {
             type_name: "output",
             message: "a step before it has no output".to_owned(),
         }),

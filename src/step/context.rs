@@ -60,7 +60,7 @@ pub(crate) struct ContextParts {
     pub(crate) timeout: Duration,
     pub(crate) deadline: Timestamp,
     pub(crate) stop: Arc<StopSignal>,
-    pub(crate) pulse: Arc<Pulse>,
+    pub(crate) pulse: Pulse,
     /// How far the step had come when the call was made.
     pub(crate) progress: Option<Value>,
 }
@@ -181,6 +181,10 @@ impl StepContext {
     pub(crate) fn span_id(&self) -> String {
         let parts = &self.parts;
         trace_context::span_id(&parts.keys.call, parts.call.as_str(), parts.attempt)
+    }
+
+    pub(crate) fn pulse(&self) -> &Pulse {
+        &self.parts.pulse
     }
 
     pub(crate) fn kind(&self) -> CallKind {

@@ -184,6 +184,11 @@ impl Value {
         }
     }
 
+    /// How long its JSON is, where that is made already; 0 otherwise.
+    pub(crate) fn json_len(&self) -> usize {
+        self.json.as_ref().map_or(0, |json| json.get().len())
+    }
+
     /// Makes the JSON once, so that every later writer shares it.
     ///
     /// # Errors

@@ -81,7 +81,9 @@ impl StepContext {
     pub fn report_progress<P: Payload>(&self, progress: P) {
         self.heartbeat();
         if self.parts.call == CallKind::Execute {
-            self.parts.pulse.report(Value::typed(Arc::new(progress)));
+            self.parts
+                .pulse
+                .report(self, Value::typed(Arc::new(progress)));
         }
     }
 
@@ -166,10 +168,14 @@ struct Told {
 }
 
 impl Pulse {
-    pub(crate) fn new(step: StepIx, limit: Option<Duration>, reports: &Arc<Reports>) -> Arc<Self> {
-        let made = Instant::now();
+    pub(crate) fn new(
+        step: StepIx,
+        limit: Option<Duration>,
+        made: Instant,
+        reports: &Arc<Reports>,
+    ) -> Self {
         let half = limit.map_or(MOST_APART, |limit| limit / 2);
-        Arc::new(Pulse {
+        Pulse {
             step,
             made,
             last: AtomicU64::new(0),
@@ -181,7 +187,7 @@ impl Pulse {
                 over: false,
             }),
             reports: Arc::downgrade(reports),
-        })
+        }
     }
 
     pub(crate) fn step(&self) -> StepIx {
@@ -199,7 +205,7 @@ impl Pulse {
         self.last.fetch_max(nanos, Ordering::AcqRel);
     }
 
-    fn report(self: &Arc<Self>, progress: Value) {
+    fn report(&self, cx: &StepContext, progress: Value) {
         let mut told = self.told();
         let before = if told.over {
             Some(progress)
@@ -210,7 +216,7 @@ impl Pulse {
         if before.is_none()
             && let Some(reports) = self.reports.upgrade()
         {
-            reports.hear(Arc::clone(self));
+            reports.hear(cx.clone());
         }
     }
 
@@ -277,23 +283,23 @@ pub(crate) struct LastWords {
 /// Where the calls of one driver say that they have news.
 #[derive(Default)]
 pub(crate) struct Reports {
-    heard: Mutex<Vec<Arc<Pulse>>>,
+    heard: Mutex<Vec<StepContext>>,
     /// Wakes the driver: a report may come from a task or a thread of the step's own.
     pub(crate) waker: AtomicWaker,
 }
 
 impl Reports {
-    fn heard(&self) -> MutexGuard<'_, Vec<Arc<Pulse>>> {
+    fn heard(&self) -> MutexGuard<'_, Vec<StepContext>> {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn hear(&self, pulse: Arc<Pulse>) {
-        self.heard().push(pulse);
+    fn hear(&self, cx: StepContext) {
+        self.heard().push(cx);
         self.waker.wake();
     }
 
     /// The calls that had something to tell since this was asked last.
-    pub(crate) fn take(&self) -> Vec<Arc<Pulse>> {
+    pub(crate) fn take(&self) -> Vec<StepContext> {
         std::mem::take(&mut self.heard())
     }
 }

@@ -66,7 +66,7 @@ impl Commands {
 struct Held {
     entry: RunEntry,
     /// The worker that the journal named last, or that has reserved the run since.
-    owner: String,
+    owner: Arc<str>,
     steps: StepTable,
     records: Vec<Record>,
 }
@@ -211,7 +211,7 @@ impl MemoryStore {
         }
         entry.ended_at = append.standing.is_end().then_some(append.record.at);
         let id = append.record.append_id;
-        let owner = started.worker.clone();
+        let owner = Arc::clone(&started.worker);
         let held = Held {
             entry,
             owner,
@@ -267,7 +267,7 @@ impl MemoryStore {
                 held.entry.version = migrated.version;
             }
             if let Some(owner) = owner_of(&record) {
-                owner.clone_into(&mut held.owner);
+                held.owner = Arc::from(owner);
             }
             held.take(record, &steps);
             held.entry.standing = standing;

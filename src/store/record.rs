@@ -67,7 +67,7 @@ impl<C> NewRecord<C> {
         } = append;
         let begins = match (record.seq, record.events.first()) {
             (1, Some(Event::RunStarted(started))) => Some(Begins {
-                saga: started.saga.clone(),
+                saga: started.saga.to_string(),
                 version: started.version,
                 labels: started.labels.clone(),
             }),

@@ -383,10 +383,8 @@ impl<'a, I: Payload, O: Payload> Path<'a, I, O> {
                 .iter()
                 .flat_map(|record| &record.events);
             let carried_out = events.filter(|event| match event {
-                Event::Commanded { token }
-                | Event::Signalled {
-                    token: Some(token), ..
-                } => **token == *command.token,
+                Event::Commanded { token } => **token == *command.token,
+                Event::Signalled(signalled) => signalled.token.as_deref() == Some(&*command.token),
                 _ => false,
             });
             let (verb, times) = (command.verb.name(), carried_out.count());

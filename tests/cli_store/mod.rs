@@ -499,10 +499,11 @@ fn settle_journal(journal: &mut Journal, number: u64, start: i64) {
         for event in &mut record.events {
             match event {
                 Event::RunStarted(started) => {
-                    real_uid.clone_from(&started.uid);
-                    started.uid.clone_from(&uid);
-                    started.trace_id = format!("{number:032x}");
-                    "shop-1".clone_into(&mut started.worker);
+                    let started = Arc::make_mut(started);
+                    real_uid = started.uid.to_string();
+                    started.uid = uid.as_str().into();
+                    started.trace_id = format!("{number:032x}").into();
+                    started.worker = "shop-1".into();
                 }
                 Event::StepStarted { key, .. } | Event::UndoStarted { key, .. } => {
                     *key = key.replace(&real_uid, &uid).into();
@@ -522,6 +523,7 @@ fn settle_journal(journal: &mut Journal, number: u64, start: i64) {
                     retry_at.as_mut().map(later);
                 }
                 Event::Decided(decision) => {
+                    let decision = Arc::make_mut(decision);
                     decision.resume_at.as_mut().map(later);
                     for why in &mut decision.why {
                         why.saw.elapsed = Duration::from_millis(80);

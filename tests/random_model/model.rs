@@ -436,7 +436,7 @@ impl<'a> Model<'a> {
         match event {
             Event::RunStarted(started) => {
                 ensure!(self.place == 1, "not the first event");
-                self.uid.clone_from(&started.uid);
+                self.uid = started.uid.to_string();
                 self.deadline = started.deadline.map(Timestamp::as_micros);
                 Ok(())
             }

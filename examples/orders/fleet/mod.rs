@@ -312,7 +312,7 @@ impl Fleet {
             let mut owner = None;
             for event in journal.records.into_iter().flat_map(|record| record.events) {
                 let next = match event {
-                    Event::RunStarted(started) => started.worker,
+                    Event::RunStarted(started) => started.worker.to_string(),
                     Event::Claimed { worker, .. } => worker,
                     _ => continue,
                 };

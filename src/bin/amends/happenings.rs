@@ -117,15 +117,10 @@ pub(crate) fn told(event: &Event<String>, payloads: bool) -> (Hue, String) {
                 (Hue::Green, format!("✓ {step} has waited, {why}{output}"))
             }
         }
-        Event::Signalled {
-            name,
-            sent,
-            late,
-            by,
-            reason,
-            ..
-        } => {
-            let late = if *late {
+        Event::Signalled(signalled) => {
+            let (name, sent) = (&signalled.name, &signalled.sent);
+            let (by, reason) = (&signalled.by, &signalled.reason);
+            let late = if signalled.late {
                 ", after its wait was over"
             } else {
                 ""

@@ -4,6 +4,8 @@
 //! failures through `error`, which knows the exit codes. A subcommand gets a [`Session`](session::Session),
 //! with which it opens the store that was meant.
 
+#![forbid(unsafe_code)]
+
 mod args;
 mod commands;
 mod confirm;

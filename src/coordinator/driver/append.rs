@@ -1,6 +1,6 @@
 //! Making a turn durable (rule W2).
 
-use std::future::{Future as _, poll_fn};
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -11,7 +11,7 @@ use crate::coordinator::slot::Started;
 use crate::journal::{End, Event, Record};
 use crate::machine::State;
 use crate::observe::RunCounts;
-use crate::store::{Append, AppendError, Trouble, TroubleChange};
+use crate::store::{Append, AppendError, Appending, Trouble, TroubleChange};
 
 /// How long an append that was not written waits before it is tried again.
 const FIRST_STALL: Duration = Duration::from_millis(50);
@@ -51,22 +51,41 @@ impl Driver {
             standing_changed,
             trouble,
         };
-        // A store that keeps values answers at once and for certain, so nothing has to be sent again.
-        let spare = (!self.shared.store.keeps_values()).then(|| append.clone());
+        // A store that keeps values answers at once and for certain, so nothing has to be sent again. In a box, so that
+        // runs that never need it don't carry it along.
+        let spare = (!self.shared.store.keeps_values()).then(|| Box::new(append.clone()));
         // What was read before a fail-over may be gone after it. A claim was made for that very journal, so it
         // is not sent again: the run is read and claimed anew.
         let claims = self.shared.is_in_fleet()
             && matches!(append.record.events.first(), Some(Event::Claimed { .. }));
         let appending = RunCounts::appending();
-        let mut next = Some(append);
+        self.may_append()?;
+        let sent = self.shared.store.append(append);
+        if let Err(error) = self.sent(sent).await {
+            Box::pin(self.send_again(error, spare, claims)).await?;
+        }
+        self.counts.appended(&appending);
+        self.counts.durable(self.state.is_parked());
+        self.seq += 1;
+        self.standing = Some(standing);
+        if std::mem::take(&mut self.starting) {
+            self.slot.set_started(Started::Durable);
+        }
+        self.slot.changed.notify_waiters();
+        Ok(())
+    }
+
+    /// Sends an append again for as long as nobody knows that the store has it, or that it never will.
+    async fn send_again(
+        &mut self,
+        mut error: AppendError,
+        spare: Option<Box<Append>>,
+        claims: bool,
+    ) -> Result<(), Gone> {
         let mut stall = FIRST_STALL;
         // Once nobody knows, it stays so until the store has the append: what is said of a later try is said of that.
         let mut unknown = false;
-        while let Some(append) = next.take() {
-            self.may_append()?;
-            let Err(error) = self.append_once(append).await else {
-                break;
-            };
+        loop {
             unknown |= matches!(error, AppendError::Unknown(_));
             match error {
                 AppendError::Conflict => return Err(Gone::Lost),
@@ -85,24 +104,20 @@ impl Driver {
                 }
                 AppendError::Unknown(cause) | AppendError::NotWritten(cause) => {
                     tracing::warn!(run = %self.slot.run, %cause, "the append is sent again in {stall:?}");
-                    next.clone_from(&spare);
-                    if next.is_none() {
+                    let Some(append) = spare.as_deref().cloned() else {
                         return Err(Gone::Lost);
-                    }
+                    };
                     self.stall(stall).await?;
                     stall = (stall * 2).min(LONGEST_STALL);
+                    self.may_append()?;
+                    let sent = self.shared.store.append(append);
+                    match self.sent(sent).await {
+                        Ok(()) => return Ok(()),
+                        Err(again) => error = again,
+                    }
                 }
             }
         }
-        self.counts.appended(&appending);
-        self.counts.durable(self.state.is_parked());
-        self.seq += 1;
-        self.standing = Some(standing);
-        if std::mem::take(&mut self.starting) {
-            self.slot.set_started(Started::Durable);
-        }
-        self.slot.changed.notify_waiters();
-        Ok(())
     }
 
     /// A worker whose lease is over writes nothing more: somebody else may have the run.
@@ -117,13 +132,12 @@ impl Driver {
         }
     }
 
-    async fn append_once(&mut self, append: Append) -> Result<(), AppendError> {
-        let mut appending = self.shared.store.append(append);
-        poll_fn(|cx| {
+    /// Waits for the store's answer. Attempts in flight go on meanwhile.
+    fn sent(&mut self, mut sent: Appending) -> impl Future<Output = Result<(), AppendError>> {
+        poll_fn(move |cx| {
             self.poll_calls(cx);
-            Pin::new(&mut appending).poll(cx)
+            Pin::new(&mut sent).poll(cx)
         })
-        .await
     }
 
     /// Waits before an append is sent again; results are kept meanwhile.

@@ -1,21 +1,26 @@
 //! Making the calls that were announced.
 
 use std::sync::Arc;
+use std::task::Context;
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tracing::Span;
 
 use super::inside::bodies_of;
 use super::{Driver, Launch};
 use crate::coordinator::attempt::{Call, CallEnd, Came};
 use crate::coordinator::spans::within;
+use crate::ids::Timestamp;
 use crate::journal::VerbName;
 use crate::machine::{AttemptResult, EffectNow};
+use crate::saga::BoxFuture;
 use crate::step::{CallKind, ContextParts, Effect, Keys, Pulse, StepContext, StepIx, StopSignal};
 
 impl Driver {
-    /// Makes the calls that were announced, now that this is durable.
-    pub(super) fn launch(&mut self) {
+    /// Makes the calls that were announced, now that this is durable. Each is polled once where it stands, so that
+    /// only those that wait are kept among the calls in flight.
+    pub(super) fn launch(&mut self, cx: &mut Context<'_>) {
         if self.stop.is_set()
             && !self.state.is_unwanted()
             && self.state.stops_siblings(&self.graph).is_none()
@@ -32,57 +37,66 @@ impl Driver {
         let halts = |verbs: &[VerbName]| closing || self.slot.has_verb(verbs);
         let cancelled = halts(&[VerbName::Cancel, VerbName::Pause, VerbName::Abandon]);
         let halted = halts(&[VerbName::Pause, VerbName::Abandon]);
-        for launch in std::mem::take(&mut self.launches) {
-            match launch {
-                Launch::Execute { step, .. } if cancelled => self.not_called(step, Came::Execute),
-                Launch::Undo { step, .. } if halted => self.not_called(step, Came::Undo),
+        let now = (self.shared.clock.now(), Instant::now());
+        let mut launches = std::mem::take(&mut self.launches);
+        for launch in launches.drain(..) {
+            let made = match launch {
+                Launch::Execute { step, .. } if cancelled => not_called(step, Came::Execute),
+                Launch::Undo { step, .. } if halted => not_called(step, Came::Undo),
                 Launch::Execute {
                     step,
                     input,
                     permits,
                 } => {
-                    let (call, cx, span) = self.call(step, CallKind::Execute);
+                    let (call, span) = self.call(step, CallKind::Execute, now);
                     let body = &bodies_of(&self.registered, &self.state, step).body;
-                    let future = span.in_scope(|| body.execute(cx, input));
                     let stops = matches!(self.graph.siblings, crate::Siblings::Stop { .. });
                     // The one that drops attempts, which is the run's.
                     let stop = stops.then(|| Arc::clone(&self.stop));
-                    self.calls
-                        .push(within(span, call.execute(future, stop, permits)));
+                    within(span, || {
+                        let future = body.execute(call.cx.clone(), input);
+                        call.execute(future, stop, permits, cx)
+                    })
                 }
                 Launch::Undo { step, input } => {
-                    let (call, cx, span) = self.call(step, CallKind::Compensate);
+                    let (call, span) = self.call(step, CallKind::Compensate, now);
                     let node = self.state.node(step);
                     let effect = match (node.effect, &node.output) {
                         (EffectNow::Done, Some(output)) => Effect::Done(output.clone()),
                         _ => Effect::InDoubt,
                     };
                     let body = &bodies_of(&self.registered, &self.state, step).body;
-                    let future = span.in_scope(|| body.compensate(cx, input, effect));
                     let limits = self.limits(step);
-                    self.calls.push(within(span, call.undo(future, limits)));
+                    within(span, || {
+                        let future = body.compensate(call.cx.clone(), input, effect);
+                        call.undo(future, limits, cx)
+                    })
                 }
                 Launch::Probe { step, input } => {
-                    let (call, cx, span) = self.call(step, CallKind::Probe);
-                    if let Some(probe) = &bodies_of(&self.registered, &self.state, step).probe {
-                        let future = span.in_scope(|| probe.probe(cx, input));
-                        self.calls.push(within(span, call.probe(future)));
+                    let (call, span) = self.call(step, CallKind::Probe, now);
+                    match &bodies_of(&self.registered, &self.state, step).probe {
+                        Some(probe) => within(span, || {
+                            let future = probe.probe(call.cx.clone(), input);
+                            Err(Box::pin(call.probe(future)))
+                        }),
+                        None => continue,
                     }
                 }
+            };
+            match made {
+                Ok(end) => self.over.push(end),
+                Err(call) => self.calls.push(call),
             }
         }
+        self.launches = launches;
     }
 
-    fn not_called(&mut self, step: StepIx, came: fn(AttemptResult) -> Came) {
-        self.over.push(CallEnd {
-            step,
-            came: came(AttemptResult::NotStarted),
-            took: Duration::ZERO,
-            progress: None,
-        });
-    }
-
-    fn call(&mut self, step: StepIx, kind: CallKind) -> (Call, StepContext, Span) {
+    fn call(
+        &mut self,
+        step: StepIx,
+        kind: CallKind,
+        (now, made): (Timestamp, Instant),
+    ) -> (Call, Span) {
         let undo = kind == CallKind::Compensate;
         let told = self.told_to_stop(step);
         let place = self.state.place(&self.graph, step);
@@ -103,7 +117,6 @@ impl Driver {
             CallKind::Compensate => definition.undo_heartbeat,
             CallKind::Probe => None,
         };
-        let pulse = Pulse::new(step, heartbeat, &self.unwritten.reports);
         let cx = StepContext::new(ContextParts {
             run: self.slot.run.clone(),
             trace: self.trace.clone(),
@@ -118,28 +131,23 @@ impl Driver {
             },
             keys: Keys { call: key, effect },
             timeout,
-            deadline: self.shared.clock.now().after(timeout),
+            deadline: now.after(timeout),
             // An undo can't be cancelled (rule U3), so nothing ever tells it to stop.
-            stop: if undo {
-                // An undo can't be cancelled (rule U3), so nothing ever tells it to stop.
-                Arc::default()
-            } else {
-                told
-            },
-            pulse: Arc::clone(&pulse),
+            stop: if undo { Arc::default() } else { told },
+            pulse: Pulse::new(step, heartbeat, made, &self.unwritten.reports),
             progress: node.progress.clone(),
         });
+        let span = self.spans.call(&cx, step, &self.state, &self.graph);
         let call = Call {
             step,
             timeout,
             heartbeat,
-            pulse,
+            cx,
             classifier: Arc::clone(&self.shared.classifier),
             atomic: definition.atomic,
             encodes: !self.shared.store.keeps_values(),
         };
-        let span = self.spans.call(&cx, step, &self.state, &self.graph);
-        (call, cx, span)
+        (call, span)
     }
 
     /// What tells an attempt to stop: the run's, or for one of several ways its own.
@@ -155,4 +163,16 @@ impl Driver {
         self.racing.insert(step, Arc::clone(&own));
         own
     }
+}
+
+fn not_called(
+    step: StepIx,
+    came: fn(AttemptResult) -> Came,
+) -> Result<CallEnd, BoxFuture<CallEnd>> {
+    Ok(CallEnd {
+        step,
+        came: came(AttemptResult::NotStarted),
+        took: Duration::ZERO,
+        progress: None,
+    })
 }

@@ -5,6 +5,7 @@
 //! lost the driver goes away with its state.
 
 mod append;
+mod in_flight;
 mod inside;
 mod launch;
 mod progress;
@@ -13,12 +14,11 @@ mod stale;
 mod turn;
 
 use std::collections::HashMap;
-use std::future::{Future, poll_fn};
+use std::future::{Future as _, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use futures_util::stream::{FuturesUnordered, Stream};
 use tokio::time::{Instant, Sleep};
 use tracing::{Instrument, Span};
 
@@ -32,10 +32,10 @@ use crate::coordinator::slot::{Asking, Slot};
 use crate::coordinator::spans::Spans;
 use crate::failure::Stale;
 use crate::ids::Timestamp;
-use crate::journal::{AppendId, Event, Standing, Verb, VerbName};
+use crate::journal::{AppendId, Event, Signalled, Standing, Verb, VerbName};
 use crate::machine::{Asked, Refused, State};
 use crate::observe::RunCounts;
-use crate::saga::{BoxFuture, Erased, Graph};
+use crate::saga::{Erased, Graph};
 use crate::step::{Probed, StepIx, StopSignal};
 use crate::trace_context::RunTrace;
 
@@ -48,7 +48,7 @@ pub(super) struct Driver {
     /// The definition's graph under the policies of this edition.
     graph: Arc<Graph>,
     edition: u64,
-    state: State,
+    state: Box<State>,
     /// The last record that is in the journal.
     seq: u64,
     append_id: AppendId,
@@ -64,10 +64,10 @@ pub(super) struct Driver {
     /// Calls that may be made once the batch is durable.
     launches: Vec<Launch>,
     answers: Vec<(Asking, Told)>,
-    calls: FuturesUnordered<BoxFuture<CallEnd>>,
+    calls: InFlight<CallEnd>,
     over: Vec<CallEnd>,
     /// Permits that were asked for, and those that came.
-    asked: FuturesUnordered<BoxFuture<(StepIx, Option<Permits>)>>,
+    asked: InFlight<(StepIx, Option<Permits>)>,
     granted: Vec<(StepIx, Permits)>,
     unwritten: Unwritten,
     stop: Arc<StopSignal>,
@@ -87,6 +87,7 @@ pub(super) struct Driver {
     _guard: DriverGuard,
 }
 
+use in_flight::InFlight;
 use progress::Unwritten;
 
 enum Launch {
@@ -126,11 +127,11 @@ impl Driver {
         shared: &Arc<Shared>,
         slot: Arc<Slot>,
         registered: Arc<Registered>,
-        state: State,
-        seq: u64,
+        state: Box<State>,
+        (seq, append_id): (u64, AppendId),
         (member, permit): (Arc<Member>, RunPermit),
-    ) -> Self {
-        Driver {
+    ) -> Box<Self> {
+        Box::new(Driver {
             edition: registered.edition(),
             graph: registered.graph(),
             trace: RunTrace::new(
@@ -145,17 +146,17 @@ impl Driver {
             registered,
             state,
             seq,
-            append_id: AppendId::random(),
+            append_id,
             standing: None,
             starting: seq == 0,
             batch: Vec::new(),
             batch_at: None,
             inputs: inside::Inputs::default(),
-            launches: Vec::new(),
+            launches: Vec::with_capacity(1),
             answers: Vec::new(),
-            calls: FuturesUnordered::new(),
-            over: Vec::new(),
-            asked: FuturesUnordered::new(),
+            calls: InFlight::default(),
+            over: Vec::with_capacity(1),
+            asked: InFlight::default(),
             granted: Vec::new(),
             unwritten: Unwritten::default(),
             stop: Arc::default(),
@@ -167,7 +168,7 @@ impl Driver {
             _permit: permit,
             _guard: Shared::driver_begins(shared),
             shared: Arc::clone(shared),
-        }
+        })
     }
 
     /// An event that comes before all that the machine decides: the start, or a claim.
@@ -176,7 +177,7 @@ impl Driver {
     }
 
     /// Drives the run until it has ended, rests, or belongs to somebody else.
-    pub(super) async fn drive(mut self) {
+    pub(super) async fn drive(mut self: Box<Self>) {
         loop {
             let began = if self.starting {
                 self.begin().await
@@ -192,7 +193,7 @@ impl Driver {
                 Over::Rests => return,
                 // In a box, since hardly any run comes here, and each would carry it along.
                 Over::Gone(Gone::Stale(stale)) => match Box::pin(self.look_whose(stale)).await {
-                    Some(driver) => self = *driver,
+                    Some(driver) => self = driver,
                     None => return,
                 },
                 Over::Gone(gone) => return self.leave(&gone),
@@ -209,7 +210,7 @@ impl Driver {
         self.append().await
     }
 
-    fn go_on(&mut self) -> impl Future<Output = Over> {
+    async fn go_on(&mut self) -> Over {
         // What a start has announced comes before anything else.
         let announced = self.seq == 1 && self.standing.is_some();
         // A run may have ended before it could be taken up: nothing is left to be seen then.
@@ -219,17 +220,23 @@ impl Driver {
         } else {
             Span::none()
         };
-        self.until_over(announced).instrument(span)
+        if span.is_disabled() {
+            return self.until_over(announced).await;
+        }
+        Box::pin(self.until_over(announced).instrument(span)).await
     }
 
     async fn until_over(&mut self, mut announced: bool) -> Over {
+        // When it was looked at the clock, where nothing has been waited for since.
+        let mut just_now = None;
         loop {
             if !std::mem::take(&mut announced) {
                 self.take_up_policies();
-                self.take_commands();
-                let now = self.shared.clock.now();
+                let now = just_now.take().unwrap_or_else(|| self.shared.clock.now());
+                self.take_commands(now);
                 if !self.turn(now) {
-                    self.take_signals_in_time(now).await;
+                    // In a box, as all that hardly any run comes to: each would carry it along.
+                    Box::pin(self.take_signals_in_time(now)).await;
                     self.turn(now);
                 }
                 self.note_news();
@@ -247,10 +254,15 @@ impl Driver {
                 // What was announced is called by whoever claims the run, and it was frozen perhaps since.
                 return Over::Gone(Gone::Lost);
             }
-            self.launch();
+            poll_fn(|cx| {
+                self.launch(cx);
+                Poll::Ready(())
+            })
+            .await;
             if !self.over.is_empty() {
-                if let Err(gone) = self.take_in() {
-                    return Over::Gone(gone);
+                match self.take_in() {
+                    Ok(now) => just_now = now,
+                    Err(gone) => return Over::Gone(gone),
                 }
                 continue;
             }
@@ -261,11 +273,12 @@ impl Driver {
                 continue;
             }
             if let Err(gone) = self.wait().await {
-                self.last_words().await;
+                Box::pin(self.last_words()).await;
                 return Over::Gone(gone);
             }
-            if let Err(gone) = self.take_in() {
-                return Over::Gone(gone);
+            match self.take_in() {
+                Ok(now) => just_now = now,
+                Err(gone) => return Over::Gone(gone),
             }
         }
     }
@@ -288,6 +301,10 @@ impl Driver {
                 }
             }
         }
+        if self.batch.capacity() == 0 {
+            // What most records have.
+            self.batch.reserve_exact(2);
+        }
         self.batch.push(event);
     }
 
@@ -301,8 +318,7 @@ impl Driver {
         }
     }
 
-    fn take_commands(&mut self) {
-        let now = self.shared.clock.now();
+    fn take_commands(&mut self, now: Timestamp) {
         for asking in self.slot.take_commands() {
             match self.events_of(&asking) {
                 Ok(events) => {
@@ -366,7 +382,7 @@ impl Driver {
             }
         }
         // Those that were sent here meanwhile came in time, too, if they say so.
-        self.take_commands();
+        self.take_commands(self.shared.clock.now());
     }
 
     fn events_of(&self, asking: &Asking) -> Result<Vec<Event<StepIx>>, Refused> {
@@ -383,14 +399,15 @@ impl Driver {
         let name = |step: &StepIx| self.state.table.name(*step).to_string();
         for event in &mut events {
             match event {
-                Event::Signalled {
-                    name,
-                    sent,
-                    kept,
-                    by,
-                    reason,
-                    ..
-                } => {
+                Event::Signalled(signalled) => {
+                    let Signalled {
+                        name,
+                        sent,
+                        kept,
+                        by,
+                        reason,
+                        ..
+                    } = &mut **signalled;
                     let wait = inside::wait_named(&self.registered.definition, name);
                     let made = wait.map_or_else(
                         || Err("nothing waits for it".to_owned()),
@@ -436,7 +453,7 @@ impl Driver {
         if self.member.is_over() {
             return;
         }
-        while let Poll::Ready(Some(end)) = Pin::new(&mut self.calls).poll_next(cx) {
+        while let Some(end) = self.calls.poll_next(cx) {
             self.over.push(end);
         }
     }
@@ -448,10 +465,11 @@ impl Driver {
         }
     }
 
-    /// Turns calls that are over into events; none of them where a participant says that the run is lost.
-    fn take_in(&mut self) -> Result<(), Gone> {
+    /// Turns calls that are over into events; none of them where a participant says that the run is lost. Says when
+    /// that was, if any is.
+    fn take_in(&mut self) -> Result<Option<Timestamp>, Gone> {
         if self.over.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
         if let Some(stale) = self.refused_as_stale() {
             return Err(Gone::Stale(stale));
@@ -459,7 +477,8 @@ impl Driver {
         // The verdict on a failure is made here.
         self.take_up_policies();
         let now = self.shared.clock.now();
-        for end in std::mem::take(&mut self.over) {
+        let mut over = std::mem::take(&mut self.over);
+        for end in over.drain(..) {
             // An empty map would make a hash all the same.
             if !self.racing.is_empty() {
                 self.racing.remove(&end.step);
@@ -486,7 +505,8 @@ impl Driver {
             };
             self.note(event, now);
         }
-        Ok(())
+        self.over = over;
+        Ok(Some(now))
     }
 
     /// Waits until something happens; fails when the run is not to be driven any more.
@@ -509,7 +529,7 @@ impl Driver {
             }
             self.poll_calls(cx);
             let granted = self.granted.len();
-            while let Poll::Ready(Some((step, permits))) = Pin::new(&mut self.asked).poll_next(cx) {
+            while let Some((step, permits)) = self.asked.poll_next(cx) {
                 self.state.release(step);
                 self.granted.extend(permits.map(|permits| (step, permits)));
             }

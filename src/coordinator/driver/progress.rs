@@ -7,13 +7,13 @@ use tokio::time::Instant;
 use super::Driver;
 use crate::ids::Timestamp;
 use crate::journal::Event;
-use crate::step::{Pulse, Reports, StepIx, Value};
+use crate::step::{Reports, StepContext, StepIx, Value};
 
 /// Reports that were heard and are not written yet.
 #[derive(Default)]
 pub(super) struct Unwritten {
     pub(super) reports: Arc<Reports>,
-    pulses: Vec<Arc<Pulse>>,
+    calls: Vec<StepContext>,
     /// From when on the first of them may be written with something else.
     along: Option<Instant>,
     /// When the first of them is written for its own sake.
@@ -23,20 +23,20 @@ pub(super) struct Unwritten {
 impl Unwritten {
     /// Notices new reports. Says when the driver has to write them, if it has nothing to write before.
     pub(super) fn listen(&mut self) -> Option<Instant> {
-        for pulse in self.reports.take() {
-            self.wait_for(pulse);
+        for call in self.reports.take() {
+            self.wait_for(call);
         }
         self.due
     }
 
-    fn wait_for(&mut self, pulse: Arc<Pulse>) {
-        let Some((along, due)) = pulse.news_from() else {
+    fn wait_for(&mut self, call: StepContext) {
+        let Some((along, due)) = call.pulse().news_from() else {
             return;
         };
         let first = |one: Option<Instant>, other: Instant| one.map_or(other, |one| one.min(other));
         self.along = Some(first(self.along, along));
         self.due = Some(first(self.due, due));
-        self.pulses.push(pulse);
+        self.calls.push(call);
     }
 
     /// The news whose time has come. Where a record is written anyway, that is sooner.
@@ -47,15 +47,15 @@ impl Unwritten {
         }
         (self.along, self.due) = (None, None);
         let mut taken = Vec::new();
-        for pulse in std::mem::take(&mut self.pulses) {
-            let Some((along, due)) = pulse.news_from() else {
+        for call in std::mem::take(&mut self.calls) {
+            let Some((along, due)) = call.pulse().news_from() else {
                 continue;
             };
             // A record is written now for one of them, so others may go along with it.
             if along <= now || due <= now {
-                taken.extend(pulse.take_news(now).map(|news| (pulse.step(), news)));
+                taken.extend(news_of(&call, now));
             } else {
-                self.wait_for(pulse);
+                self.wait_for(call);
             }
         }
         taken
@@ -65,11 +65,16 @@ impl Unwritten {
     fn take_all(&mut self, now: Instant) -> Vec<(StepIx, Value)> {
         self.listen();
         (self.along, self.due) = (None, None);
-        std::mem::take(&mut self.pulses)
+        std::mem::take(&mut self.calls)
             .into_iter()
-            .filter_map(|pulse| Some((pulse.step(), pulse.take_news(now)?)))
+            .filter_map(|call| news_of(&call, now))
             .collect()
     }
+}
+
+fn news_of(call: &StepContext, now: Instant) -> Option<(StepIx, Value)> {
+    let pulse = call.pulse();
+    Some((pulse.step(), pulse.take_news(now)?))
 }
 
 impl Driver {

@@ -49,7 +49,7 @@ impl Driver {
         true
     }
 
-    fn snapshot(&self, state: State) -> Snapshot {
+    fn snapshot(&self, state: Box<State>) -> Snapshot {
         Snapshot {
             run: self.slot.run.clone(),
             state,
@@ -57,7 +57,7 @@ impl Driver {
         }
     }
 
-    pub(super) fn end(self) {
+    pub(super) fn end(self: Box<Self>) {
         self.spans.rests(&self.state);
         let shared = Arc::clone(&self.shared);
         let slot = Arc::clone(&self.slot);
@@ -66,9 +66,7 @@ impl Driver {
             state: self.state,
             graph: self.graph,
         }));
-        shared
-            .registry
-            .remove_if(&slot.run, |held| Arc::ptr_eq(held, &slot));
+        shared.remove_slot(&slot);
         for command in slot.retire(settled) {
             let refused =
                 CommandError::refused(&slot.run, crate::machine::Refused::Ended, Vec::new());
@@ -76,7 +74,7 @@ impl Driver {
         }
     }
 
-    pub(super) fn leave(self, gone: &Gone) {
+    pub(super) fn leave(self: Box<Self>, gone: &Gone) {
         self.spans.leaves();
         let slot = &self.slot;
         let why = match gone {
@@ -91,9 +89,7 @@ impl Driver {
         if self.starting {
             slot.set_started(Started::Failed(why.clone()));
         }
-        self.shared
-            .registry
-            .remove_if(&slot.run, |held| Arc::ptr_eq(held, slot));
+        self.shared.remove_slot(slot);
         if matches!(gone, Gone::Lost | Gone::Stale(_)) && self.shared.is_in_fleet() {
             // Whoever waits here waits for the other worker, and commands are sent there.
             drop(slot.retire_idle());

@@ -8,16 +8,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::stream::FuturesUnordered;
-
-use super::{Driver, Gone};
+use super::{Driver, Gone, InFlight};
 use crate::coordinator::Shared;
 use crate::coordinator::attempt::Came;
 use crate::coordinator::error::GetError;
 use crate::coordinator::resume::{Found, Loaded};
 use crate::failure::Stale;
 use crate::ids::RunId;
-use crate::journal::{Event, ParkReason, Parking};
+use crate::journal::{AppendId, Event, ParkReason, Parking};
 use crate::store::LoadError;
 
 /// So often a run that is still ours is claimed anew before it is parked.
@@ -43,11 +41,11 @@ impl Driver {
 
     /// Lets go of the run if the journal says that it is somebody else's. If it is ours, gives the driver
     /// that goes on with it.
-    pub(super) async fn look_whose(mut self, stale: Stale) -> Option<Box<Driver>> {
+    pub(super) async fn look_whose(mut self: Box<Self>, stale: Stale) -> Option<Box<Driver>> {
         tracing::warn!(run = %self.slot.run, fence = stale.fence, seen = stale.seen, "a participant says that the run is somebody else's: its journal is looked at");
         // What is in flight ends here: whoever has the run makes the call again.
         self.over.clear();
-        self.calls = FuturesUnordered::new();
+        self.calls = InFlight::default();
         let loaded = match read_again(Arc::clone(&self.shared), self.slot.run.clone()).await {
             None => {
                 self.leave(&Gone::Closed);
@@ -83,10 +81,11 @@ impl Driver {
             _permit: permit,
             _guard: guard,
             ..
-        } = self;
+        } = *self;
         let worker = member.worker.to_string();
         let now = shared.clock.now();
-        let mut driver = Driver::new(&shared, slot, registered, read, seq, (member, permit));
+        let (read, last) = (Box::new(read), (seq, AppendId::random()));
+        let mut driver = Driver::new(&shared, slot, registered, read, last, (member, permit));
         // Only now, so that a shutdown never takes the run for one that nobody drives.
         drop(guard);
         driver.claims = claims;
@@ -103,7 +102,7 @@ impl Driver {
             let parking = Parking::new(ParkReason::StaleFence, message);
             driver.first(Event::Parked(Box::new(parking)), now);
         }
-        Some(Box::new(driver))
+        Some(driver)
     }
 
     /// Whether nobody has claimed the run since this driver got it.

@@ -12,7 +12,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 fn call(kind: CallKind, run: &str, key: &str, fence: u64) -> StepContext {
     StepContext::new(ContextParts {
         run: RunId::new(run),
-        trace: RunTrace::new("", None, None),
+        trace: RunTrace::new(&"".into(), None, None),
         call: kind,
         fence,
         step: "withdraw".into(),
@@ -25,7 +25,12 @@ fn call(kind: CallKind, run: &str, key: &str, fence: u64) -> StepContext {
         timeout: MINUTE,
         deadline: NOW.after(MINUTE),
         stop: Arc::default(),
-        pulse: Pulse::new(StepIx(0), None, &Arc::new(Reports::default())),
+        pulse: Pulse::new(
+            StepIx(0),
+            None,
+            tokio::time::Instant::now(),
+            &Arc::new(Reports::default()),
+        ),
         progress: None,
     })
 }

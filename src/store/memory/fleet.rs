@@ -1,6 +1,7 @@
 //! Several coordinators on one memory store: a fleet within one process, for tests of what fleets do.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 
@@ -170,7 +171,7 @@ impl Fleet for MemoryStore {
                     .any(|(saga, version)| *saga == entry.saga && *version == entry.version);
                 let free = due && ours && !workers.is_live(&held.owner, now);
                 if free {
-                    worker.clone_into(&mut held.owner);
+                    held.owner = Arc::from(worker);
                 }
                 free
             };
@@ -184,10 +185,10 @@ impl Fleet for MemoryStore {
             self.runs.change(run, |held| {
                 if held.entry.standing.is_end() {
                     Claim::Over
-                } else if held.owner != worker && workers.is_live(&held.owner, now) {
-                    Claim::Theirs(held.owner.clone())
+                } else if *held.owner != *worker && workers.is_live(&held.owner, now) {
+                    Claim::Theirs(held.owner.to_string())
                 } else {
-                    worker.clone_into(&mut held.owner);
+                    held.owner = Arc::from(worker);
                     Claim::Mine
                 }
             })
@@ -207,7 +208,7 @@ impl Fleet for MemoryStore {
         let found = self.with_workers(|workers, now| {
             let mut owned: HashMap<String, u64> = HashMap::new();
             let count = |held: &mut Held| {
-                *owned.entry(held.owner.clone()).or_default() += 1;
+                *owned.entry(held.owner.to_string()).or_default() += 1;
                 false
             };
             self.open_runs(count, usize::MAX);

@@ -24,6 +24,7 @@ use crate::store::StoreError;
 
 use super::harm::{self, Harm};
 use super::options::PostgresOptions;
+use super::rows;
 use super::tls::{self, Tls};
 
 /// A parameter and its type: said here, so that the server need not be asked.
@@ -287,6 +288,15 @@ impl Failed {
             Failed::Server(error) => harm::of(error),
             Failed::Late(_) | Failed::Warned | Failed::Careless => Harm::Unknown,
         }
+    }
+
+    /// Whether a batch met others at its places, and nothing of it was written.
+    pub(super) fn is_collision(&self) -> bool {
+        let Failed::Server(error) = self else {
+            return false;
+        };
+        let state = error.code().map(SqlState::code);
+        harm::of(error) == Harm::Append && state.is_some_and(rows::is_collision)
     }
 
     /// Whether the connection may be in the middle of something, or leads to a server that takes no writes.

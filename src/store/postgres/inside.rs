@@ -3,6 +3,8 @@
 //! What has to be there before, the definition and the number of its kind, is made on a connection of the store's
 //! own: written inside the transaction, it would make all who start the same saga wait for its end.
 
+use std::sync::Arc;
+
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
@@ -55,7 +57,7 @@ impl PostgresStore {
         transaction: &Transaction<'_>,
         append: Append,
         outline: &Outline,
-    ) -> Result<Option<RunStarted>, LoadError> {
+    ) -> Result<Option<Arc<RunStarted>>, LoadError> {
         let failed = |error: tokio_postgres::Error| StoreError::failed(DOING, error);
         let run = append.run.clone();
         let record = NewRecord::encode(append, checksum::of_record)
@@ -64,14 +66,16 @@ impl PostgresStore {
             .map_err(|what| StoreError::failed(DOING, what))?;
         let kind = self.kept.kind(&self.shared, outline).await?;
         let written = {
-            let mut columns = Columns::default();
-            columns.push(&record, Some(kind));
-            let sql = self.shared.sql(&columns.sql());
-            let written = transaction.query_typed(&sql, &columns.params()).await;
+            // An error would spoil the transaction, which isn't ours.
+            let mut columns = Columns::new(true);
+            columns.push(&record, Some(kind), None);
+            let sql = &self.shared.append;
+            let written = transaction.query_typed_one(sql, &columns.params()).await;
             written.map_err(failed)?
         };
-        if let Some(row) = written.first() {
-            if row.get(1) {
+        let number: Vec<Option<i64>> = written.get(0);
+        if number.into_iter().flatten().next().is_some() {
+            if written.get(1) {
                 let what = "`synchronous_commit` is off in this transaction, so a start that was reported could be lost \
                             with the server"
                     .to_owned();
@@ -99,7 +103,7 @@ impl PostgresStore {
         let records = journal.finish()?.records;
         let mut events = records.into_iter().flat_map(|record| record.events);
         match events.next() {
-            Some(Event::RunStarted(started)) => Ok(Some(*started)),
+            Some(Event::RunStarted(started)) => Ok(Some(started)),
             _ => Err(StoreError::failed(DOING, "the run with this id has no start").into()),
         }
     }

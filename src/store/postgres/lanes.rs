@@ -1,13 +1,15 @@
 //! Lanes: each sends one batch after the other, and commits together whatever arrived while its last one was on
-//! its way. A run has one lane, so its appends stay in order.
+//! its way. Of a run no two appends are on their way at once, so they stay in order.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
+use crate::ids::RunId;
+use crate::journal::Standing;
 use crate::observe::BatchSize;
 use crate::store::AppendError;
 
@@ -15,9 +17,9 @@ use super::Shared;
 use super::connect::{Failed, Param};
 use super::harm::{Harm, Tries};
 use super::queue::{Job, Limits, Presence, Queue};
-use super::rows::{CONFIRM, Columns, KIND, Record, SLOTS};
+use super::rows::{self, CONFIRM, Columns, KIND, Known, Record, SLOTS};
 
-/// What all lanes of a store count and remember.
+/// What all lanes of a store count.
 #[derive(Debug, Default)]
 pub(super) struct Written {
     /// Statements that have committed something.
@@ -25,22 +27,24 @@ pub(super) struct Written {
     /// Records that were written in them.
     pub(super) appends: AtomicU64,
     batch: BatchSize,
-    /// Numbers of sagas and their versions; they are never given to others.
-    kinds: Mutex<HashMap<(String, u32), i32>>,
+    /// Where runs stand that lanes have written to and that go on. It only spares the server a look at their ids:
+    /// any of it may be forgotten.
+    known: Mutex<HashMap<RunId, Known>>,
 }
 
 /// The body of a lane: writes until its queue is closed and empty.
-pub(super) async fn run(queue: Arc<Queue>, shared: Arc<Shared>) {
+pub(super) async fn run(number: usize, queue: Arc<Queue>, shared: Arc<Shared>) {
     let presence = Presence(queue);
     let limits = Limits {
         appends: shared.options.max_batch,
         bytes: shared.options.max_batch_bytes,
     };
-    let lane = Lane {
+    let mut lane = Lane {
         queue: &presence.0,
         shared: &shared,
+        kinds: HashMap::new(),
     };
-    while let Some(batch) = lane.queue.take(limits).await {
+    while let Some(batch) = lane.queue.take(number, limits).await {
         lane.settle(batch).await;
     }
 }
@@ -48,15 +52,32 @@ pub(super) async fn run(queue: Arc<Queue>, shared: Arc<Shared>) {
 struct Lane<'a> {
     queue: &'a Queue,
     shared: &'a Shared,
+    /// Numbers of sagas and their versions; they are never given to others.
+    kinds: HashMap<String, HashMap<u32, i32>>,
 }
 
-/// An append with the number of the kind that its run has from now on, where that changes.
-type Kinded = (Job, Option<i32>);
+/// So many runs are known at most. Runs that others have taken over stay among them until all are forgotten.
+const KNOWN: usize = 1 << 16;
+
+/// An append that is ready to be sent.
+struct Ready {
+    job: Job,
+    /// The number of the kind that its run has from now on, where that changes.
+    kind: Option<i32>,
+    /// Its run, where it stands as the append expects.
+    known: Option<Known>,
+}
 
 impl Lane<'_> {
     /// Writes a batch, and answers all of it.
-    async fn settle(&self, batch: Vec<Job>) {
-        let mut parts = vec![self.with_kinds(batch).await];
+    async fn settle(&mut self, batch: Vec<Job>) {
+        let mut batch = self.ready(batch).await;
+        let order = |a: &Ready, b: &Ready| {
+            let [a, b] = [a, b].map(|it| rows::order(&it.job.record, it.known.as_ref()));
+            a.cmp(&b)
+        };
+        batch.sort_by(order);
+        let mut parts = vec![batch];
         while let Some(mut part) = parts.pop() {
             let Err(failed) = self.commit(&mut part).await else {
                 continue;
@@ -76,37 +97,46 @@ impl Lane<'_> {
                         AppendError::NotWritten(cause)
                     };
                     self.queue
-                        .refuse(part.into_iter().map(|(job, _)| (job, why.clone())));
+                        .refuse(part.into_iter().map(|one| (one.job, why.clone())));
                 }
             }
         }
     }
 
     /// Commits a batch, takes out of it what is settled, and answers that. What is left was not acknowledged.
-    async fn commit(&self, part: &mut Vec<Kinded>) -> Result<(), Failed> {
-        let written = {
-            let mut columns = Columns::default();
-            for (job, kind) in part.iter() {
-                columns.push(&job.record, *kind);
-            }
-            self.send(&columns.sql(), &columns.params()).await?
+    async fn commit(&mut self, part: &mut Vec<Ready>) -> Result<(), Failed> {
+        if part.is_empty() {
+            return Ok(());
+        }
+        let written = match self.write(part, false).await {
+            // Nothing was written. Most batches meet nobody, and are spared a look at each place.
+            Err(failed) if failed.is_collision() => self.write(part, true).await?,
+            written => written?,
         };
-        let count = written.len();
-        self.acknowledge(part, &written)?;
-        self.shared.written.batch.committed(count);
-        self.count(count);
+        let mut done = Vec::with_capacity(part.len());
+        for (one, number) in std::mem::take(part).into_iter().zip(written) {
+            match number {
+                Some(number) => done.push((one.job, number)),
+                None => part.push(one),
+            }
+        }
+        self.shared.written.batch.committed(done.len());
+        self.count(done.len());
+        self.note(&done, part);
+        self.queue
+            .release(done.iter().map(|(job, _)| &job.record.run));
+        for (job, _) in done {
+            job.acknowledge();
+        }
         if part.is_empty() {
             return Ok(());
         }
 
-        let ids: Vec<&str> = part
-            .iter()
-            .map(|(job, _)| job.record.run.as_str())
-            .collect();
-        let seqs: Vec<i64> = part.iter().map(|(job, _)| job.record.seq).collect();
+        let ids: Vec<&str> = part.iter().map(|one| one.job.record.run.as_str()).collect();
+        let seqs: Vec<i64> = part.iter().map(|one| one.job.record.seq).collect();
         let append_ids: Vec<&[u8]> = part
             .iter()
-            .map(|(job, _)| &job.record.append_id[..])
+            .map(|one| &one.job.record.append_id[..])
             .collect();
         let slot = fastrand::i32(0..SLOTS);
         let params: [Param<'_>; 4] = [
@@ -115,19 +145,35 @@ impl Lane<'_> {
             (&append_ids, Type::BYTEA_ARRAY),
             (&slot, Type::INT4),
         ];
-        let confirmed = self.send(CONFIRM, &params).await?;
+        let confirmed = self.send(&self.shared.sql(CONFIRM), &params).await?;
         self.acknowledge(part, &confirmed)?;
         self.queue
-            .refuse(part.drain(..).map(|(job, _)| (job, AppendError::Conflict)));
+            .refuse(part.drain(..).map(|one| (one.job, AppendError::Conflict)));
         Ok(())
+    }
+
+    /// Writes what it can of a batch, and says for each append to which run, where it was written.
+    async fn write(&self, part: &[Ready], careful: bool) -> Result<Vec<Option<i64>>, Failed> {
+        let rows = {
+            let mut columns = Columns::new(careful);
+            for one in part {
+                columns.push(&one.job.record, one.kind, one.known.as_ref());
+            }
+            self.send(&self.shared.append, &columns.params()).await?
+        };
+        let answer = rows.first();
+        self.refuse_careless(answer.is_some_and(|row| row.get(1)))?;
+        let mut written = answer.map_or_else(Vec::new, |row| row.get(0));
+        // Whatever it says nothing of is asked for.
+        written.resize(part.len(), None);
+        Ok(written)
     }
 
     /// Sends a statement, again where others were in its way.
     async fn send(&self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, Failed> {
-        let sql = self.shared.sql(sql);
         let mut tries = Tries::default();
         loop {
-            let failed = match self.shared.connections.write(&sql, params).await {
+            let failed = match self.shared.connections.write(sql, params).await {
                 Ok(rows) => return Ok(rows),
                 Err(failed) => failed,
             };
@@ -142,23 +188,58 @@ impl Lane<'_> {
     }
 
     /// Takes out of a batch what these rows name by its append id, and answers it.
-    fn acknowledge(&self, part: &mut Vec<Kinded>, rows: &[Row]) -> Result<(), Failed> {
-        if rows.iter().any(|row| row.get::<_, bool>(1)) {
+    fn acknowledge(&self, part: &mut Vec<Ready>, rows: &[Row]) -> Result<(), Failed> {
+        self.refuse_careless(rows.iter().any(|row| row.get::<_, bool>(1)))?;
+        let named: HashSet<&[u8]> = rows.iter().map(|row| row.get(0)).collect();
+        let is_named = |one: &Ready| named.contains(&one.job.record.append_id[..]);
+        let (found, left): (Vec<Ready>, Vec<Ready>) =
+            std::mem::take(part).into_iter().partition(is_named);
+        *part = left;
+        self.queue
+            .release(found.iter().map(|one| &one.job.record.run));
+        for one in found {
+            one.job.acknowledge();
+        }
+        Ok(())
+    }
+
+    fn refuse_careless(&self, careless: bool) -> Result<(), Failed> {
+        if careless {
             // New connections have what is set by then.
             self.shared.connections.renew_lanes();
             return Err(Failed::Careless);
         }
-        let named: HashSet<&[u8]> = rows.iter().map(|row| row.get(0)).collect();
-        let mut left = Vec::new();
-        for one in std::mem::take(part) {
-            if named.contains(&one.0.record.append_id[..]) {
-                one.0.acknowledge();
+        Ok(())
+    }
+
+    /// Remembers where runs stand that go on at once, and forgets those of which something was not written.
+    fn note(&self, done: &[(Job, i64)], left: &[Ready]) {
+        let mut known = self.known();
+        for one in left {
+            known.remove(&one.job.record.run);
+        }
+        if known.len() >= KNOWN {
+            known.clear();
+        }
+        for (job, number) in done {
+            let record = &job.record;
+            if record.standing == Standing::Running {
+                let stands = Known {
+                    number: *number,
+                    seq: record.seq,
+                    append_id: record.append_id,
+                };
+                known.insert(record.run.clone(), stands);
             } else {
-                left.push(one);
+                known.remove(&record.run);
             }
         }
-        *part = left;
-        Ok(())
+    }
+
+    /// No change of it can panic half-way.
+    fn known(&self) -> MutexGuard<'_, HashMap<RunId, Known>> {
+        let known = &self.shared.written.known;
+        known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn count(&self, written: usize) {
@@ -169,40 +250,51 @@ impl Lane<'_> {
         }
     }
 
-    /// Finds the numbers of kinds; appends for which there is none are answered.
-    async fn with_kinds(&self, batch: Vec<Job>) -> Vec<Kinded> {
-        let mut kinded = Vec::with_capacity(batch.len());
+    /// Finds what is known of the runs, and the numbers of kinds; appends for which there is none are answered.
+    async fn ready(&mut self, batch: Vec<Job>) -> Vec<Ready> {
+        let mut ready = Vec::with_capacity(batch.len());
         for job in batch {
-            match kind_of(&job.record) {
-                None => kinded.push((job, None)),
+            let kind = match kind_of(&job.record) {
+                None => None,
                 Some((saga, version)) => match self.kind(saga, version).await {
-                    Ok(number) => kinded.push((job, Some(number))),
+                    Ok(number) => Some(number),
                     // Of the append itself nothing was sent.
                     Err(failed) => {
                         let why = AppendError::NotWritten(Arc::new(failed));
                         self.queue.refuse([(job, why)]);
+                        continue;
                     }
                 },
-            }
+            };
+            ready.push(Ready {
+                job,
+                kind,
+                known: None,
+            });
         }
-        kinded
+        let known = self.known();
+        for Ready { job, known: is, .. } in &mut ready {
+            let found = known.get(&job.record.run).copied();
+            *is = found.filter(|known| known.seq + 1 == job.record.seq);
+        }
+        drop(known);
+        ready
     }
 
-    async fn kind(&self, saga: &str, version: u32) -> Result<i32, Failed> {
-        let kinds = &self.shared.written.kinds;
-        let lock = || kinds.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (saga.to_owned(), version);
-        if let Some(number) = lock().get(&key) {
+    async fn kind(&mut self, saga: &str, version: u32) -> Result<i32, Failed> {
+        let known = self.kinds.get(saga).and_then(|known| known.get(&version));
+        if let Some(number) = known {
             return Ok(*number);
         }
         let number = i64::from(version);
         let params: [Param<'_>; 2] = [(&saga, Type::TEXT), (&number, Type::INT8)];
         loop {
-            let rows = self.send(KIND, &params).await?;
+            let rows = self.send(&self.shared.sql(KIND), &params).await?;
             // None where another process makes it at this moment: then the next look finds it.
             if let Some(row) = rows.first() {
                 let number: i32 = row.get(0);
-                lock().insert(key, number);
+                let known = self.kinds.entry(saga.to_owned()).or_default();
+                known.insert(version, number);
                 return Ok(number);
             }
         }

@@ -1,6 +1,6 @@
 //! Journals in PostgreSQL, for any number of workers.
 //!
-//! The way of an append: encoded on the caller's thread (`store::record`), queued by its run (`queue`), written with
+//! The way of an append: encoded on the caller's thread (`store::record`), queued (`queue`), written with
 //! whatever else is queued there in one statement (`lanes`, `rows`), answered when the server has committed. What an
 //! error says about what was written is judged in one place (`harm`). Reads are one statement each (`reader`, `scan`).
 //! No statement needs anything of a session (`connect`), so a pooler may stand between.
@@ -33,7 +33,6 @@ pub use options::PostgresOptions;
 pub use schema::Migration;
 
 use std::fmt;
-use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -83,8 +82,7 @@ use shared::Shared;
 /// ```
 pub struct PostgresStore {
     shared: Arc<Shared>,
-    /// One for each lane.
-    queues: Vec<Arc<Queue>>,
+    queue: Arc<Queue>,
     mailbox: Mailbox,
     kept: inside::Kept,
 }
@@ -94,7 +92,7 @@ impl fmt::Debug for PostgresStore {
         // Not the way to the server: it may hold a password.
         f.debug_struct("PostgresStore")
             .field("schema", &self.shared.options.schema)
-            .field("lanes", &self.queues.len())
+            .field("lanes", &self.shared.options.lanes)
             .finish_non_exhaustive()
     }
 }
@@ -142,23 +140,24 @@ impl PostgresStore {
         })
         .await?;
 
+        let schema = schema::quoted(&options.schema);
         let shared = Arc::new(Shared {
-            schema: schema::quoted(&options.schema),
+            append: rows::APPEND.replace("{schema}", &schema),
+            schema,
             connections: Connections::new(&way.config, &way.connector, &options)?,
             written: Written::default(),
             options,
         });
-        let queues: Vec<Arc<Queue>> = (0..shared.options.lanes)
-            .map(|_| Arc::new(Queue::default()))
-            .collect();
-        for queue in &queues {
-            tokio::spawn(lanes::run(Arc::clone(queue), Arc::clone(&shared)));
+        let lanes = shared.options.lanes;
+        let queue = Arc::new(Queue::new(lanes));
+        for lane in 0..lanes {
+            tokio::spawn(lanes::run(lane, Arc::clone(&queue), Arc::clone(&shared)));
         }
         Ok(PostgresStore {
             mailbox: Mailbox::default(),
             kept: inside::Kept::default(),
             shared,
-            queues,
+            queue,
         })
     }
 
@@ -178,22 +177,6 @@ impl PostgresStore {
     #[must_use]
     pub fn appends(&self) -> u64 {
         self.shared.written.appends.load(Ordering::Relaxed)
-    }
-
-    /// Hands an append to the lane of its run.
-    fn queue(&self, record: Record) -> Result<Appending, AppendError> {
-        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(&record.run);
-        let lane = usize::try_from(hash % self.queues.len().max(1) as u64).unwrap_or_default();
-        match self.queues.get(lane) {
-            Some(queue) => queue.push(record).map(Appending::channel),
-            None => Err(AppendError::dead("it has no lane")),
-        }
-    }
-
-    fn close_queues(&self) {
-        for queue in &self.queues {
-            queue.close();
-        }
     }
 }
 
@@ -273,7 +256,7 @@ impl Store for PostgresStore {
         };
         check(&record, self.shared.options.max_record_bytes)
             .map_err(AppendError::not_written)
-            .and_then(|()| self.queue(record))
+            .and_then(|()| self.queue.push(record).map(Appending::channel))
             .unwrap_or_else(|error| Appending::ready(Err(error)))
     }
 
@@ -386,10 +369,8 @@ impl Store for PostgresStore {
 
     /// Writes what is queued, and closes all connections. Afterwards the store neither appends nor reads.
     async fn close(&self) {
-        self.close_queues();
-        for queue in &self.queues {
-            queue.wait_gone().await;
-        }
+        self.queue.close();
+        self.queue.wait_gone().await;
         self.shared.connections.close();
     }
 }
@@ -397,6 +378,6 @@ impl Store for PostgresStore {
 /// What is queued is still written, as long as the runtime lasts; [`close`](Store::close) waits for it.
 impl Drop for PostgresStore {
     fn drop(&mut self) {
-        self.close_queues();
+        self.queue.close();
     }
 }

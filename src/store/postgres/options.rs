@@ -47,7 +47,7 @@ impl Default for PostgresOptions {
         PostgresOptions {
             schema: "amends".to_owned(),
             pool_size: 4,
-            lanes: 4,
+            lanes: 2,
             max_batch: 512,
             max_batch_bytes: 16 << 20,
             max_record_bytes: 256 << 20,
@@ -78,10 +78,11 @@ impl PostgresOptions {
         self
     }
 
-    /// How many batches of appends are on their way at once, each with a connection of its own. Default 4; at
-    /// least 1. A run's appends all take the same lane, so that they stay in order.
+    /// How many batches of appends are on their way at once at most, each with a connection of its own. Default 2; at
+    /// least 1. Of a run there is never more than one, so that its appends stay in order.
     ///
-    /// Fewer make larger batches, more hide a longer way to the server.
+    /// A further batch sets out only when it is worth a commit of its own, with 64 appends or 256 KiB: few appends
+    /// share few commits, however many lanes there are. More of them hide a longer way to the server.
     pub fn lanes(mut self, connections: usize) -> Self {
         self.lanes = connections.clamp(1, 1_000);
         self
@@ -118,7 +119,7 @@ impl PostgresOptions {
 
     /// Whether each connection prepares its statements once, by name. Default no.
     ///
-    /// It spares the server from planning each anew. It must not be used behind a pooler that gives
+    /// It spares the server from planning each anew; appends, which are calls of a function, gain little. It must not be used behind a pooler that gives
     /// each transaction another session (`PgBouncer` with `pool_mode = transaction`), unless that pooler keeps track of
     /// prepared statements: there a name may be another process's statement.
     pub fn prepare_statements(mut self, yes: bool) -> Self {

@@ -11,14 +11,15 @@ use tokio_postgres::{Client, Error, GenericClient, Row};
 use crate::store::StoreError;
 
 /// Each migration's name and text, oldest first. What was released is never changed.
-const ALL: [(&str, &str); 3] = [
+const ALL: [(&str, &str); 4] = [
     ("journals", include_str!("migrations/001_journals.sql")),
     ("start", include_str!("migrations/002_start.sql")),
     ("outbox", include_str!("migrations/003_outbox.sql")),
+    ("append", include_str!("migrations/004_append.sql")),
 ];
 
 /// The version of the tables that this build reads and writes.
-pub(super) const VERSION: i32 = 3;
+pub(super) const VERSION: i32 = 4;
 
 /// One step from one version of the tables to the next.
 #[derive(Clone, Debug, PartialEq, Eq)]

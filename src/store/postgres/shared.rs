@@ -13,6 +13,8 @@ pub(super) struct Shared {
     pub(super) options: PostgresOptions,
     /// The name of the schema as SQL takes it.
     pub(super) schema: String,
+    /// The statement by which lanes write, about the tables of this store.
+    pub(super) append: String,
     pub(super) connections: Connections,
     pub(super) written: Written,
 }

@@ -1,5 +1,7 @@
 //! The first record of a run, written inside somebody else's transaction.
 
+use std::sync::Arc;
+
 use std::path::Path;
 
 use rusqlite::Connection;
@@ -25,7 +27,7 @@ impl SqliteStore {
         conn: &Connection,
         append: Append,
         outline: &Outline,
-    ) -> Result<Option<RunStarted>, LoadError> {
+    ) -> Result<Option<Arc<RunStarted>>, LoadError> {
         check(conn)?;
         let run = append.run.clone();
         let record = NewRecord::encode(append, checksum::of_record)
@@ -43,7 +45,7 @@ impl SqliteStore {
             events.next()
         });
         match first {
-            Some(Event::RunStarted(started)) => Ok(Some(*started)),
+            Some(Event::RunStarted(started)) => Ok(Some(started)),
             _ => Err(StoreError::failed(DOING, "the run with this id has no start").into()),
         }
     }

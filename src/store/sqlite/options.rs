@@ -32,7 +32,7 @@ pub struct SqliteOptions {
 impl Default for SqliteOptions {
     fn default() -> Self {
         SqliteOptions {
-            max_batch: 512,
+            max_batch: 1_024,
             max_batch_bytes: 16 << 20,
             max_record_bytes: 1_000_000_000,
             wal_bytes: 4 << 20,
@@ -43,7 +43,7 @@ impl Default for SqliteOptions {
 }
 
 impl SqliteOptions {
-    /// How many appends are committed together at most. Default 512; at least 1.
+    /// How many appends are committed together at most. Default 1,024; at least 1.
     pub fn max_batch(mut self, appends: usize) -> Self {
         self.max_batch = appends.max(1);
         self

@@ -118,9 +118,18 @@ pub(super) struct Queue {
     gone: Condvar,
 }
 
+/// For how many jobs a batch is held back, and how long at most.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Gathering {
+    pub(super) jobs: usize,
+    pub(super) at_most: Duration,
+}
+
 #[derive(Debug, Default)]
 struct State {
     jobs: Vec<Job>,
+    /// With how many jobs the writer is to be woken; 0 while it doesn't sleep.
+    wanted: usize,
     /// Why nothing is taken any more, if so.
     stopped: Option<Stopped>,
     /// Whether the store's owner wants no more of it.
@@ -146,28 +155,57 @@ impl Queue {
             return Err(why.clone());
         }
         state.jobs.push(Job { write, answer });
-        let first = state.jobs.len() == 1;
+        // The writer sleeps only while there are fewer, so only this one has to wake it.
+        let wakes = state.jobs.len() == state.wanted;
         drop(state);
-        // The writer sleeps only while there is nothing, so only the first has to wake it.
-        if first {
+        if wakes {
             self.work.notify_one();
         }
         Ok(receiver)
     }
 
-    /// Waits for jobs, or for so long, and takes all there are into `jobs`, which is empty. Says no when none
-    /// will come.
-    pub(super) fn take(&self, jobs: &mut Vec<Job>, at_most: Duration) -> bool {
+    /// Waits for jobs, or for so long, and adds all there are to `jobs`. Says no when none will come.
+    ///
+    /// Where there are some already, or may soon be, it waits first for as many as are worth while.
+    pub(super) fn take(
+        &self,
+        jobs: &mut Vec<Job>,
+        gathering: Gathering,
+        at_most: Duration,
+    ) -> bool {
+        let taken = jobs.len();
         let mut state = self.lock();
-        if state.jobs.is_empty() && state.stopped.is_none() {
-            let waited = self.work.wait_timeout(state, at_most);
-            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        let worth_while = gathering.jobs.saturating_sub(taken);
+        if worth_while > 1 {
+            state = self.sleep(state, worth_while, gathering.at_most);
         }
-        std::mem::swap(&mut state.jobs, jobs);
+        if taken == 0 {
+            state = self.sleep(state, 1, at_most);
+        }
+        if jobs.is_empty() {
+            std::mem::swap(&mut state.jobs, jobs);
+        } else {
+            jobs.append(&mut state.jobs);
+        }
         let goes_on = !jobs.is_empty() || state.stopped.is_none();
         drop(state);
-        self.depth.shrank(jobs.len());
+        self.depth.shrank(jobs.len() - taken);
         goes_on
+    }
+
+    /// Waits until there are so many jobs, for so long, or until none will come.
+    fn sleep<'q>(
+        &self,
+        mut state: MutexGuard<'q, State>,
+        jobs: usize,
+        at_most: Duration,
+    ) -> MutexGuard<'q, State> {
+        state.wanted = jobs;
+        let fewer = |state: &mut State| state.jobs.len() < jobs && state.stopped.is_none();
+        let waited = self.work.wait_timeout_while(state, at_most, fewer);
+        let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        state.wanted = 0;
+        state
     }
 
     /// Takes nothing more. What is queued will still be written.
@@ -226,5 +264,86 @@ impl Drop for Presence {
             self.0.fail(&Stopped::Panicked);
         }
         self.0.leave();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    const FOR_EVER: Duration = Duration::from_secs(3_600);
+
+    fn push(queue: &Queue) {
+        drop(queue.push(Write::Forget(Vec::new())).unwrap());
+    }
+
+    fn gathering(jobs: usize, at_most: Duration) -> Gathering {
+        Gathering { jobs, at_most }
+    }
+
+    #[test]
+    fn a_batch_is_held_back_until_it_is_worth_while() {
+        let (queue, mut jobs) = (Queue::default(), Vec::new());
+        let taken = AtomicBool::new(false);
+        push(&queue);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                // Not before the writer sleeps, unless it didn't.
+                while queue.lock().wanted != 3 && !taken.load(Ordering::Relaxed) {
+                    std::thread::yield_now();
+                }
+                (0..2).for_each(|_| push(&queue));
+            });
+            assert!(queue.take(&mut jobs, gathering(3, FOR_EVER), FOR_EVER));
+            taken.store(true, Ordering::Relaxed);
+        });
+        assert_eq!(jobs.len(), 3);
+    }
+
+    #[test]
+    fn what_was_left_over_counts_and_comes_first() {
+        let (queue, mut jobs) = (Queue::default(), Vec::new());
+        for run in 1..=3 {
+            drop(queue.push(Write::Forget(vec![run])).unwrap());
+        }
+        assert!(queue.take(&mut jobs, Gathering::default(), FOR_EVER));
+        jobs.remove(0);
+        drop(queue.push(Write::Forget(vec![4])).unwrap());
+        assert!(queue.take(&mut jobs, gathering(3, FOR_EVER), FOR_EVER));
+        let runs: Vec<_> = jobs.iter().map(|job| format!("{:?}", job.write)).collect();
+        assert_eq!(runs, ["Forget([2])", "Forget([3])", "Forget([4])"]);
+    }
+
+    #[test]
+    fn whoever_comes_alone_is_taken_when_the_time_is_up() {
+        let (queue, mut jobs) = (Queue::default(), Vec::new());
+        push(&queue);
+        assert!(queue.take(
+            &mut jobs,
+            gathering(100, Duration::from_millis(1)),
+            FOR_EVER
+        ));
+        assert_eq!(jobs.len(), 1);
+        jobs.clear();
+        std::thread::scope(|scope| {
+            scope.spawn(|| push(&queue));
+            assert!(queue.take(&mut jobs, gathering(100, Duration::ZERO), FOR_EVER));
+        });
+        assert_eq!(jobs.len(), 1);
+    }
+
+    #[test]
+    fn nobody_is_waited_for_once_the_store_is_closed() {
+        let (queue, mut jobs) = (Queue::default(), Vec::new());
+        push(&queue);
+        std::thread::scope(|scope| {
+            scope.spawn(|| queue.close());
+            assert!(queue.take(&mut jobs, gathering(100, FOR_EVER), FOR_EVER));
+        });
+        assert_eq!(jobs.len(), 1);
+        jobs.clear();
+        assert!(!queue.take(&mut jobs, gathering(100, FOR_EVER), FOR_EVER));
     }
 }

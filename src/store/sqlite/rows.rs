@@ -37,7 +37,9 @@ struct Place {
 pub(super) struct Rows<'c> {
     conn: &'c Connection,
     insert_record: Statement<'c>,
+    find_highest: Statement<'c>,
     insert_run: Statement<'c>,
+    insert_open: Statement<'c>,
     set_open: Statement<'c>,
     delete_open: Statement<'c>,
     set_ended: Statement<'c>,
@@ -53,6 +55,8 @@ pub(super) struct Rows<'c> {
     /// Runs that are being driven, so that an append needs no look-up. A run that waits, is parked or has
     /// ended isn't here: there may be a million of them, and one look-up when they go on costs little.
     places: HashMap<RunId, Place>,
+    /// The highest position that a record has or had; nothing where that has to be looked up.
+    highest: Option<i64>,
 }
 
 impl<'c> Rows<'c> {
@@ -60,19 +64,23 @@ impl<'c> Rows<'c> {
         Ok(Rows {
             conn,
             insert_record: conn.prepare(
-                // The place is said, since SQLite would give that of a forgotten record again (rule W5).
-                "INSERT INTO journal (pos, run, seq, form, append_id, at, events, checksum)
-                 SELECT max(ifnull((SELECT max(pos) FROM journal), 0), given) + 1, ?, ?, ?, ?, ?, ?, ? FROM positions",
+                "INSERT INTO journal (pos, run, seq, form, append_id, at, events, checksum) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             )?,
+            find_highest: conn.prepare("SELECT max(ifnull((SELECT max(pos) FROM journal), 0), given) FROM positions")?,
             insert_run: conn.prepare(
                 "INSERT INTO runs (id, saga, version, started_at) VALUES (?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
             )?,
+            insert_open: conn.prepare("INSERT INTO open_runs (run, standing, wake_at) VALUES (?, ?, ?)")?,
             set_open: conn.prepare(
                 "INSERT INTO open_runs (run, standing, wake_at) VALUES (?, ?, ?)
                  ON CONFLICT (run) DO UPDATE SET standing = excluded.standing, wake_at = excluded.wake_at",
             )?,
             delete_open: conn.prepare("DELETE FROM open_runs WHERE run = ?")?,
-            set_ended: conn.prepare("INSERT OR REPLACE INTO ended_runs (run, standing, ended_at) VALUES (?, ?, ?)")?,
+            // With OR REPLACE it would keep a copy of the pages it changes, to take back its one row by itself.
+            set_ended: conn.prepare(
+                "INSERT INTO ended_runs (run, standing, ended_at) VALUES (?, ?, ?)
+                 ON CONFLICT (run) DO UPDATE SET standing = excluded.standing, ended_at = excluded.ended_at",
+            )?,
             insert_outline: conn.prepare(
                 "INSERT INTO definitions (saga, version, fingerprint, outline) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
             )?,
@@ -87,12 +95,37 @@ impl<'c> Rows<'c> {
             )?,
             set_answer: conn.prepare("UPDATE commands SET answer = ? WHERE token = ? AND answer IS NULL")?,
             places: HashMap::new(),
+            highest: None,
         })
+    }
+
+    /// A transaction begins. Between two of them anybody else may have written to the journal.
+    pub(super) fn begins(&mut self) {
+        self.highest = None;
     }
 
     /// Forgets what it remembers: after a rollback it may not be true.
     pub(super) fn forget(&mut self) {
         self.places.clear();
+        self.highest = None;
+    }
+
+    /// How many runs are being driven: each may have an append in flight.
+    pub(super) fn driven(&self) -> usize {
+        self.places.len()
+    }
+
+    /// The position of the next record. It is said, since SQLite would give that of a forgotten record again
+    /// (rule W5), and looked up once in a transaction: a statement that reads the table it inserts into keeps
+    /// what it reads in a table of its own, which made it take twice as long.
+    fn next_position(&mut self) -> rusqlite::Result<i64> {
+        let highest = match self.highest {
+            Some(highest) => highest,
+            None => self.find_highest.query_row([], |row| row.get(0))?,
+        };
+        let next = highest + 1;
+        self.highest = Some(next);
+        Ok(next)
     }
 
     pub(super) fn write(&mut self, write: &Write) -> rusqlite::Result<Verdict> {
@@ -253,7 +286,9 @@ impl<'c> Rows<'c> {
 
     fn insert(&mut self, place: Place, record: &NewRecord<i64>) -> rusqlite::Result<Verdict> {
         let number = place.number;
+        let position = self.next_position()?;
         self.insert_record.execute(params![
+            position,
             number,
             record.seq,
             record.form,
@@ -289,17 +324,21 @@ impl<'c> Rows<'c> {
                 Standing::Waiting { until } => Some(until.as_micros()),
                 _ => None,
             };
-            self.set_open
-                .execute(params![number, record.standing.as_str(), wake_at])?;
+            let list = if record.begins.is_some() {
+                &mut self.insert_open
+            } else {
+                &mut self.set_open
+            };
+            list.execute(params![number, record.standing.as_str(), wake_at])?;
         }
         if record.standing == Standing::Running {
-            self.places.insert(
-                record.run.clone(),
-                Place {
-                    number,
-                    last: record.seq,
-                },
-            );
+            let last = record.seq;
+            if let Some(place) = self.places.get_mut(&record.run) {
+                place.last = last;
+            } else {
+                let place = Place { number, last };
+                self.places.insert(record.run.clone(), place);
+            }
         } else {
             self.places.remove(&record.run);
         }

@@ -16,6 +16,12 @@ use super::harm::{self, Harm};
 /// A page and the header of its frame in the log.
 const FRAME: u64 = 4096 + 24;
 
+/// How many pages a write of so many bytes may change, in all tables and indices together: rather too many.
+pub(super) fn frames(bytes: usize) -> i64 {
+    let pages = i64::try_from(bytes / 4096).unwrap_or(i64::MAX);
+    pages.saturating_add(16)
+}
+
 /// When the log is copied into the database.
 #[derive(Debug)]
 pub(super) struct Checkpoints {
@@ -23,17 +29,32 @@ pub(super) struct Checkpoints {
     size: i64,
     /// The length at which the next one is made.
     due: i64,
+    /// The length at the last look, in frames, and how many may have been written since.
+    seen: i64,
+    since: i64,
 }
 
 impl Checkpoints {
     pub(super) fn at_bytes(bytes: u64) -> Self {
         let size = i64::try_from(bytes / FRAME).unwrap_or(i64::MAX).max(1);
-        Checkpoints { size, due: size }
+        Checkpoints {
+            size,
+            due: size,
+            seen: 0,
+            since: 0,
+        }
     }
 
-    /// Makes a checkpoint if the log has reached its size. To be called between transactions.
-    pub(super) fn keep_size(&mut self, conn: &Connection) -> rusqlite::Result<()> {
+    /// Makes a checkpoint if the log has reached its size. To be called between transactions, with how many
+    /// frames they may have written at most: a look at the log costs a fifth of a commit of one row, and is
+    /// taken only where the log may be due.
+    pub(super) fn keep_size(&mut self, conn: &Connection, written: i64) -> rusqlite::Result<()> {
+        self.since = self.since.saturating_add(written);
+        if self.since < self.due - self.seen {
+            return Ok(());
+        }
         let (length, _) = checkpoint(conn, "NOOP")?;
+        (self.seen, self.since) = (length, 0);
         if length < self.size {
             self.due = self.size;
         } else if length >= self.due {
@@ -128,6 +149,32 @@ mod tests {
     }
 
     #[test]
+    fn the_log_is_looked_at_only_where_it_may_be_due() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.db");
+        let conn = connect::writer(&path, std::time::Duration::ZERO).unwrap();
+        connect::make_durable(&conn).unwrap();
+        conn.execute_batch("CREATE TABLE t (x BLOB)").unwrap();
+        let mut checkpoints = Checkpoints::at_bytes(64 * FRAME);
+        let copied = |conn: &Connection| checkpoint(conn, "NOOP").unwrap().1;
+        // Somebody wrote more than the log is to have, and the writer knows of a little.
+        conn.execute_batch("INSERT INTO t VALUES (zeroblob(400000))")
+            .unwrap();
+        checkpoints.keep_size(&conn, 63).unwrap();
+        assert_eq!(copied(&conn), 0);
+        checkpoints.keep_size(&conn, 1).unwrap();
+        assert!(copied(&conn) > 64);
+        // And where nobody knows what was written, it is looked at.
+        conn.execute_batch("INSERT INTO t VALUES (zeroblob(400000))")
+            .unwrap();
+        let mut others = Checkpoints::at_bytes(64 * FRAME);
+        others.keep_size(&conn, i64::MAX).unwrap();
+        let (length, copied) = checkpoint(&conn, "NOOP").unwrap();
+        assert!(length > 64);
+        assert_eq!(copied, length);
+    }
+
+    #[test]
     fn the_log_begins_anew_when_it_has_its_size() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.db");
@@ -138,7 +185,7 @@ mod tests {
         for _ in 0..100 {
             conn.execute_batch("INSERT INTO t VALUES (zeroblob(20000))")
                 .unwrap();
-            checkpoints.keep_size(&conn).unwrap();
+            checkpoints.keep_size(&conn, 8).unwrap();
         }
         let log = std::fs::metadata(beside(&path)).unwrap().len();
         assert!(log < 80 * FRAME, "{log} bytes");

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, Statement};
 
 use crate::observe::BatchSize;
 use crate::store::AppendError;
@@ -14,7 +14,7 @@ use super::Arrivals;
 use super::harm::{self, Harm};
 use super::lock::OwnerLock;
 use super::options::SqliteOptions;
-use super::queue::{Job, Presence, Queue, Stopped};
+use super::queue::{Gathering, Job, Presence, Queue, Stopped};
 use super::rows::{Rows, Verdict};
 use super::wal::{self, Checkpoints};
 
@@ -31,6 +31,9 @@ pub(super) struct Counts {
 /// How often the owner looks for what others have written: commands, and runs that they have started.
 const LOOK: Duration = Duration::from_millis(250);
 
+/// The longest that a batch is held back, however slow the disk is: it gathers jobs by itself while it writes.
+const LONGEST_GATHERING: Duration = Duration::from_millis(1);
+
 /// The body of the thread: writes until the queue is closed and empty, or until it can't go on.
 pub(super) fn run(
     queue: Arc<Queue>,
@@ -45,10 +48,16 @@ pub(super) fn run(
     let lock = lock;
     let owns = lock.is_some();
     let conn = conn;
-    let served = match Rows::prepare(&conn) {
-        Ok(rows) => Writer {
+    let prepare = || -> rusqlite::Result<_> {
+        let (begin, commit) = (conn.prepare("BEGIN IMMEDIATE")?, conn.prepare("COMMIT")?);
+        Ok((Rows::prepare(&conn)?, begin, commit))
+    };
+    let served = match prepare() {
+        Ok((rows, begin, commit)) => Writer {
             conn: &conn,
             rows,
+            begin,
+            commit,
             options,
             counts,
             checkpoints: Checkpoints::at_bytes(options.wal_bytes),
@@ -74,6 +83,8 @@ fn stopped_by(error: rusqlite::Error) -> Stopped {
 struct Writer<'c> {
     conn: &'c Connection,
     rows: Rows<'c>,
+    begin: Statement<'c>,
+    commit: Statement<'c>,
     options: &'c SqliteOptions,
     counts: &'c Counts,
     checkpoints: Checkpoints,
@@ -131,20 +142,28 @@ impl Writer<'_> {
     /// Writes what comes, and answers all that it has taken from the queue.
     fn serve(mut self, queue: &Queue) -> Result<(), Stopped> {
         let mut jobs = Vec::new();
-        while queue.take(&mut jobs, LOOK) {
+        let mut gathering = Gathering::default();
+        while queue.take(&mut jobs, gathering, LOOK) {
             if let Some(mailbox) = &mut self.mailbox {
                 // A reader's trouble is no reason to stop: the next look may go well.
                 let _ = mailbox.look(self.conn);
             }
-            while !jobs.is_empty() {
-                let batch = jobs.drain(..self.fits(&jobs)).collect();
+            gathering = Gathering::default();
+            // While there is nothing to do, others may have written.
+            let mut frames = i64::MAX;
+            if !jobs.is_empty() {
+                let batch: Vec<Job> = jobs.drain(..self.fits(&jobs)).collect();
+                let (began, written) = (Instant::now(), batch.len());
+                let of_each = batch.iter().map(|job| wal::frames(job.write.bytes()));
+                frames = of_each.fold(0, i64::saturating_add);
                 if let Err(why) = self.settle(batch) {
                     refuse(jobs, &why);
                     return Err(why);
                 }
+                gathering = next_gathering(written, self.rows.driven(), began.elapsed());
             }
             // After the answers, so that nobody waits for it who needn't.
-            if let Err(error) = self.checkpoints.keep_size(self.conn)
+            if let Err(error) = self.checkpoints.keep_size(self.conn, frames)
                 && harm::of_checkpoint(&error) == Harm::Store
             {
                 return Err(stopped_by(error));
@@ -204,8 +223,7 @@ impl Writer<'_> {
     /// Writes a batch in one transaction: all of it is durable when this is good, and none of it is visible
     /// when it isn't.
     fn commit(&mut self, batch: &[Job]) -> Result<Vec<Verdict>, Undone> {
-        let run = |conn: &Connection, sql| conn.prepare_cached(sql)?.execute([]);
-        if let Err(error) = run(self.conn, "BEGIN IMMEDIATE") {
+        if let Err(error) = self.begin.execute([]) {
             // Nothing of the batch was tried, so none of it is to blame.
             let harm = if harm::of_statement(&error) == Harm::Store {
                 Harm::Store
@@ -214,6 +232,7 @@ impl Writer<'_> {
             };
             return Err(self.roll_back(harm, error));
         }
+        self.rows.begins();
         let mut verdicts = Vec::with_capacity(batch.len());
         for job in batch {
             match self.rows.write(&job.write) {
@@ -221,7 +240,7 @@ impl Writer<'_> {
                 Err(error) => return Err(self.roll_back(harm::of_statement(&error), error)),
             }
         }
-        if let Err(error) = run(self.conn, "COMMIT") {
+        if let Err(error) = self.commit.execute([]) {
             return Err(self.roll_back(harm::of_commit(&error), error));
         }
         let written = verdicts
@@ -251,9 +270,42 @@ impl Writer<'_> {
     }
 }
 
+/// For what the next batch is held back, after one of so many jobs that took so long, where so many runs are driven.
+///
+/// A commit costs about the same for one row as for a hundred, so a writer that takes the first that comes back pays
+/// for many small ones where the runs are slower than the disk. It waits for as many as last time, but for no more
+/// than half of the runs that may have something to write: the other half is under way meanwhile. A run that is alone
+/// is never held back, and nobody for longer than the commit that he might have met.
+fn next_gathering(written: usize, driven: usize, took: Duration) -> Gathering {
+    Gathering {
+        jobs: written.min(driven / 2),
+        at_most: took.min(LONGEST_GATHERING),
+    }
+}
+
 /// Answers what was not acknowledged and never will be by this store.
 fn refuse(jobs: impl IntoIterator<Item = Job>, why: &Stopped) {
     for job in jobs {
         job.answer(Err(why.clone().into()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_is_held_back_for_as_many_as_last_time_and_at_most_half_of_the_runs() {
+        let took = Duration::from_micros(200);
+        let jobs = |written, driven| next_gathering(written, driven, took).jobs;
+        assert_eq!(jobs(100, 256), 100);
+        assert_eq!(jobs(200, 256), 128);
+        // One is no reason to wait.
+        assert_eq!(jobs(1, 256), 1);
+        assert_eq!(jobs(3, 3), 1);
+        assert_eq!(jobs(1, 0), 0);
+        assert_eq!(next_gathering(9, 99, took).at_most, took);
+        let slow = Duration::from_millis(90);
+        assert_eq!(next_gathering(9, 99, slow).at_most, LONGEST_GATHERING);
     }
 }

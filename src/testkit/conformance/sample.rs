@@ -101,12 +101,12 @@ impl Sample {
 
     /// The start.
     pub fn start(&mut self) -> Append {
-        let started = Event::RunStarted(Box::new(RunStarted {
-            saga: self.saga.clone(),
+        let started = Event::RunStarted(Arc::new(RunStarted {
+            saga: self.saga.as_str().into(),
             version: self.version,
-            fingerprint: "0".repeat(64),
-            uid: "1".repeat(32),
-            trace_id: "2".repeat(32),
+            fingerprint: "0".repeat(64).into(),
+            uid: "1".repeat(32).into(),
+            trace_id: "2".repeat(32).into(),
             traceparent: None,
             tracestate: None,
             input: Value::typed(Arc::new(4711_u32)),
@@ -114,7 +114,7 @@ impl Sample {
             deadline: None,
             labels: BTreeMap::from([("customer".to_owned(), "42".to_owned())]),
             redo_of: None,
-            worker: self.worker.clone(),
+            worker: self.worker.as_str().into(),
         }));
         let events = vec![started, step_started(0)];
         self.append(events, Standing::Running)
@@ -170,9 +170,9 @@ impl Sample {
     /// The next record: the run goes on with this version of its saga.
     pub fn migrate(&mut self, version: u32) -> Append {
         let from = Outline {
-            saga: self.saga.clone(),
+            saga: self.saga.as_str().into(),
             version: std::mem::replace(&mut self.version, version),
-            fingerprint: "0".repeat(64),
+            fingerprint: "0".repeat(64).into(),
             steps: Vec::new(),
             gathers: OutlineForm::Saga,
         };

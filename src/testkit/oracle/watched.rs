@@ -82,7 +82,7 @@ impl<'a> Watched<'a> {
             .first()
             .and_then(|first| first.events.first())
         {
-            Some(Event::RunStarted(started)) => started.uid.clone(),
+            Some(Event::RunStarted(started)) => started.uid.to_string(),
             _ => String::new(),
         };
         let mut watched = Watched {

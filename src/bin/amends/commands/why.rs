@@ -1,5 +1,7 @@
 //! `amends why`.
 
+use std::sync::Arc;
+
 use amends::Timestamp;
 use amends::journal::{Decision, Event, Parking};
 use serde::Serialize;
@@ -57,7 +59,7 @@ pub(crate) async fn run(args: &Args, session: &Session) -> Result<Exit, CliError
                 .clone()
                 .map_step(|step| journal.steps.name(step).to_string());
             if let Event::Decided(decision) = named {
-                decisions.push((record.seq, record.at, *decision));
+                decisions.push((record.seq, record.at, Arc::unwrap_or_clone(decision)));
             }
         }
     }

@@ -231,11 +231,11 @@ mod tests {
         let steps = StepTable::new(vec!["reserve".into(), odd.into()]);
         let value = |json: &str| serde_json::from_str::<Value>(json).unwrap();
         let started = RunStarted {
-            saga: odd.to_owned(),
+            saga: odd.into(),
             version: 3,
-            fingerprint: "f".to_owned(),
-            uid: "u".to_owned(),
-            trace_id: "t".to_owned(),
+            fingerprint: "f".into(),
+            uid: "u".into(),
+            trace_id: "t".into(),
             traceparent: Some("00".to_owned()),
             tracestate: None,
             input: value("[1,\"é\"]"),
@@ -243,7 +243,7 @@ mod tests {
             deadline: Some(Timestamp::from_micros(7)),
             labels: [(odd.to_owned(), "v".to_owned())].into(),
             redo_of: None,
-            worker: "w".to_owned(),
+            worker: "w".into(),
         };
         let step_started = |step, fed_by, mapped, items| Event::StepStarted {
             step,
@@ -264,7 +264,7 @@ mod tests {
         let typed = Value::typed(Arc::new(odd.to_owned()));
         let both = vec![value("{\"a\":1}"), typed.clone()];
         let events = vec![
-            Event::RunStarted(Box::new(started)),
+            Event::RunStarted(Arc::new(started)),
             step_started(StepIx(0), Vec::new(), Vec::new(), None),
             step_started(StepIx(1), vec![1, 2], both, Some(0)),
             // A number that the table doesn't have.

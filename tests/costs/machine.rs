@@ -27,17 +27,17 @@ pub fn chain(steps: usize) -> Saga<u64, u64> {
 }
 
 /// The start of a run of it.
-pub fn started(graph: &Graph) -> RunStarted {
+pub fn started(graph: &Graph) -> Arc<RunStarted> {
     let started = serde_json::json!({
         "saga": "chain", "version": 1, "fingerprint": graph.fingerprint(), "worker": "w", "input": 1,
         "uid": "00000000000000000000000000000001", "trace_id": "00000000000000000000000000000002",
     });
-    serde_json::from_value(started).unwrap()
+    Arc::new(serde_json::from_value(started).unwrap())
 }
 
 /// Asks the machine what to do and tells it that it was done, until the run is over. Where `fails` says so, the last
 /// step fails for good, so that all others are undone. Says how many events there were.
-pub fn drive(graph: &Graph, started: &RunStarted, fails: bool) -> u64 {
+pub fn drive(graph: &Graph, started: &Arc<RunStarted>, fails: bool) -> u64 {
     let at = Timestamp::from_micros(1_000_000);
     let took = Duration::from_micros(1);
     let mut state = State::begin(graph, started, at);

@@ -14,7 +14,6 @@ use crate::coordinator::spans::within;
 use crate::ids::Timestamp;
 use crate::journal::VerbName;
 use crate::machine::{AttemptResult, EffectNow};
-use crate::saga::BoxFuture;
 use crate::step::{CallKind, ContextParts, Effect, Keys, Pulse, StepContext, StepIx, StopSignal};
 
 impl Driver {
@@ -41,8 +40,8 @@ impl Driver {
         let mut launches = std::mem::take(&mut self.launches);
         for launch in launches.drain(..) {
             let made = match launch {
-                Launch::Execute { step, .. } if cancelled => not_called(step, Came::Execute),
-                Launch::Undo { step, .. } if halted => not_called(step, Came::Undo),
+                Launch::Execute { step, .. } if cancelled => Ok(not_called(step, Came::Execute)),
+                Launch::Undo { step, .. } if halted => Ok(not_called(step, Came::Undo)),
                 Launch::Execute {
                     step,
                     input,
@@ -165,14 +164,11 @@ impl Driver {
     }
 }
 
-fn not_called(
-    step: StepIx,
-    came: fn(AttemptResult) -> Came,
-) -> Result<CallEnd, BoxFuture<CallEnd>> {
-    Ok(CallEnd {
+fn not_called(step: StepIx, came: fn(AttemptResult) -> Came) -> CallEnd {
+    CallEnd {
         step,
         came: came(AttemptResult::NotStarted),
         took: Duration::ZERO,
         progress: None,
-    })
+    }
 }

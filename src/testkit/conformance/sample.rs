@@ -172,7 +172,7 @@ impl Sample {
         let from = Outline {
             saga: self.saga.as_str().into(),
             version: std::mem::replace(&mut self.version, version),
-            fingerprint: "0".repeat(64).into(),
+            fingerprint: "0".repeat(64),
             steps: Vec::new(),
             gathers: OutlineForm::Saga,
         };

@@ -44,7 +44,6 @@ pub(super) struct Call {
     pub(super) heartbeat: Option<Duration>,
     /// What the call was told, and where it tells how far it has come.
     pub(super) cx: StepContext,
-    pub(super) classifier: Arc<Classifier>,
     /// Whether a classifier's `NotDone` counts (rule E2).
     pub(super) atomic: bool,
     /// Whether the output has to be JSON before its event can be appended.
@@ -138,17 +137,19 @@ impl Call {
         mut future: BoxFuture<Returned<Value>>,
         stop: Option<Arc<StopSignal>>,
         permits: Permits,
+        classifier: &Arc<Classifier>,
         cx: &mut Context<'_>,
     ) -> Result<CallEnd, BoxFuture<CallEnd>> {
         let began = self.begins();
-        match poll_once(&mut future, cx) {
-            Poll::Ready(ended) => Ok(self.executed(ended, began)),
-            Poll::Pending => Err(Box::pin(async move {
-                let ended = guard(&self, future, began, stop.as_deref()).await;
-                drop(permits);
-                self.executed(ended, began)
-            })),
+        if let Poll::Ready(ended) = poll_once(&mut future, cx) {
+            return Ok(self.executed(ended, began, classifier));
         }
+        let classifier = Arc::clone(classifier);
+        Err(Box::pin(async move {
+            let ended = guard(&self, future, began, stop.as_deref()).await;
+            drop(permits);
+            self.executed(ended, began, &classifier)
+        }))
     }
 
     /// It was announced earlier, and may have waited since.
@@ -159,7 +160,7 @@ impl Call {
         Instant::now()
     }
 
-    fn executed(self, ended: Guarded<Value>, began: Instant) -> CallEnd {
+    fn executed(self, ended: Guarded<Value>, began: Instant, classifier: &Classifier) -> CallEnd {
         let last = self.cx.pulse().end();
         let stale = ended.stale();
         let result = match ended {
@@ -177,7 +178,7 @@ impl Call {
             Guarded::Returned(Err(error)) => match error.kind() {
                 ErrorKind::Stop(reason) => AttemptResult::Stopped(reason.clone()),
                 ErrorKind::Failed { .. } => {
-                    AttemptResult::Failed(error.into_failure(&self.classifier, self.atomic))
+                    AttemptResult::Failed(error.into_failure(classifier, self.atomic))
                 }
             },
             Guarded::Panicked(message) => AttemptResult::Failed(Call::panicked(&message)),
@@ -199,9 +200,11 @@ impl Call {
         self,
         mut future: BoxFuture<Returned<()>>,
         limits: Limits,
+        classifier: &Arc<Classifier>,
         cx: &mut Context<'_>,
     ) -> Result<CallEnd, BoxFuture<CallEnd>> {
         let Some(permits) = limits.try_acquire() else {
+            let classifier = Arc::clone(classifier);
             return Err(Box::pin(async move {
                 let Some(permits) = limits.acquire().await else {
                     return CallEnd {
@@ -214,27 +217,28 @@ impl Call {
                 let began = self.begins();
                 let ended = guard(&self, future, began, None).await;
                 drop(permits);
-                self.undone(ended, began)
+                self.undone(ended, began, &classifier)
             }));
         };
         let began = self.begins();
-        match poll_once(&mut future, cx) {
-            Poll::Ready(ended) => Ok(self.undone(ended, began)),
-            Poll::Pending => Err(Box::pin(async move {
-                let ended = guard(&self, future, began, None).await;
-                drop(permits);
-                self.undone(ended, began)
-            })),
+        if let Poll::Ready(ended) = poll_once(&mut future, cx) {
+            return Ok(self.undone(ended, began, classifier));
         }
+        let classifier = Arc::clone(classifier);
+        Err(Box::pin(async move {
+            let ended = guard(&self, future, began, None).await;
+            drop(permits);
+            self.undone(ended, began, &classifier)
+        }))
     }
 
-    fn undone(self, ended: Guarded<()>, began: Instant) -> CallEnd {
+    fn undone(self, ended: Guarded<()>, began: Instant, classifier: &Classifier) -> CallEnd {
         let stale = ended.stale();
         let result = match ended {
             Guarded::Returned(Ok(())) => AttemptResult::Undone,
             Guarded::Returned(Err(error)) => {
                 let said = error.says_whether_to_retry();
-                let failure = error.into_failure(&self.classifier, self.atomic);
+                let failure = error.into_failure(classifier, self.atomic);
                 // Undoing again is always safe, so an error that nobody knows is no reason to stop: only
                 // the step's own word, or a terminal mode, is (rule U3).
                 AttemptResult::Failed(if said {

@@ -6,7 +6,7 @@ pub(super) use fleet::owner_of;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -37,17 +37,25 @@ use crate::store::{
 /// ```
 pub struct MemoryStore {
     runs: Sharded<RunId, Held>,
-    /// Run numbers, for scans in order. Written at a run's start and when it is forgotten.
-    order: Mutex<BTreeMap<u64, RunId>>,
-    ended: Mutex<VecDeque<(u64, RunId)>>,
+    order: Mutex<Order>,
     definitions: Mutex<BTreeMap<DefinitionKey, KnownDefinition>>,
     commands: Mutex<Commands>,
+    /// Whether any command was ever handed in: runs without commands take no lock for them.
+    commanded: AtomicBool,
     arrived: Notify,
     kept: usize,
     next: AtomicU64,
     time: Box<dyn Fn() -> Timestamp + Send + Sync>,
     /// Those who share the store, where several do. Locked before any run.
     workers: Option<Mutex<fleet::Workers>>,
+}
+
+/// In which order runs began and ended. Written at a run's start and at its end.
+#[derive(Default)]
+struct Order {
+    /// By their numbers, for scans.
+    runs: BTreeMap<u64, RunId>,
+    ended: VecDeque<(u64, RunId)>,
 }
 
 /// Commands in the order in which they came, found by their tokens.
@@ -152,9 +160,9 @@ impl MemoryStore {
         MemoryStore {
             runs: Sharded::default(),
             order: Mutex::default(),
-            ended: Mutex::default(),
             definitions: Mutex::default(),
             commands: Mutex::default(),
+            commanded: AtomicBool::new(false),
             arrived: Notify::new(),
             kept: MemoryStore::KEPT,
             next: AtomicU64::new(1),
@@ -219,7 +227,7 @@ impl MemoryStore {
             records: vec![append.record],
         };
         if self.runs.insert_new(append.run.clone(), held) {
-            lock(&self.order).insert(number, append.run.clone());
+            lock(&self.order).runs.insert(number, append.run.clone());
             if append.standing.is_end() {
                 self.forget_oldest(number, append.run);
             }
@@ -295,37 +303,42 @@ impl MemoryStore {
         }
     }
 
+    /// The run has ended: it is kept, and the one that ended first is forgotten if that makes too many.
     fn forget_oldest(&self, number: u64, run: RunId) {
         let too_many = {
-            let mut ended = lock(&self.ended);
-            ended.push_back((number, run));
-            if ended.len() > self.kept {
-                ended.pop_front()
-            } else {
-                None
-            }
+            let mut order = lock(&self.order);
+            order.ended.push_back((number, run));
+            let too_many = order.ended.len() > self.kept;
+            let oldest = too_many.then(|| order.ended.pop_front()).flatten();
+            oldest.and_then(|(number, _)| order.runs.remove(&number))
         };
-        if let Some((number, run)) = too_many {
-            self.forget(number, &run);
+        if let Some(run) = too_many {
+            self.runs.remove(&run);
+            self.forget_commands(&run);
         }
     }
 
     /// Forgets a run, with the commands that were given to it.
     fn forget(&self, number: u64, run: &RunId) {
         self.runs.remove(run);
-        lock(&self.order).remove(&number);
-        let mut commands = lock(&self.commands);
-        if !commands.entries.is_empty() {
-            let Commands { entries, numbers } = &mut *commands;
-            entries.retain(|_, entry| entry.command.run != *run);
-            numbers.retain(|_, number| entries.contains_key(number));
+        lock(&self.order).runs.remove(&number);
+        self.forget_commands(run);
+    }
+
+    fn forget_commands(&self, run: &RunId) {
+        if !self.commanded.load(Ordering::Acquire) {
+            return;
         }
+        let mut commands = lock(&self.commands);
+        let Commands { entries, numbers } = &mut *commands;
+        entries.retain(|_, entry| entry.command.run != *run);
+        numbers.retain(|_, number| entries.contains_key(number));
     }
 
     /// The next runs in the order of their numbers, or in the other.
     fn piece(&self, newest_first: bool, after: Option<u64>) -> Vec<(u64, RunId)> {
         const PIECE: usize = 256;
-        let order = lock(&self.order);
+        let order = &lock(&self.order).runs;
         let copy = |(number, run): (&u64, &RunId)| (*number, run.clone());
         if newest_first {
             let below = order.range(..after.unwrap_or(u64::MAX)).rev();
@@ -396,6 +409,7 @@ impl Store for MemoryStore {
                 return Err(SubmitError::TokenTaken { token });
             }
             let number = self.next.fetch_add(1, Ordering::Relaxed);
+            self.commanded.store(true, Ordering::Release);
             commands.numbers.insert(command.token.clone(), number);
             let mut accepted = command.clone();
             accepted.at = (self.time)();
@@ -460,6 +474,7 @@ impl Store for MemoryStore {
         limit: usize,
     ) -> Result<Pruned, StoreError> {
         let newest = lock(&self.order)
+            .runs
             .last_key_value()
             .map(|(number, _)| *number);
         let piece = self.piece(false, after);
@@ -482,7 +497,9 @@ impl Store for MemoryStore {
             }
         }
         // Its id may be started again, and that run is not the oldest.
-        lock(&self.ended).retain(|(number, _)| !forgotten.contains(number));
+        lock(&self.order)
+            .ended
+            .retain(|(number, _)| !forgotten.contains(number));
         Ok(pruned)
     }
 

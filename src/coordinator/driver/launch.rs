@@ -54,7 +54,7 @@ impl Driver {
                     let stop = stops.then(|| Arc::clone(&self.stop));
                     within(span, || {
                         let future = body.execute(call.cx.clone(), input);
-                        call.execute(future, stop, permits, cx)
+                        call.execute(future, stop, permits, &self.shared.classifier, cx)
                     })
                 }
                 Launch::Undo { step, input } => {
@@ -68,7 +68,7 @@ impl Driver {
                     let limits = self.limits(step);
                     within(span, || {
                         let future = body.compensate(call.cx.clone(), input, effect);
-                        call.undo(future, limits, cx)
+                        call.undo(future, limits, &self.shared.classifier, cx)
                     })
                 }
                 Launch::Probe { step, input } => {
@@ -142,7 +142,6 @@ impl Driver {
             timeout,
             heartbeat,
             cx,
-            classifier: Arc::clone(&self.shared.classifier),
             atomic: definition.atomic,
             encodes: !self.shared.store.keeps_values(),
         };

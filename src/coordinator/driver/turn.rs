@@ -99,10 +99,9 @@ impl Driver {
     }
 
     fn input_to_start(&mut self, step: StepIx) -> Result<Begins, PayloadError> {
-        let registered = Arc::clone(&self.registered);
         let (ix, input) = self.fed(step)?;
         let feed = self.state.feed(ix, &input);
-        let bodies = bodies_of(&registered, &self.state, step);
+        let bodies = bodies_of(&self.registered, &self.state, step);
         let wired = &bodies.input;
         let node = self.state.node(step);
         // What a `map` made belongs to the round: an impure or redeployed closure must not give another
@@ -133,6 +132,12 @@ impl Driver {
     /// step fails like one whose input can't be made.
     fn is_wanted(&mut self, step: StepIx, now: Timestamp) -> bool {
         if self.state.node(step).let_start {
+            return true;
+        }
+        if bodies_of(&self.registered, &self.state, step)
+            .condition
+            .is_none()
+        {
             return true;
         }
         let registered = Arc::clone(&self.registered);
@@ -252,10 +257,9 @@ impl Driver {
     }
 
     fn input_again(&mut self, step: StepIx) -> Result<Erased, PayloadError> {
-        let registered = Arc::clone(&self.registered);
         let (ix, input) = self.fed(step)?;
         let feed = self.state.feed(ix, &input);
-        let wired = &bodies_of(&registered, &self.state, step).input;
+        let wired = &bodies_of(&self.registered, &self.state, step).input;
         let node = self.state.node(step);
         match &node.edited {
             Some(edited) => wired.supply.read(edited),
@@ -306,8 +310,7 @@ impl Driver {
     }
 
     fn complete(&mut self, now: Timestamp) {
-        let registered = Arc::clone(&self.registered);
-        let Output::Wired(output) = &registered.definition.output else {
+        let Output::Wired(output) = &self.registered.definition.output else {
             return;
         };
         let feed = self.state.feed(ScopeIx::ROOT, &self.state.header.input);

@@ -8,9 +8,10 @@ use std::hash::Hash;
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
-use foldhash::fast::RandomState;
+use foldhash::quality::RandomState;
 
-/// A map that many threads use at once.
+/// A map that many threads use at once. Its hash is seeded for each process; whoever learns nothing of the hashes,
+/// as a client who only chooses run ids, can't make them collide.
 pub(crate) struct Sharded<K, V>(DashMap<K, V, RandomState>);
 
 impl<K: Eq + Hash, V> Default for Sharded<K, V> {

@@ -130,6 +130,30 @@ async fn few_appends_share_a_commit_however_many_lanes_there_are() {
 }
 
 #[tokio::test]
+async fn a_start_that_waits_for_somebodys_open_transaction_holds_nobody_else_up() {
+    Schemas::with(async |schemas| {
+        let (store, client) = lanes(&schemas, 2).await;
+        let taken = format!(
+            "BEGIN; INSERT INTO \"{}\".runs (id, saga, version, started_at) VALUES ('taken', 's', 1, 0)",
+            store.schema()
+        );
+        client.batch_execute(&taken).await.unwrap();
+        let mut waits = store.append(Sample::new("taken").start());
+        let waiting =
+            "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'";
+        while client.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) == 0 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        store.append(Sample::new("free").start()).await.unwrap();
+        let now = tokio::time::timeout(Duration::ZERO, &mut waits).await;
+        assert!(now.is_err(), "{now:?}");
+        client.batch_execute("ROLLBACK").await.unwrap();
+        waits.await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn many_appends_are_on_their_way_while_others_wait_for_their_commit() {
     Schemas::with(async |schemas| {
         let (store, client) = lanes(&schemas, 2).await;

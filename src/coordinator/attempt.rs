@@ -92,7 +92,7 @@ async fn guard<T>(
     let ended = tokio::select! {
         biased;
         ended = poll_fn(|cx| poll_once(&mut future, cx)) => return ended,
-        () = tokio::time::sleep_until(began + call.timeout) => Guarded::TimedOut,
+        () = until(began.checked_add(call.timeout)) => Guarded::TimedOut,
         () = call.cx.pulse().stops(call.heartbeat) => Guarded::Silent,
         () = dropped(stop) => Guarded::Dropped,
     };
@@ -101,6 +101,14 @@ async fn guard<T>(
         drop(future);
     })));
     ended
+}
+
+/// A time-out beyond the end of time is none.
+async fn until(end: Option<Instant>) {
+    match end {
+        Some(end) => tokio::time::sleep_until(end).await,
+        None => std::future::pending().await,
+    }
 }
 
 async fn dropped(stop: Option<&StopSignal>) {
@@ -142,6 +150,7 @@ impl Call {
     ) -> Result<CallEnd, BoxFuture<CallEnd>> {
         let began = self.begins();
         if let Poll::Ready(ended) = poll_once(&mut future, cx) {
+            drop(future);
             return Ok(self.executed(ended, began, classifier));
         }
         let classifier = Arc::clone(classifier);
@@ -222,6 +231,7 @@ impl Call {
         };
         let began = self.begins();
         if let Poll::Ready(ended) = poll_once(&mut future, cx) {
+            drop(future);
             return Ok(self.undone(ended, began, classifier));
         }
         let classifier = Arc::clone(classifier);

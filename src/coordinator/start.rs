@@ -193,7 +193,7 @@ impl Coordinator {
             Arc::clone(&slot),
             Arc::clone(registered),
             state,
-            (0, AppendId::of(derived(bits, 2))),
+            (0, AppendId::of(derived(bits))),
             (member, permit),
         );
         driver.first(Event::RunStarted(started), now);
@@ -265,7 +265,7 @@ impl Opening {
             trace_id: match &options.trace {
                 Some(trace) => trace.trace_id().into(),
                 // The standard's one invalid id is as likely as any other.
-                None => hex(derived(self.bits, 1).max(1)),
+                None => hex(random_u128().max(1)),
             },
             tracestate: options.tracestate.filter(|_| traceparent.is_some()),
             traceparent,

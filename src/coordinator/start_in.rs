@@ -55,7 +55,7 @@ impl Start {
         };
         let record = Record {
             seq: 1,
-            append_id: AppendId::of(derived(bits, 2)),
+            append_id: AppendId::of(derived(bits)),
             at: now,
             events: vec![Event::RunStarted(Arc::new(
                 opening.of(&saga.definition, options),

@@ -227,7 +227,9 @@ impl Pulse {
         };
         loop {
             let last = Duration::from_nanos(self.last.load(Ordering::Acquire));
-            let until = self.made + last + limit;
+            let Some(until) = (self.made + last).checked_add(limit) else {
+                return std::future::pending().await;
+            };
             if until <= Instant::now() {
                 return;
             }

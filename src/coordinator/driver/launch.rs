@@ -17,8 +17,8 @@ use crate::machine::{AttemptResult, EffectNow};
 use crate::step::{CallKind, ContextParts, Effect, Keys, Pulse, StepContext, StepIx, StopSignal};
 
 impl Driver {
-    /// Makes the calls that were announced, now that this is durable. Each is polled once where it stands, so that
-    /// only those that wait are kept among the calls in flight.
+    /// Makes the calls that were announced, now that this is durable. Those that need nothing else are polled once
+    /// where they stand, so that only what waits is kept among the calls in flight.
     pub(super) fn launch(&mut self, cx: &mut Context<'_>) {
         if self.stop.is_set()
             && !self.state.is_unwanted()

@@ -227,7 +227,7 @@ impl Driver {
     }
 
     async fn until_over(&mut self, mut announced: bool) -> Over {
-        // When it was looked at the clock, where nothing has been waited for since.
+        // When the clock was read last, where nothing has been waited for since.
         let mut just_now = None;
         loop {
             if !std::mem::take(&mut announced) {
@@ -256,6 +256,10 @@ impl Driver {
             }
             poll_fn(|cx| {
                 self.launch(cx);
+                if !self.over.is_empty() {
+                    // Nothing is waited for then: what was granted meanwhile starts in the same turn.
+                    self.poll_asked(cx);
+                }
                 Poll::Ready(())
             })
             .await;
@@ -458,6 +462,14 @@ impl Driver {
         }
     }
 
+    /// Takes the permits that came.
+    fn poll_asked(&mut self, cx: &mut Context<'_>) {
+        while let Some((step, permits)) = self.asked.poll_next(cx) {
+            self.state.release(step);
+            self.granted.extend(permits.map(|permits| (step, permits)));
+        }
+    }
+
     /// What was asked for is durable now.
     fn answer(&mut self) {
         for (command, told) in self.answers.drain(..) {
@@ -465,8 +477,8 @@ impl Driver {
         }
     }
 
-    /// Turns calls that are over into events; none of them where a participant says that the run is lost. Says when
-    /// that was, if any is.
+    /// Turns calls that are over into events; none of them where a participant says that the run is lost. Gives
+    /// the time of that, if there were any.
     fn take_in(&mut self) -> Result<Option<Timestamp>, Gone> {
         if self.over.is_empty() {
             return Ok(None);
@@ -529,10 +541,7 @@ impl Driver {
             }
             self.poll_calls(cx);
             let granted = self.granted.len();
-            while let Some((step, permits)) = self.asked.poll_next(cx) {
-                self.state.release(step);
-                self.granted.extend(permits.map(|permits| (step, permits)));
-            }
+            self.poll_asked(cx);
             if !self.over.is_empty() || self.granted.len() > granted || self.slot.has_commands() {
                 return Poll::Ready(Ok(()));
             }

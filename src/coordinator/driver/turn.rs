@@ -377,7 +377,7 @@ impl Driver {
             && self.state.has_in_flight()
             && self.drop_at.is_none()
         {
-            self.drop_at = Some(Instant::now() + grace);
+            self.drop_at = Instant::now().checked_add(grace);
         }
     }
 }

@@ -2,9 +2,12 @@
 //! its way. Of a run no two appends are on their way at once, so they stay in order.
 
 use std::collections::{HashMap, HashSet};
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use tokio::time::timeout;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
@@ -16,7 +19,7 @@ use crate::store::AppendError;
 use super::Shared;
 use super::connect::{Failed, Param};
 use super::harm::{Harm, Tries};
-use super::queue::{Job, Limits, Presence, Queue};
+use super::queue::{Job, Presence, Queue};
 use super::rows::{self, CONFIRM, Columns, KIND, Known, Record, SLOTS};
 
 /// What all lanes of a store count.
@@ -27,25 +30,30 @@ pub(super) struct Written {
     /// Records that were written in them.
     pub(super) appends: AtomicU64,
     batch: BatchSize,
-    /// Where runs stand that lanes have written to and that go on. It only spares the server a look at their ids:
-    /// any of it may be forgotten.
+    /// Where runs stand that lanes have written to and that go on: it spares the server a look at their ids. Any of it
+    /// may be forgotten. What is out of date, as of a run that another worker has ended and pruned, is refused, and
+    /// forgotten with that.
     known: Mutex<HashMap<RunId, Known>>,
 }
 
 /// The body of a lane: writes until its queue is closed and empty.
 pub(super) async fn run(number: usize, queue: Arc<Queue>, shared: Arc<Shared>) {
     let presence = Presence(queue);
-    let limits = Limits {
-        appends: shared.options.max_batch,
-        bytes: shared.options.max_batch_bytes,
-    };
+    let limits = shared.options.limits();
     let mut lane = Lane {
         queue: &presence.0,
         shared: &shared,
         kinds: HashMap::new(),
     };
     while let Some(batch) = lane.queue.take(number, limits).await {
-        lane.settle(batch).await;
+        let mut settling = pin!(lane.settle(batch));
+        if number == 0 && timeout(PATIENCE, &mut settling).await.is_ok() {
+            continue;
+        }
+        if number == 0 {
+            presence.0.first_is_away();
+        }
+        settling.await;
     }
 }
 
@@ -55,6 +63,9 @@ struct Lane<'a> {
     /// Numbers of sagas and their versions; they are never given to others.
     kinds: HashMap<String, HashMap<u32, i32>>,
 }
+
+/// So long the others leave the first lane alone with what is not worth a commit of its own.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// So many runs are known at most. Runs that others have taken over stay among them until all are forgotten.
 const KNOWN: usize = 1 << 16;

@@ -149,7 +149,7 @@ impl PostgresStore {
             options,
         });
         let lanes = shared.options.lanes;
-        let queue = Arc::new(Queue::new(lanes));
+        let queue = Arc::new(Queue::new(lanes, shared.options.limits()));
         for lane in 0..lanes {
             tokio::spawn(lanes::run(lane, Arc::clone(&queue), Arc::clone(&shared)));
         }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::store::{FleetTerms, PostgresStore, StoreError};
 
+use super::queue::Limits;
 use super::schema::{self, Migration};
 
 /// How a store in PostgreSQL is opened. What isn't set has a default that is good for a server nearby.
@@ -63,6 +64,14 @@ impl Default for PostgresOptions {
 }
 
 impl PostgresOptions {
+    /// How much one batch takes at most.
+    pub(super) fn limits(&self) -> Limits {
+        Limits {
+            appends: self.max_batch,
+            bytes: self.max_batch_bytes,
+        }
+    }
+
     /// The schema in which the tables are: stores in different schemas of one database have nothing to do with
     /// one another. Default `amends`.
     ///
@@ -119,9 +128,9 @@ impl PostgresOptions {
 
     /// Whether each connection prepares its statements once, by name. Default no.
     ///
-    /// It spares the server from planning each anew; appends, which are calls of a function, gain little. It must not be used behind a pooler that gives
-    /// each transaction another session (`PgBouncer` with `pool_mode = transaction`), unless that pooler keeps track of
-    /// prepared statements: there a name may be another process's statement.
+    /// It spares the server from planning each anew; appends, which are calls of a function, gain little. It must not be
+    /// used behind a pooler that gives each transaction another session (`PgBouncer` with `pool_mode = transaction`),
+    /// unless that pooler keeps track of prepared statements: there a name may be another process's statement.
     pub fn prepare_statements(mut self, yes: bool) -> Self {
         self.prepare_statements = yes;
         self

@@ -1,7 +1,8 @@
 //! What waits for the lanes: appends, in the order in which they came.
 //!
 //! The first lane takes whatever is there. The others take only what makes a batch that is worth a commit of its own: so
-//! few appends share few commits, and many don't wait for one another's.
+//! few appends share few commits, and many don't wait for one another's. Where the first doesn't come back, as when a
+//! row of its batch waits for somebody's open transaction, the others stand in for it.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,7 +25,7 @@ pub(super) struct Job {
 }
 
 /// How much one batch takes at most.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Limits {
     pub(super) appends: usize,
     pub(super) bytes: usize,
@@ -58,16 +59,21 @@ struct State {
     stopped: Option<&'static str>,
     /// How many lanes there are.
     lanes: usize,
+    /// How much is worth a commit of its own.
+    worth: Limits,
+    /// Whether the first lane has its batch for long, as behind somebody's open transaction: then the others take
+    /// whatever is there.
+    first_is_away: bool,
 }
 
 impl State {
     fn is_worth_a_commit(&self) -> bool {
-        self.jobs.len() >= WORTH.appends || self.bytes >= WORTH.bytes
+        self.jobs.len() >= self.worth.appends || self.bytes >= self.worth.bytes
     }
 
     /// For how many lanes there is work.
     fn wanted(&self) -> usize {
-        if self.is_worth_a_commit() {
+        if self.is_worth_a_commit() || (self.first_is_away && !self.jobs.is_empty()) {
             usize::MAX
         } else {
             usize::from(!self.jobs.is_empty())
@@ -99,10 +105,16 @@ impl State {
 }
 
 impl Queue {
-    pub(super) fn new(lanes: usize) -> Self {
+    /// For so many lanes, whose batches have these limits.
+    pub(super) fn new(lanes: usize, limits: Limits) -> Self {
+        let worth = Limits {
+            appends: WORTH.appends.min(limits.appends),
+            bytes: WORTH.bytes.min(limits.bytes),
+        };
         Queue {
             state: Mutex::new(State {
                 lanes,
+                worth,
                 ..State::default()
             }),
             work: (0..lanes).map(|_| Notify::new()).collect(),
@@ -146,7 +158,10 @@ impl Queue {
         loop {
             let batch = {
                 let mut state = self.lock();
-                let mine = lane == 0 || state.is_worth_a_commit();
+                if lane == 0 {
+                    state.first_is_away = false;
+                }
+                let mine = lane == 0 || state.is_worth_a_commit() || state.first_is_away;
                 let batch = if mine {
                     state.batch(limits)
                 } else {
@@ -165,6 +180,15 @@ impl Queue {
             }
             work.notified().await;
         }
+    }
+
+    /// The first lane won't be back soon: the others take what it would have taken.
+    pub(super) fn first_is_away(&self) {
+        let mut state = self.lock();
+        state.first_is_away = true;
+        let wanted = state.wanted();
+        drop(state);
+        self.tell(wanted);
     }
 
     /// Lets go of runs whose appends in hand are settled.

@@ -1,8 +1,7 @@
 //! The first record of a run, written inside somebody else's transaction.
 
-use std::sync::Arc;
-
 use std::path::Path;
+use std::sync::Arc;
 
 use rusqlite::Connection;
 

@@ -290,7 +290,7 @@ mod tests {
         push(&queue);
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                // Not before the writer sleeps, unless it didn't.
+                // Only once the writer waits for them; or it has not waited, and the test fails below.
                 while queue.lock().wanted != 3 && !taken.load(Ordering::Relaxed) {
                     std::thread::yield_now();
                 }

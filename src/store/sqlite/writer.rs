@@ -270,7 +270,7 @@ impl Writer<'_> {
     }
 }
 
-/// For what the next batch is held back, after one of so many jobs that took so long, where so many runs are driven.
+/// For how many jobs, and how long, the next batch is held back, after one of so many jobs that took so long, where so many runs are driven.
 ///
 /// A commit costs about the same for one row as for a hundred, so a writer that takes the first that comes back pays
 /// for many small ones where the runs are slower than the disk. It waits for as many as last time, but for no more

@@ -54,6 +54,7 @@ CREATE FUNCTION {schema}.append(
     OUT written    bigint[],
     OUT careless   boolean
 ) LANGUAGE plpgsql VOLATILE SECURITY INVOKER
+SET search_path = pg_catalog, pg_temp
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
 AS $append$
@@ -104,15 +105,16 @@ BEGIN
         END IF;
     END IF;
 
-    -- In the order of runs, as far as the caller has sorted them, so that two batches that want the same places don't
-    -- wait for each other in a circle.
+    -- In the order of runs, so that two batches that want the same places don't wait for each other in a circle. A
+    -- run that was pruned takes nothing more, whatever a writer that lost it long ago has got in beside the pruning.
     IF careful THEN
-        FOR place IN 1 .. cardinality(seqs) LOOP
+        FOR place IN SELECT n.i FROM generate_series(1, cardinality(seqs)) n (i) ORDER BY written[n.i] LOOP
             INSERT INTO {schema}.journal (run, seq, form, append_id, at, events, checksum)
             SELECT written[place], seqs[place], forms[place], append_ids[place], ats[place], events[place], checksums[place]
             WHERE written[place] IS NOT NULL AND CASE WHEN seqs[place] = 1 THEN place <= cardinality(begun) ELSE (
                 SELECT place <= known OR p.append_id = priors[place - known]
                 FROM {schema}.journal p WHERE p.run = written[place] AND p.seq = seqs[place] - 1
+                    AND EXISTS (SELECT FROM {schema}.runs r WHERE r.number = p.run)
             ) END
             ON CONFLICT (run, seq) DO NOTHING;
             IF NOT FOUND THEN
@@ -126,7 +128,9 @@ BEGIN
         WHERE written[n.i] IS NOT NULL AND CASE WHEN seqs[n.i] = 1 THEN n.i <= cardinality(begun) ELSE (
             SELECT n.i <= known OR p.append_id = priors[n.i - known]
             FROM {schema}.journal p WHERE p.run = written[n.i] AND p.seq = seqs[n.i] - 1
-        ) END;
+                AND EXISTS (SELECT FROM {schema}.runs r WHERE r.number = p.run)
+        ) END
+        ORDER BY written[n.i];
         GET DIAGNOSTICS inserted = ROW_COUNT;
         IF inserted < cardinality(seqs) AND inserted < cardinality(array_remove(written, NULL)) THEN
             RAISE EXCEPTION 'the record before one of these is not there' USING ERRCODE = 'AM001';

@@ -65,6 +65,7 @@ DECLARE
     next     integer := 1;
     known    integer := cardinality(begun) + cardinality(ids);
     inserted bigint;
+    place    integer;
     workers  bigint[];
 BEGIN
     -- Each expression costs a lone append some microseconds, so what most don't need is asked for together.

@@ -11,10 +11,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use amends::store::MemoryStore;
+use amends::journal::{Event, Record};
+use amends::store::{MemoryStore, Store as _};
 use amends::{
     Coordinator, FailureMode, OutcomeError, Saga, SomeNode, StepContext, StepError, UndoOrder,
-    step_with,
+    step_fn, step_with,
 };
 use undo::{Act, TestStore, World, after_all};
 
@@ -246,4 +247,36 @@ async fn a_shutdown_does_not_let_undos_past_their_limit() {
     let mut undone = world.of_kind("undo");
     undone.sort();
     assert_eq!(undone, ["a", "b", "c"]);
+}
+
+#[tokio::test]
+async fn items_over_a_limit_are_done_and_begun_in_one_record() {
+    let mut saga = Saga::builder::<Vec<u32>>("many").version(1);
+    let items = saga.input();
+    let item = step_fn(
+        "item",
+        async |_cx, item: &u32| Ok(*item),
+        async |_cx, _item, _effect| Ok(()),
+    );
+    let done = saga.add(item.max_in_flight(2).for_each(), items);
+    let saga = saga.returns(done).unwrap();
+    let store = Arc::new(MemoryStore::new());
+    let coordinator = Coordinator::builder_shared(store.clone())
+        .register(&saga)
+        .build()
+        .await
+        .unwrap();
+    let items = (0..8).collect();
+    let run = coordinator.start(&saga, "run", items).await.unwrap();
+    run.outcome().await.unwrap();
+    let journal = store.load(&"run".into()).await.unwrap().unwrap();
+    // Two begin with the run, two more as those are done, three times; with the last two it ends.
+    let begun = |record: &Record| {
+        let begun = record.events.iter();
+        begun
+            .filter(|event| matches!(event, Event::StepStarted { key, .. } if key.contains('[')))
+            .count()
+    };
+    let begun: Vec<usize> = journal.records.iter().map(begun).collect();
+    assert_eq!(begun, [2, 2, 2, 2, 0]);
 }

@@ -191,6 +191,15 @@ async fn waits_for_standby(server: &Server, is_answered: impl Fn() -> bool) -> i
     }
 }
 
+/// Waits until a standby shows all that it has got: an acknowledged commit is on its disk, and seen there later.
+async fn has_replayed(standby: &Server) {
+    let client = standby.connect().await;
+    let sql = "select pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn()";
+    while !client.query_one(sql, &[]).await.unwrap().get::<_, bool>(0) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 /// How many records of the run a server has.
 async fn records(server: &Server) -> i64 {
     let client = server.connect().await;
@@ -255,6 +264,7 @@ async fn w2_what_a_standby_never_got_is_never_acknowledged() {
     let next = standby.standby("next").await;
     append(&store, second.clone()).await;
     append(&store, sample.step("third")).await;
+    has_replayed(&next).await;
     assert_eq!(records(&next).await, 3);
     store.close().await;
 }

@@ -43,7 +43,7 @@ const REST: Duration = Duration::from_millis(600);
 const HOLD: Duration = Duration::from_millis(80);
 
 /// What only an append says on its way to the database.
-const APPEND: &str = "append_id, at, events";
+const APPEND: &str = ".append(";
 
 /// How often the feed looks whether somebody owes it an answer.
 const TICK: Duration = Duration::from_millis(100);
